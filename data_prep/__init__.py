@@ -1,0 +1,1 @@
+"""Raw corpora in, sharded records out. Imports neither JAX nor TensorFlow."""
