@@ -1,0 +1,198 @@
+"""Facial expression networks: trunk, neck, descriptor, and two linear heads. The teacher and every student is one.
+
+The teacher (reference thesis, second hand): FaceNet Inception-ResNet-v1 to `mixed_7a`, a 1×1 convolution to 512, one
+dense block (5 layers, growth 64), a 1×1 convolution to 128, global average pool = the face descriptor; one head gives
+the FEC embedding (32), one the AffectNet logits (8). 15,556,008 parameters. Students are config values: another trunk,
+another neck, other numbers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from avemo.errors import Registry, UserError, unknown
+from avemo.models.dense import DenseBlock
+from avemo.models.inception_resnet import InceptionResNetV1
+from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
+
+TRUNKS = Registry("expression network")
+TRUNKS.register("inception_resnet_v1")(InceptionResNetV1)
+
+# What a config may say besides the trunk's own numbers. Image size is the data's business; init_from the task's.
+_IGNORED_KEYS = frozenset({"name", "image_size", "init_from", "freeze"})
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class DenseNeck(nn.Module):
+    """The teacher's neck: 1×1 convolution, dense block, 1×1 convolution; both convolutions with bias, BN and ReLU."""
+
+    descriptor_dim: int = 128
+    channels: int = 512
+    layers: int = 5
+    growth: int = 64
+    bottleneck: int = 4
+    dropout: float = 0.0
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns [B, H, W, descriptor_dim] for a feature map [B, H, W, C]."""
+        norm_args = {
+            "epsilon": self.bn_epsilon,
+            "momentum": self.bn_momentum,
+            "axis_name": self.axis_name,
+            "dtype": self.dtype,
+        }
+        unit = functools.partial(ConvNorm, use_bias=True, **norm_args)
+        norm = functools.partial(BatchNorm, **norm_args)
+        x = unit(self.channels, name="reduce")(x, train)
+        block = DenseBlock(self.layers, self.growth, self.bottleneck, norm, self.dropout, self.dtype, name="denseblock")
+        return unit(self.descriptor_dim, name="project")(block(x, train), train)
+
+
+class ProjectNeck(nn.Module):
+    """A 1×1 convolution, BN and ReLU to `descriptor_dim`: the neck of light students."""
+
+    descriptor_dim: int = 128
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns [B, H, W, descriptor_dim] for a feature map [B, H, W, C]."""
+        return ConvNorm(
+            self.descriptor_dim,
+            use_bias=True,
+            epsilon=self.bn_epsilon,
+            momentum=self.bn_momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="project",
+        )(x, train)
+
+
+class ExpressionNet(nn.Module):
+    """A face crop to its descriptor, its FEC embedding and its class logits.
+
+    Attributes:
+      trunk, neck: modules called with (x, train).
+      num_classes: length of `logits`.
+      embedding_dim: length of `embedding`.
+      unit_norm_embedding: put the embedding on the unit sphere.
+      freeze_trunk: the trunk runs in inference mode (running statistics, left alone) and no gradient enters it. Its
+        gradient is then exactly 0, but an optimizer with weight decay still needs to be told not to touch it.
+    """
+
+    trunk: nn.Module
+    neck: nn.Module
+    num_classes: int = 8
+    embedding_dim: int = 32
+    unit_norm_embedding: bool = True
+    freeze_trunk: bool = False
+    dtype: Dtype = jnp.float32
+
+    def setup(self):  # noqa: D102
+        self.embedding_head = nn.Dense(self.embedding_dim, dtype=self.dtype)
+        self.expression_head = nn.Dense(self.num_classes, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+        """Runs the network.
+
+        Args:
+          images: [B, H, W, 3] uint8 or float, RGB, 0..255; the trunk scales them as its weights expect.
+          train: use and update batch statistics; apply dropout (needs the rng `dropout` where its rate is above 0).
+
+        Returns:
+          float32: `descriptor` [B, descriptor_dim] ≥ 0, `embedding` [B, embedding_dim], `logits` [B, num_classes].
+        """
+        features = self.trunk(images, train and not self.freeze_trunk)
+        if self.freeze_trunk:
+            features = lax.stop_gradient(features)
+        self.sow("intermediates", "features", features)
+        x = self.neck(features, train)
+        descriptor = x.astype(jnp.float32).mean(axis=(1, 2))
+        embedding = self.embedding_head(descriptor.astype(self.dtype)).astype(jnp.float32)
+        logits = self.expression_head(descriptor.astype(self.dtype)).astype(jnp.float32)
+        if self.unit_norm_embedding:
+            embedding = l2_normalise(embedding)
+        return {"descriptor": descriptor, "embedding": embedding, "logits": logits}
+
+
+def compute_dtype(config: Mapping[str, Any]) -> Dtype:
+    """Returns the compute dtype that `config["dtype"]` names: float32 (default) or bfloat16."""
+    name = config.get("dtype", "float32")
+    if name not in _DTYPES:
+        raise unknown("model.dtype", name, _DTYPES)
+    return _DTYPES[name]
+
+
+def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> ExpressionNet:
+    """Returns the expression network that a config describes.
+
+    Args:
+      config: `name` (one of `TRUNKS`) and any of: `num_classes` 8, `embedding_dim` 32, `descriptor_dim` 128,
+        `unit_norm_embedding` True, `freeze_trunk` False, `dtype`, `bn_momentum`; `neck` ("dense" or "project"; the
+        default depends on the trunk) with `neck_channels` 512, `dense_layers` 5, `dense_growth` 64,
+        `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own numbers (`width`,
+        `repeats_35`, …: the fields of its class).
+      axis_name: the device axis over which BatchNorm is synchronised; None outside pmap and shard_map.
+
+    Raises:
+      UserError: an unknown network, neck, dtype or key.
+    """
+    config = dict(config)
+    if "name" not in config:
+        raise UserError(f"model.name is missing: set it to one of {', '.join(TRUNKS)}")
+    trunk_class = TRUNKS[config["name"]]
+    shared = {"axis_name": axis_name, "dtype": compute_dtype(config)}
+    if "bn_momentum" in config:
+        shared["bn_momentum"] = config["bn_momentum"]
+
+    trunk_keys = _config_fields(trunk_class)
+    neck_keys = {
+        "neck_channels": "channels",
+        "dense_layers": "layers",
+        "dense_growth": "growth",
+        "dense_bottleneck": "bottleneck",
+        "dense_dropout": "dropout",
+    }
+    net_keys = {"num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk"}
+    known = {*trunk_keys, *neck_keys, *net_keys, "neck", "neck_bn_epsilon", "descriptor_dim", "dtype", "bn_momentum"}
+    for key in config:
+        if key not in known | _IGNORED_KEYS:
+            raise unknown(f"field of model {config['name']!r}", key, known)
+
+    neck_args = {"descriptor_dim": config.get("descriptor_dim", 128), **shared}
+    if "neck_bn_epsilon" in config:
+        neck_args["bn_epsilon"] = config["neck_bn_epsilon"]
+    neck_name = config.get("neck") or getattr(trunk_class, "default_neck", "dense")
+    if neck_name == "dense":
+        neck = DenseNeck(**neck_args, **{field: config[key] for key, field in neck_keys.items() if key in config})
+    elif neck_name == "project":
+        neck = ProjectNeck(**neck_args)
+    else:
+        raise unknown("model.neck", neck_name, ("dense", "project"))
+
+    return ExpressionNet(
+        trunk=trunk_class(**shared, **{key: config[key] for key in trunk_keys if key in config}),
+        neck=neck,
+        dtype=shared["dtype"],
+        **{key: config[key] for key in net_keys if key in config},
+    )
+
+
+def _config_fields(trunk_class: type) -> set[str]:
+    """Returns the numbers of a trunk that a config may set: its fields, less those that belong to the network."""
+    internal = {"parent", "name", "axis_name", "dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
+    return {field.name for field in dataclasses.fields(trunk_class)} - internal

@@ -1,0 +1,184 @@
+"""Inception-ResNet-v1, the FaceNet trunk (Szegedy et al., 1602.07261; VGGFace2 weights by facenet-pytorch).
+
+Layers, widths, residual scales and BatchNorm epsilon follow facenet-pytorch's `InceptionResnetV1`, whose module names
+are kept (`repeat_1.0.branch1.1.conv.weight` there is `repeat_1_0/branch1_1/conv/kernel` here). The paper's teacher
+uses the trunk up to `mixed_7a` (second hand: reference thesis); the whole network is here for parity and for FaceNet
+embeddings. The outputs of all stages are sown as `stages`, a dict by facenet-pytorch's names, in `intermediates`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from avemo.errors import UserError
+from avemo.models.layers import BatchNorm, Conv, ConvNorm, Dtype, l2_normalise, scale_images, scale_width
+
+# The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
+MIN_IMAGE_SIZE = 75
+
+SCALE_35, SCALE_17, SCALE_8 = 0.17, 0.10, 0.20
+NONE, HALF = (1, 1), (2, 2)
+
+
+def _max_pool(x: jax.Array) -> jax.Array:
+    return nn.max_pool(x, (3, 3), HALF, "VALID")
+
+
+class Residual(nn.Module):
+    """Inception branches, joined and projected by a 1×1 convolution with bias, scaled and added to the input.
+
+    `branches` holds one tuple a branch of (features, kernel height, kernel width); a branch of one unit is named
+    `branch0`, of several `branch1_0`, `branch1_1`, … as in facenet-pytorch.
+    """
+
+    branches: tuple[tuple[tuple[int, int, int], ...], ...]
+    scale: float
+    unit: Callable[..., nn.Module]
+    dtype: Dtype
+    final_relu: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns [B, H, W, C] for [B, H, W, C]."""
+        joined = []
+        for i, branch in enumerate(self.branches):
+            y = x
+            for j, (features, height, width) in enumerate(branch):
+                name = f"branch{i}" if len(branch) == 1 else f"branch{i}_{j}"
+                y = self.unit(features, (height, width), name=name)(y, train)
+            joined.append(y)
+        y = Conv(x.shape[-1], dtype=self.dtype, name="conv2d")(jnp.concatenate(joined, axis=-1))
+        x = x + self.scale * y
+        return nn.relu(x) if self.final_relu else x
+
+
+class Reduction(nn.Module):
+    """Inception branches that end in an unpadded 3×3 convolution of stride 2, joined with a max pool of the input.
+
+    `branches` as in `Residual`, but the last unit of each reduces; 1×1 units before it keep the size.
+    """
+
+    branches: tuple[tuple[tuple[int, int, int], ...], ...]
+    unit: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns [B, (H−1)//2, (W−1)//2, sum of the branches' features + C]."""
+        joined = []
+        for i, branch in enumerate(self.branches):
+            y = x
+            for j, (features, height, width) in enumerate(branch):
+                name = f"branch{i}" if len(branch) == 1 else f"branch{i}_{j}"
+                last = {"strides": HALF, "padding": "VALID"} if j == len(branch) - 1 else {}
+                y = self.unit(features, (height, width), name=name, **last)(y, train)
+            joined.append(y)
+        return jnp.concatenate([*joined, _max_pool(x)], axis=-1)
+
+
+class InceptionResNetV1(nn.Module):
+    """The trunk to `mixed_7a`, or with `whole=True` the full FaceNet network.
+
+    Attributes:
+      width: multiplies every channel count; 1 is the published network.
+      repeats_35, repeats_17, repeats_8: residual blocks at each resolution; 5, 10, 5 published.
+      whole: also run the block-8 part, the average pool, the 512-d linear layer and its BatchNorm.
+      embedding_dim: of the whole network.
+      bn_epsilon, bn_momentum: 1e-3 and (1 − PyTorch's 0.1) as published.
+      dropout: before the linear layer of the whole network; 0.6 in facenet-pytorch.
+    """
+
+    width: float = 1.0
+    repeats_35: int = 5
+    repeats_17: int = 10
+    repeats_8: int = 5
+    whole: bool = False
+    embedding_dim: int = 512
+    bn_epsilon: float = 1e-3
+    bn_momentum: float = 0.9
+    dropout: float = 0.0
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Runs the network.
+
+        Args:
+          images: [B, H, W, 3] uint8 or float, RGB, 0..255; scaled inside to (x − 127.5) / 128. H, W ≥ 75.
+          train: use and update batch statistics.
+
+        Returns:
+          [B, h, w, 1792] feature map of `mixed_7a` (3×3 at 140 px), or with `whole` the [B, 512] unit-norm float32
+          FaceNet embedding.
+
+        Raises:
+          UserError: the images are too small for the unpadded stages.
+        """
+        if min(images.shape[1:3]) < MIN_IMAGE_SIZE:
+            height, width = images.shape[1:3]
+            raise UserError(
+                f"model.image_size: inception_resnet_v1 needs images of at least {MIN_IMAGE_SIZE} px, got "
+                f"{height} by {width}; set data.image_size larger"
+            )
+        unit = functools.partial(
+            ConvNorm,
+            epsilon=self.bn_epsilon,
+            momentum=self.bn_momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        c = functools.partial(scale_width, width=self.width)
+
+        stages = {}
+
+        def stage(name: str, x: jax.Array) -> jax.Array:
+            stages[name] = x
+            return x
+
+        def repeat(name: str, count: int, branches: tuple, scale: float, x: jax.Array) -> jax.Array:
+            for i in range(count):
+                x = Residual(branches, scale, unit, self.dtype, name=f"{name}_{i}")(x, train)
+            return stage(name, x)
+
+        x = scale_images(images, (127.5,), (128.0,), self.dtype)
+        x = stage("conv2d_1a", unit(c(32), (3, 3), HALF, "VALID", name="conv2d_1a")(x, train))
+        x = stage("conv2d_2a", unit(c(32), (3, 3), NONE, "VALID", name="conv2d_2a")(x, train))
+        x = stage("conv2d_2b", unit(c(64), (3, 3), name="conv2d_2b")(x, train))
+        x = stage("maxpool_3a", _max_pool(x))
+        x = stage("conv2d_3b", unit(c(80), name="conv2d_3b")(x, train))
+        x = stage("conv2d_4a", unit(c(192), (3, 3), NONE, "VALID", name="conv2d_4a")(x, train))
+        x = stage("conv2d_4b", unit(c(256), (3, 3), HALF, "VALID", name="conv2d_4b")(x, train))
+
+        thin = (c(32), 1, 1)
+        block35 = ((thin,), (thin, (c(32), 3, 3)), (thin, (c(32), 3, 3), (c(32), 3, 3)))
+        x = repeat("repeat_1", self.repeats_35, block35, SCALE_35, x)
+        mixed_6a = (((c(384), 3, 3),), ((c(192), 1, 1), (c(192), 3, 3), (c(256), 3, 3)))
+        x = stage("mixed_6a", Reduction(mixed_6a, unit, name="mixed_6a")(x, train))
+
+        block17 = (((c(128), 1, 1),), ((c(128), 1, 1), (c(128), 1, 7), (c(128), 7, 1)))
+        x = repeat("repeat_2", self.repeats_17, block17, SCALE_17, x)
+        thin = (c(256), 1, 1)
+        mixed_7a = (
+            (thin, (c(384), 3, 3)),
+            (thin, (c(256), 3, 3)),
+            (thin, (c(256), 3, 3), (c(256), 3, 3)),
+        )
+        x = stage("mixed_7a", Reduction(mixed_7a, unit, name="mixed_7a")(x, train))
+        if not self.whole:
+            self.sow("intermediates", "stages", stages)
+            return x
+
+        block8 = (((c(192), 1, 1),), ((c(192), 1, 1), (c(192), 1, 3), (c(192), 3, 1)))
+        x = repeat("repeat_3", self.repeats_8, block8, SCALE_8, x)
+        x = stage("block8", Residual(block8, 1.0, unit, self.dtype, final_relu=False, name="block8")(x, train))
+        x = stage("avgpool_1a", x.astype(jnp.float32).mean(axis=(1, 2)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")(x.astype(self.dtype))
+        x = stage("last_linear", x)
+        norm = BatchNorm(self.bn_epsilon, self.bn_momentum, self.axis_name, name="last_bn")
+        x = stage("last_bn", norm(x, train))
+        self.sow("intermediates", "stages", stages)
+        return l2_normalise(x)

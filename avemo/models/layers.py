@@ -1,0 +1,167 @@
+"""The few layers every network here is made of: convolution, convolution + BatchNorm, pooling, input scaling.
+
+Parameter and statistic names are Flax's own (`kernel`, `bias`, `scale`; `mean`, `var`), so converted weights, freezing
+patterns and Flax tools fit. Images are NHWC. Parameters and statistics are float32 whatever the compute `dtype`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+Dtype = Any
+Padding = str | Sequence[tuple[int, int]]
+
+he_normal = nn.initializers.he_normal()
+
+
+def scale_width(channels: int, width: float, divisor: int = 8) -> int:
+    """Returns `channels` scaled by `width` to a multiple of `divisor`; unchanged at width 1.
+
+    The published networks and their small variants differ in this number only. The rounding is MobileNet's
+    (1704.04861): never less than 90 % of the exact value, never less than one `divisor`.
+    """
+    if width == 1.0:
+        return channels
+    exact = channels * width
+    rounded = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * exact else rounded
+
+
+def scale_images(images: jax.Array, mean: Sequence[float], std: Sequence[float], dtype: Dtype) -> jax.Array:
+    """Returns (images − mean) / std in `dtype`, computed in float32.
+
+    Args:
+      images: [B, H, W, 3] uint8 or float, RGB, 0..255.
+      mean: one value, or one a channel, on the 0..255 scale.
+      std: likewise.
+      dtype: of the result.
+    """
+    shape = (1,) * (images.ndim - 1) + (-1,)
+    mean, std = (jnp.asarray(v, jnp.float32).reshape(shape) for v in (mean, std))
+    return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
+
+
+class Conv(nn.Module):
+    """2-D convolution [B, H, W, I] -> [B, H', W', features]; parameters as in `nn.Conv`: `kernel` [h, w, I/groups, O].
+
+    A 1×1 kernel runs as a matrix product over channels: the same numbers, without XLA:CPU's slower convolution path.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+    feature_group_count: int = 1
+    use_bias: bool = True
+    dtype: Dtype = jnp.float32
+    kernel_init: Callable = he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the convolution of `x`, without activation."""
+        shape = (*self.kernel_size, x.shape[-1] // self.feature_group_count, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if self.kernel_size == (1, 1) and self.feature_group_count == 1:
+            x = x[:, :: self.strides[0], :: self.strides[1]]
+            y = lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        else:
+            y = lax.conv_general_dilated(
+                x,
+                kernel,
+                self.strides,
+                self.padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.feature_group_count,
+            )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+            y = y + bias.reshape(1, 1, 1, -1)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, synchronised over `axis_name` when it is given.
+
+    With `train=False` the running statistics are used and left alone. `momentum` is the share of the old running
+    value that is kept: 0.9 here is 0.1 in PyTorch. The running variance is the biased one (1/n) as in TensorFlow and
+    Flax; PyTorch keeps the unbiased one, larger by n/(n−1) with n = batch × height × width over all devices.
+
+    Unlike `nn.BatchNorm` it takes bfloat16 input under strict dtype promotion, and its variance is always the two-pass
+    one: E[x²] − E[x]² loses the digits where the mean is far from 0.
+    """
+
+    epsilon: float = 1e-3
+    momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns `x` normalised, in `dtype`; in training also updates `mean` and `var` in `batch_stats`."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+
+        def over_channels(v: jax.Array) -> jax.Array:
+            return v.reshape((1,) * (x.ndim - 1) + (channels,))
+
+        def batch_mean(v: jax.Array) -> jax.Array:
+            v = v.mean(axis=tuple(range(v.ndim - 1)))
+            synchronised = self.axis_name is not None and not self.is_initializing()
+            return lax.pmean(v, self.axis_name) if synchronised else v
+
+        x = x.astype(jnp.float32)
+        if train:
+            mean = batch_mean(x)
+            var = batch_mean(jnp.square(x - over_channels(mean)))
+            if not self.is_initializing():
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        gain = scale * lax.rsqrt(var + self.epsilon)
+        return ((x - over_channels(mean)) * over_channels(gain) + over_channels(bias)).astype(self.dtype)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, BatchNorm, activation: `conv/kernel`, `bn/{scale,bias}`; the unit most trunks are built from."""
+
+    features: int
+    kernel_size: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+    feature_group_count: int = 1
+    use_bias: bool = False
+    activation: Callable[[jax.Array], jax.Array] | None = nn.relu
+    epsilon: float = 1e-3
+    momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns activation(bn(conv(x))), [B, H', W', features]."""
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            self.feature_group_count,
+            self.use_bias,
+            self.dtype,
+            name="conv",
+        )(x)
+        x = BatchNorm(self.epsilon, self.momentum, self.axis_name, self.dtype, name="bn")(x, train)
+        return x if self.activation is None else self.activation(x)
+
+
+def l2_normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
+    """Returns `x` [..., D] over its Euclidean norm; the gradient at 0 is finite, as `epsilon` is inside the root."""
+    return x * lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + epsilon)
