@@ -17,12 +17,26 @@ from flax import linen as nn
 from jax import lax
 
 from avemo.errors import Registry, UserError, unknown
+from avemo.models.compact import MobileNetV2
 from avemo.models.dense import DenseBlock
+from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
+from avemo.models.mobilenet import MobileNetV1
 
 TRUNKS = Registry("expression network")
 TRUNKS.register("inception_resnet_v1")(InceptionResNetV1)
+TRUNKS.register("mobilenet_v1")(MobileNetV1)
+TRUNKS.register("densenet201")(DenseNet)
+TRUNKS.register("compact")(MobileNetV2)
+
+# The dense neck would weigh more than a light trunk, and follow one dense block with another.
+_DEFAULT_NECKS = {
+    "inception_resnet_v1": "dense",
+    "mobilenet_v1": "dense",
+    "densenet201": "project",
+    "compact": "project",
+}
 
 # What a config may say besides the trunk's own numbers. Image size is the data's business; init_from the task's.
 _IGNORED_KEYS = frozenset({"name", "image_size", "init_from", "freeze"})
@@ -92,6 +106,8 @@ class ExpressionNet(nn.Module):
       unit_norm_embedding: put the embedding on the unit sphere.
       freeze_trunk: the trunk runs in inference mode (running statistics, left alone) and no gradient enters it. Its
         gradient is then exactly 0, but an optimizer with weight decay still needs to be told not to touch it.
+      freeze_statistics: only the trunk's running statistics are used and left alone; its parameters train. For weights
+        whose BatchNorm was folded away before they came (`faceres`), and for fine-tuning with small batches.
     """
 
     trunk: nn.Module
@@ -100,6 +116,7 @@ class ExpressionNet(nn.Module):
     embedding_dim: int = 32
     unit_norm_embedding: bool = True
     freeze_trunk: bool = False
+    freeze_statistics: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self):  # noqa: D102
@@ -116,7 +133,7 @@ class ExpressionNet(nn.Module):
         Returns:
           float32: `descriptor` [B, descriptor_dim] ≥ 0, `embedding` [B, embedding_dim], `logits` [B, num_classes].
         """
-        features = self.trunk(images, train and not self.freeze_trunk)
+        features = self.trunk(images, train and not (self.freeze_trunk or self.freeze_statistics))
         if self.freeze_trunk:
             features = lax.stop_gradient(features)
         self.sow("intermediates", "features", features)
@@ -142,9 +159,9 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
 
     Args:
       config: `name` (one of `TRUNKS`) and any of: `num_classes` 8, `embedding_dim` 32, `descriptor_dim` 128,
-        `unit_norm_embedding` True, `freeze_trunk` False, `dtype`, `bn_momentum`; `neck` ("dense" or "project"; the
-        default depends on the trunk) with `neck_channels` 512, `dense_layers` 5, `dense_growth` 64,
-        `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own numbers (`width`,
+        `unit_norm_embedding` True, `freeze_trunk` and `freeze_statistics` False, `dtype`, `bn_momentum`; `neck`
+        ("dense" or "project"; the default depends on the trunk) with `neck_channels` 512, `dense_layers` 5,
+        `dense_growth` 64, `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own numbers (`width`,
         `repeats_35`, …: the fields of its class).
       axis_name: the device axis over which BatchNorm is synchronised; None outside pmap and shard_map.
 
@@ -167,7 +184,7 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
         "dense_bottleneck": "bottleneck",
         "dense_dropout": "dropout",
     }
-    net_keys = {"num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk"}
+    net_keys = {"num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk", "freeze_statistics"}
     known = {*trunk_keys, *neck_keys, *net_keys, "neck", "neck_bn_epsilon", "descriptor_dim", "dtype", "bn_momentum"}
     for key in config:
         if key not in known | _IGNORED_KEYS:
@@ -176,7 +193,7 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
     neck_args = {"descriptor_dim": config.get("descriptor_dim", 128), **shared}
     if "neck_bn_epsilon" in config:
         neck_args["bn_epsilon"] = config["neck_bn_epsilon"]
-    neck_name = config.get("neck") or getattr(trunk_class, "default_neck", "dense")
+    neck_name = config.get("neck") or _DEFAULT_NECKS[config["name"]]
     if neck_name == "dense":
         neck = DenseNeck(**neck_args, **{field: config[key] for key, field in neck_keys.items() if key in config})
     elif neck_name == "project":

@@ -14,17 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from avemo.errors import UserError
-from avemo.models.layers import BatchNorm, Conv, ConvNorm, Dtype, l2_normalise, scale_images, scale_width
+from avemo.models.layers import BatchNorm, Conv, ConvNorm, Dtype, l2_normalise, max_pool, scale_images, scale_width
 
 # The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
 MIN_IMAGE_SIZE = 75
 
 SCALE_35, SCALE_17, SCALE_8 = 0.17, 0.10, 0.20
 NONE, HALF = (1, 1), (2, 2)
-
-
-def _max_pool(x: jax.Array) -> jax.Array:
-    return nn.max_pool(x, (3, 3), HALF, "VALID")
 
 
 class Residual(nn.Module):
@@ -75,7 +71,7 @@ class Reduction(nn.Module):
                 last = {"strides": HALF, "padding": "VALID"} if j == len(branch) - 1 else {}
                 y = self.unit(features, (height, width), name=name, **last)(y, train)
             joined.append(y)
-        return jnp.concatenate([*joined, _max_pool(x)], axis=-1)
+        return jnp.concatenate([*joined, max_pool(x, 3, 2)], axis=-1)
 
 
 class InceptionResNetV1(nn.Module):
@@ -147,7 +143,7 @@ class InceptionResNetV1(nn.Module):
         x = stage("conv2d_1a", unit(c(32), (3, 3), HALF, "VALID", name="conv2d_1a")(x, train))
         x = stage("conv2d_2a", unit(c(32), (3, 3), NONE, "VALID", name="conv2d_2a")(x, train))
         x = stage("conv2d_2b", unit(c(64), (3, 3), name="conv2d_2b")(x, train))
-        x = stage("maxpool_3a", _max_pool(x))
+        x = stage("maxpool_3a", max_pool(x, 3, 2))
         x = stage("conv2d_3b", unit(c(80), name="conv2d_3b")(x, train))
         x = stage("conv2d_4a", unit(c(192), (3, 3), NONE, "VALID", name="conv2d_4a")(x, train))
         x = stage("conv2d_4b", unit(c(256), (3, 3), HALF, "VALID", name="conv2d_4b")(x, train))
