@@ -90,7 +90,8 @@ def count_macs(module: nn.Module, images: jax.ShapeDtypeStruct) -> int:
     """Returns the multiply-adds (MACs) in the convolutions and dense layers of one call `module(images, False)`.
 
     One MAC is two floating-point operations: MFLOP = 2 · MACs / 1e6. Papers often call MACs "FLOPs". BatchNorm,
-    activations and pools are left out, as papers do; on the compact student they add 5 % by XLA's own count. Every kernel is counted as its size times the number of places in its module's output.
+    activations and pools are left out, as papers do; on the compact student they add 5 % by XLA's own count.
+    Every kernel is counted as its size times the number of places in its module's output.
     """
     variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, False), images)
     _, captured = jax.eval_shape(

@@ -161,8 +161,8 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
       config: `name` (one of `TRUNKS`) and any of: `num_classes` 8, `embedding_dim` 32, `descriptor_dim` 128,
         `unit_norm_embedding` True, `freeze_trunk` and `freeze_statistics` False, `dtype`, `bn_momentum`; `neck`
         ("dense" or "project"; the default depends on the trunk) with `neck_channels` 512, `dense_layers` 5,
-        `dense_growth` 64, `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own numbers (`width`,
-        `repeats_35`, …: the fields of its class).
+        `dense_growth` 64, `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own
+        numbers (`width`, `repeats_35`, …: the fields of its class).
       axis_name: the device axis over which BatchNorm is synchronised; None outside pmap and shard_map.
 
     Raises:
