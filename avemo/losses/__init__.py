@@ -1,0 +1,41 @@
+"""Training losses: pure functions of arrays and masks, each returning one float32 scalar, the *global* loss.
+
+**Over devices: differentiate, then `pmean`.** With `axis_name` given, every sum, count and moment is `psum`'ed before
+it is divided, so each device returns the loss of the whole batch, on any device count. The transpose of `psum` is
+`psum`: the gradient that `jax.grad` yields on one device is that of the sum of all devices' (equal) losses with respect
+to the local use of the parameters, `n` times this device's share. So
+
+    loss, gradient = jax.value_and_grad(global_loss)(parameters, local_batch)
+    gradient = jax.lax.pmean(gradient, axis_name)
+
+is exactly the single-device gradient; `psum` would be `n` times too large. This holds alike for `jax.pmap` and for
+`jax.shard_map` with `check_vma` off or on (tests/avemo/test_losses.py, 8 devices against 1).
+
+Conventions common to all: inputs of any float dtype are computed in float32; a mask or weight of 0 removes an entry,
+whose value may then be anything, NaN included; a mean over no entry at all is 0 with a zero gradient.
+"""
+
+from avemo.losses.classification import cross_entropy, vote_kl
+from avemo.losses.distillation import dkd, embedding_distance, kd, rkd, rkd_angle, rkd_distance
+from avemo.losses.metric_learning import l2_normalise, squared_distance, triplet, triplet_distances
+from avemo.losses.reductions import weighted_mean
+from avemo.losses.traces import ccc, ccc_loss, rater_ccc_loss
+
+__all__ = [
+    "ccc",
+    "ccc_loss",
+    "cross_entropy",
+    "dkd",
+    "embedding_distance",
+    "kd",
+    "l2_normalise",
+    "rater_ccc_loss",
+    "rkd",
+    "rkd_angle",
+    "rkd_distance",
+    "squared_distance",
+    "triplet",
+    "triplet_distances",
+    "vote_kl",
+    "weighted_mean",
+]

@@ -1,0 +1,73 @@
+"""Cross-entropy on hard labels and on vote distributions."""
+
+import jax
+import jax.numpy as jnp
+
+from avemo.losses.reductions import keep, safe_divide, total_and_count, weighted_mean
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array | None = None,
+    *,
+    class_weights: jax.Array | None = None,
+    label_smoothing: float = 0.0,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Cross-entropy, mean over the labelled entries of all devices.
+
+    Args:
+      logits: [..., C].
+      labels: integers [...] where −1 means unlabelled (left out), or distributions [..., C] where a row of zeros does.
+      weights: [...] bool or float, e.g. the frame mask for logits [B, T, C] against a clip label spread over time.
+      class_weights: [C]. As in `torch.nn.CrossEntropyLoss`, the mean is divided by the sum of the weights met. A
+        distribution meets Σ_c p_c w_c (PyTorch divides by the number of rows there; for one-hot rows ours stays the
+        hard-label value).
+      label_smoothing: ε in (1 − ε)·target + ε / C.
+      axis_name: device axis, see `avemo.losses`.
+    """
+    classes = logits.shape[-1]
+    targets = _distributions(labels, classes)
+    weights = _labelled(targets, weights)
+    targets, logits = keep(targets, weights), keep(logits, weights)
+    per_class = jnp.ones(classes, jnp.float32) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
+    met = jnp.einsum("...c,c->...", targets, per_class)
+    smoothed = (1.0 - label_smoothing) * targets + label_smoothing / classes
+    losses = -jnp.einsum("...c,...c,c->...", smoothed, jax.nn.log_softmax(logits), per_class)
+    total, _ = total_and_count(losses, weights, axis_name)
+    normaliser, _ = total_and_count(met, weights, axis_name)
+    return safe_divide(total, normaliser)
+
+
+def vote_kl(
+    logits: jax.Array, votes: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
+) -> jax.Array:
+    """KL(votes ‖ softmax(logits)), mean over the entries that have votes.
+
+    The gradient is that of cross-entropy with soft labels; the value is 0 at a perfect fit, so that curves of corpora
+    with more and less disagreement compare.
+
+    Args:
+      logits: [..., C].
+      votes: [..., C] counts or shares, normalised here; a row of zeros is unlabelled and left out.
+      weights: [...] bool or float.
+      axis_name: device axis, see `avemo.losses`.
+    """
+    weights = _labelled(votes, weights)
+    votes, logits = keep(votes, weights), keep(logits, weights)
+    total = votes.sum(-1, keepdims=True)
+    shares = votes / jnp.where(total > 0, total, 1.0)
+    surprisal = jnp.where(shares > 0, jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0)
+    return weighted_mean((shares * (surprisal - jax.nn.log_softmax(logits))).sum(-1), weights, axis_name)
+
+
+def _distributions(labels: jax.Array, classes: int) -> jax.Array:
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return jax.nn.one_hot(labels, classes, dtype=jnp.float32)  # −1 gives a row of zeros
+    return labels.astype(jnp.float32)
+
+
+def _labelled(targets: jax.Array, weights: jax.Array | None) -> jax.Array:
+    labelled = (targets.sum(-1) > 0).astype(jnp.float32)
+    return labelled if weights is None else labelled * weights.astype(jnp.float32)

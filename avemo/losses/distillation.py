@@ -1,0 +1,192 @@
+"""Distillation losses: what a student learns from a teacher's outputs. Teacher arrays carry no gradient."""
+
+import jax
+import jax.numpy as jnp
+
+from avemo.errors import unknown
+from avemo.losses.metric_learning import l2_normalise, squared_distance
+from avemo.losses.reductions import keep, psum, safe_divide, weighted_mean
+
+
+def kd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    weights: jax.Array | None = None,
+    *,
+    temperature: float = 4.0,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over the batch. Hinton et al., arXiv 1503.02531.
+
+    Args:
+      student_logits: [B, C].
+      teacher_logits: [B, C].
+      weights: [B] bool or float.
+      temperature: T; the factor T² keeps the gradient's scale the same for every T.
+      axis_name: device axis, see `avemo.losses`.
+    """
+    student, teacher, weights = _prepare(student_logits, teacher_logits, weights)
+    log_s, log_t = jax.nn.log_softmax(student / temperature), jax.nn.log_softmax(teacher / temperature)
+    return temperature**2 * weighted_mean(_kl(log_t, log_s), weights, axis_name)
+
+
+def embedding_distance(
+    student: jax.Array,
+    teacher: jax.Array,
+    weights: jax.Array | None = None,
+    *,
+    kind: str = "l2",
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Distance between two embeddings [B, D] of the same image, mean over the batch.
+
+    `kind`: "l2" is the squared L2 distance (the triplet loss's own), "cosine" is 1 − cos.
+    """
+    student, teacher, weights = _prepare(student, teacher, weights)
+    if kind == "l2":
+        distances = squared_distance(student, teacher)
+    elif kind == "cosine":
+        distances = 1.0 - (l2_normalise(student) * l2_normalise(teacher)).sum(-1)
+    else:
+        raise unknown("embedding distance", kind, ("l2", "cosine"))
+    return weighted_mean(distances, weights, axis_name)
+
+
+def dkd(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Decoupled distillation, T² (α · TCKD + β · NCKD). Zhao et al., arXiv 2203.08679.
+
+    TCKD is the KL of the binary split target / not target, NCKD the KL among the other classes, renormalised. With
+    α = 1 and β = 1 − p_t(target) their sum is plain KD.
+
+    Args:
+      student_logits: [B, C].
+      teacher_logits: [B, C].
+      labels: int [B]. Where −1, or where `labels` is None, the teacher's own class is the target (our extension to
+        unlabelled images; the paper has none).
+      weights: [B] bool or float.
+      alpha: weight of the target-class part.
+      beta: weight of the non-target-class part.
+      temperature: T.
+      axis_name: device axis, see `avemo.losses`.
+    """
+    student, teacher, weights = _prepare(student_logits, teacher_logits, weights)
+    target = teacher.argmax(-1)
+    if labels is not None:
+        target = jnp.where(labels >= 0, labels.astype(target.dtype), target)
+    is_target = jax.nn.one_hot(target, student.shape[-1], dtype=jnp.float32)
+
+    def split(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        log_p = jax.nn.log_softmax(logits / temperature)
+        # A finite floor, not −inf: 0 · (−inf) would be NaN in the KL and in its gradient.
+        others = jnp.where(is_target > 0, -1e9, log_p)
+        log_others = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+        binary = jnp.concatenate([(is_target * log_p).sum(-1, keepdims=True), log_others], -1)
+        return binary, others - log_others
+
+    (binary_s, others_s), (binary_t, others_t) = split(student), split(teacher)
+    losses = alpha * _kl(binary_t, binary_s) + beta * _kl(others_t, others_s)
+    return temperature**2 * weighted_mean(losses, weights, axis_name)
+
+
+def rkd_distance(
+    student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
+) -> jax.Array:
+    """Relational distillation by distance: Huber(d_s / mean d_s, d_t / mean d_t) over all pairs. arXiv 1904.05068.
+
+    Pairs are those of the *whole* batch, over all devices; as in the authors' code the mean includes the zero diagonal.
+
+    Args:
+      student: [B, Ds].
+      teacher: [B, Dt]; the dimensions may differ, only relations are compared.
+      weights: [B] bool (0 leaves an example out of every pair).
+      axis_name: device axis, see `avemo.losses`.
+    """
+    student, teacher, weights = _prepare(student, teacher, weights)
+    rows, columns = (
+        weights.astype(bool).astype(jnp.float32),
+        _gather(weights.astype(bool).astype(jnp.float32), axis_name),
+    )
+    pairs = rows[:, None] * columns[None, :]
+
+    def relative(x: jax.Array) -> jax.Array:
+        _, distance = _differences(x, axis_name)
+        total, count = (
+            psum((distance * pairs).sum(), axis_name),
+            psum((jnp.where(distance > 0, pairs, 0.0)).sum(), axis_name),
+        )
+        mean = safe_divide(total, count)
+        return safe_divide(distance, jnp.broadcast_to(mean, distance.shape))
+
+    return weighted_mean(_huber(relative(student) - relative(teacher)), pairs, axis_name)
+
+
+def rkd_angle(
+    student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
+) -> jax.Array:
+    """Relational distillation by angle: Huber between the cosines at every vertex of every triple. arXiv 1904.05068.
+
+    Arguments as in `rkd_distance`. Memory is [B_local, B_global, B_global]: each device takes its own vertices.
+    """
+    student, teacher, weights = _prepare(student, teacher, weights)
+    rows, columns = (
+        weights.astype(bool).astype(jnp.float32),
+        _gather(weights.astype(bool).astype(jnp.float32), axis_name),
+    )
+    triples = rows[:, None, None] * columns[None, :, None] * columns[None, None, :]
+
+    def cosines(x: jax.Array) -> jax.Array:
+        difference, distance = _differences(x, axis_name)
+        unit = safe_divide(difference, jnp.broadcast_to(distance[..., None], difference.shape))
+        return jnp.einsum("ijd,ikd->ijk", unit, unit)
+
+    return weighted_mean(_huber(cosines(student) - cosines(teacher)), triples, axis_name)
+
+
+def rkd(
+    student: jax.Array,
+    teacher: jax.Array,
+    weights: jax.Array | None = None,
+    *,
+    distance_weight: float = 25.0,
+    angle_weight: float = 50.0,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """25 · RKD-distance + 50 · RKD-angle, the weights of arXiv 1904.05068; arguments as in `rkd_distance`."""
+    return distance_weight * rkd_distance(student, teacher, weights, axis_name=axis_name) + angle_weight * rkd_angle(
+        student, teacher, weights, axis_name=axis_name
+    )
+
+
+def _prepare(student: jax.Array, teacher: jax.Array, weights: jax.Array | None) -> tuple[jax.Array, ...]:
+    weights = jnp.ones(student.shape[:1], jnp.float32) if weights is None else weights.astype(jnp.float32)
+    return keep(student, weights), jax.lax.stop_gradient(keep(teacher, weights)), weights
+
+
+def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+def _huber(error: jax.Array) -> jax.Array:
+    size = jnp.abs(error)
+    return jnp.where(size < 1.0, 0.5 * error * error, size - 0.5)
+
+
+def _gather(x: jax.Array, axis_name: str | None) -> jax.Array:
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, axis=0, tiled=True)
+
+
+def _differences(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Returns x_j − x_i [local, global, D] and its length, whose gradient is 0, not NaN, where the two coincide."""
+    difference = _gather(x, axis_name)[None, :, :] - x[:, None, :]
+    squared = (difference * difference).sum(-1)
+    return difference, jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)

@@ -1,0 +1,35 @@
+"""Sums and means over a batch that may be spread over devices."""
+
+import jax
+import jax.numpy as jnp
+
+
+def psum(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Sums over the device axis; the identity where there is none."""
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def total_and_count(values: jax.Array, weights: jax.Array | None, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Returns the global Σ w·x and Σ w, float32 scalars; an entry of weight 0 is not read (NaN there is harmless)."""
+    values = values.astype(jnp.float32)
+    weights = jnp.ones(values.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
+    weighted = jnp.where(weights != 0, values, 0.0) * weights
+    return psum(weighted.sum(), axis_name), psum(weights.sum(), axis_name)
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array | None = None, axis_name: str | None = None) -> jax.Array:
+    """Mean of `values` under `weights` (bool or float, the same shape) over all devices; 0 if they sum to 0."""
+    total, count = total_and_count(values, weights, axis_name)
+    return safe_divide(total, count)
+
+
+def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """numerator / denominator, and 0 with a zero gradient where the denominator is not positive."""
+    positive = denominator > 0
+    return jnp.where(positive, numerator / jnp.where(positive, denominator, 1.0), 0.0)
+
+
+def keep(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Float32 `x`, 0 where `mask` (over x's leading axes, bool or weights) is, so that NaN cannot reach a gradient."""
+    mask = mask.astype(bool).reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+    return jnp.where(mask, x.astype(jnp.float32), 0.0)
