@@ -1,0 +1,97 @@
+"""Orbax checkpoints of a run: the state, the input iterator's position and the config; latest and best are kept.
+
+`load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+
+from avemo import configuration
+from avemo.errors import UserError
+
+managers = ocp.checkpoint_managers
+
+
+def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.CheckpointManager:
+    """The checkpoint manager of a run folder; keeps the latest step and the best by metric `best` (higher is better)."""
+    policies = [managers.LatestN(2)]
+    if best:
+        policies.append(managers.BestN(get_metric_fn=lambda metrics: metrics.get(best, -np.inf), n=1))
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=managers.AnyPreservationPolicy(policies), cleanup_tmp_directories=True,
+        best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
+        # Orbax would otherwise run its own event loop threads for deletion; runs here are few and small.
+        enable_async_checkpointing=True)
+    return ocp.CheckpointManager(epath.Path(workdir).absolute() / "checkpoints" if "://" not in str(workdir)
+                                 else epath.Path(workdir) / "checkpoints", options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, data: dict[str, Any], config: ConfigDict,
+         metrics: dict[str, float] | None) -> None:
+    """Starts an asynchronous save of `state`, the iterator state `data` (JSON) and the config at `step`."""
+    checkpoints.save(step, metrics=metrics, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data),
+        config=ocp.args.JsonSave(configuration.to_dict(config))))
+
+
+def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    """Restores the latest readable checkpoint; a damaged one is reported and the one before it is used.
+
+    Args:
+      checkpoints: the run's manager.
+      like: a state of the shapes and shardings wanted (a freshly initialised one).
+
+    Returns:
+      `(step, state, data)`, or None where the run has no checkpoint.
+    """
+    steps = sorted(checkpoints.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+            restored = checkpoints.restore(step, args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()))
+            return step, restored["state"], restored["data"]
+        except Exception as error:  # whatever is broken inside, the remedy is the same
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            logging.warning("checkpoint %d of %s cannot be read (%s); trying the one before.", step, checkpoints.directory, reason)
+            checkpoints.delete(step)
+    if steps:
+        raise UserError(f"no checkpoint in {checkpoints.directory} can be read: use a new --workdir.")
+    return None
+
+
+def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, int, dict[str, Any]]:
+    """Opens a run's checkpoint on the host, whatever devices wrote it.
+
+    Args:
+      workdir: run folder, local or gs://.
+      which: "best" (by the run's own metric, else the latest) or "latest".
+
+    Returns:
+      `(config, step, variables)`; variables is `{"params": ..., **model state}` of NumPy arrays.
+
+    Raises:
+      UserError: the folder is no run, or has no checkpoint.
+    """
+    workdir = epath.Path(workdir)
+    config = configuration.from_json(workdir / "config.json")
+    if not (workdir / "checkpoints").exists():
+        raise UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
+    with manager(workdir, config.get("best_metric")) as checkpoints:
+        step = checkpoints.best_step() if which == "best" and config.get("best_metric") else checkpoints.latest_step()
+        step = checkpoints.latest_step() if step is None else step
+        if step is None:
+            raise UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
+        folder = checkpoints.directory / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(folder).item_metadata.tree
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+        state = reader.restore(folder, restore_args=arguments)
+    params = state["ema"] if state.get("ema") else state["params"]
+    return config, step, {"params": params, **(state["model_state"] or {})}

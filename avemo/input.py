@@ -1,0 +1,204 @@
+"""Shards to batches: deterministic by seed and step, one part per process, iterator state small enough to checkpoint.
+
+Every pipeline is a `grain.MapDataset`, so batch number `k` is a pure function of (data, seed, k). With P processes, process
+p builds rows p·B/P … (p+1)·B/P of the global batch of B: the same rows that one process would put there.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import cv2
+import grain
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from avemo.errors import UserError
+from avemo.shards import Images, Shards
+
+Batch = dict[str, Any]
+MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`; area averaging when shrinking."""
+    if image.shape[:2] == (size, size):
+        return image
+    shrink = image.shape[0] > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+
+
+def augment_face(image: np.ndarray, rng: np.random.Generator, config: ConfigDict) -> np.ndarray:
+    """Random flip, crop and brightness/contrast of a face, uint8 `[H, W, 3]`; strengths from `config.data.augment`."""
+    strength = config.data.augment
+    if strength.flip and rng.random() < 0.5:
+        image = image[:, ::-1]
+    if strength.crop:
+        height, width = image.shape[:2]
+        scale = 1 - strength.crop * rng.random()
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+        image = image[y:y + h, x:x + w]
+    if strength.colour:
+        gain, bias = 1 + strength.colour * rng.uniform(-1, 1), 255 * strength.colour * rng.uniform(-0.5, 0.5)
+        image = np.clip(image.astype(np.float32) * np.float32(gain) + np.float32(bias), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(image)
+
+
+def _face(image: np.ndarray, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
+    if rng is not None:
+        image = augment_face(image, rng, config)
+    return resize(image, config.model.image_size)
+
+
+def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
+    """A `faces` record to one example: image uint8 `[S, S, 3]`, label int32, votes float32 `[C]`, valence, arousal."""
+    return {
+        "image": _face(record["image"].decode(0), rng, config),
+        "label": np.int32(record["label"]),
+        "votes": record["votes"].astype(np.float32),
+        "valence": np.float32(record["valence"]),
+        "arousal": np.float32(record["arousal"]),
+    }
+
+
+def triplet_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
+    """A `triplets` record to one example: images uint8 `[3, S, S, 3]` with the odd one last, type int32 (0..2)."""
+    odd = int(record["odd"])
+    order = [i for i in range(3) if i != odd] + [odd]
+    images = record["images"]
+    return {
+        "images": np.stack([_face(images.decode(i), rng, config) for i in order]),
+        "type": np.int32(record["type"]),
+    }
+
+
+def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
+    """A `clips` record to log-mel windows spread over it, with the targets of their frames.
+
+    Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
+    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random, in
+    evaluation the windows are centred in the clip.
+    """
+    time, fps = record["time"], float(record["fps"])
+    frames, count = len(time), config.data.windows
+    hop = max(1, round(config.data.window_hop * fps))
+    slack = max(0, frames - 1 - (count - 1) * hop)
+    start = int(rng.integers(0, slack + 1)) if rng is not None else slack // 2
+    index = start + hop * np.arange(count)
+    inside = index < frames
+    index = np.minimum(index, frames - 1)
+    rows = record["audio_index"][index]
+    present = inside & record["audio_mask"][index]
+    windows = np.zeros((count, MEL_ROWS, record["log_mel"].shape[1]), np.float32)
+    for i, (row, ok) in enumerate(zip(rows, present, strict=True)):
+        if ok:
+            windows[i] = record["log_mel"][row:row + MEL_ROWS]
+    targets, target_mask = delayed_targets(record["targets"], record["target_mask"], config.data.delay, fps)
+    return {
+        "windows": windows,
+        "targets": np.where(target_mask[index, None], targets[index], np.float32(0)),
+        "mask": present,
+        "target_mask": present & target_mask[index],
+        "label": np.int32(record["label"]),
+    }
+
+
+def delayed_targets(targets: np.ndarray, mask: np.ndarray, delay: float, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Moves labels earlier by the raters' reaction delay, in seconds: frame t gets what was annotated at t + delay.
+
+    Args:
+      targets: float32 `[T, 2]`; mask: bool `[T]`; delay: s, ≥ 0; fps: Hz.
+
+    Returns:
+      targets `[T, 2]` and mask `[T]`; the last `delay` seconds have no label left and are masked.
+    """
+    shift = round(delay * fps)
+    if shift <= 0:
+        return targets, mask
+    shift = min(shift, len(mask))
+    moved, kept = np.zeros_like(targets), np.zeros_like(mask)
+    moved[:len(mask) - shift], kept[:len(mask) - shift] = targets[shift:], mask[shift:]
+    return moved, kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One part of a batch: where its records lie, how one becomes an example, and its share of the batch."""
+
+    path: str
+    example: Callable[[Any, np.random.Generator | None, ConfigDict], Batch]
+    batch_size: int
+    split: str = "train"
+
+
+def _check_example(source: "Source") -> Callable:
+    def example(record: Any, rng: np.random.Generator | None, config: ConfigDict) -> Batch:
+        try:
+            return source.example(record, rng, config)
+        except KeyError as error:
+            raise UserError(f"{source.path} has no field {error}: it is a data set of another kind "
+                            f"(it has {', '.join(sorted(record))}).") from error
+    return example
+
+
+def train_batches(sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None) -> grain.IterDataset:
+    """Endless training batches `{part: {field: [B_part, ...]}}`, shuffled, augmented; resumable through `get_state`.
+
+    Args:
+      sources: the parts of a batch by name (`faces`, `triplets`, …), each with its own batch size.
+      config: `seed`, `data.*`.
+      opened: data already opened (random access), by part; otherwise `Shards` are opened.
+
+    Raises:
+      UserError: a batch size is not divisible by the number of processes.
+    """
+    processes, process = jax.process_count(), jax.process_index()
+    parts = []
+    for number, (name, source) in enumerate(sorted(sources.items())):
+        if source.batch_size % processes:
+            raise UserError(f"batch size {source.batch_size} of {name!r} is not divisible by {processes} processes.")
+        data = (opened or {}).get(name)
+        data = Shards(source.path, source.split) if data is None else data
+        example = _check_example(source)
+        dataset = grain.MapDataset.source(data).seed(config.seed + 1000 * number).shuffle().repeat()
+        dataset = dataset.random_map(lambda record, rng, example=example: example(record, rng, config))
+        dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
+        parts.append(dataset.slice(slice(process, None, processes)) if processes > 1 else dataset)
+    names = sorted(sources)
+    joined = grain.experimental.ZipMapDataset(parts) if len(parts) > 1 else parts[0]
+    combine = (lambda values: dict(zip(names, values, strict=True))) if len(parts) > 1 else (lambda value: {names[0]: value})
+    return joined.map(combine).to_iter_dataset(
+        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch))
+
+
+def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
+    """All examples of a split once, in order, in batches of `source.batch_size`; the last is padded.
+
+    Yields dicts of arrays with an added float32 `weight` `[B]`: 1 for an example, 0 for padding.
+    """
+    data = Shards(source.path, source.split)
+    example = _check_example(source)
+    dataset = grain.MapDataset.source(data).map(lambda record: example(record, None, config))
+    options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=4 * source.batch_size)
+    rows: list[Batch] = []
+    for row in dataset.to_iter_dataset(options):
+        rows.append(row)
+        if len(rows) == source.batch_size:
+            yield pad_rows(rows, source.batch_size)
+            rows = []
+    if rows:
+        yield pad_rows(rows, source.batch_size)
+
+
+def pad_rows(rows: list[Batch], size: int) -> Batch:
+    """Stacks examples and pads to `size` with copies of the last, whose `weight` is 0."""
+    weight = np.zeros(size, np.float32)
+    weight[:len(rows)] = 1
+    rows = rows + [rows[-1]] * (size - len(rows))
+    return {**{k: np.stack([row[k] for row in rows]) for k in rows[0]}, "weight": weight}
+
+
+__all__ = ["MEL_ROWS", "Batch", "Images", "Source", "augment_face", "delayed_targets", "eval_batches", "face_example",
+           "pad_rows", "resize", "train_batches", "triplet_example", "window_example"]

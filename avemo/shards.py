@@ -1,0 +1,228 @@
+"""Random access to the records of a prepared data set (a TFDS folder), without TensorFlow.
+
+A data set is what `data_prep` or `extract` wrote: `features.json` (the schema), `dataset_info.json` (splits and shard
+lengths) and ArrayRecord or TFRecord files. Both formats are read by position, so that the order of training is a pure
+function of seed and step.
+"""
+
+import bisect
+import dataclasses
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from etils import epath
+
+from avemo.errors import UserError, unknown
+
+
+def find_dataset(folder: str | epath.Path) -> epath.Path:
+    """Returns the TFDS version folder at or up to two levels below `folder` (the newest version where there are several).
+
+    Raises:
+      UserError: no prepared data set is there, or several different ones are.
+    """
+    folder = epath.Path(folder)
+    if not folder.exists():
+        raise UserError(f"no data set at {folder}: the folder does not exist. Prepare one with `python -m data_prep`.")
+    if (folder / "features.json").exists():
+        return folder
+    below = [p.parent for pattern in ("*/features.json", "*/*/features.json") for p in folder.glob(pattern)]
+    if not below:
+        hint = " (an `incomplete` folder is there: the preparation was interrupted; run it again)" if any(
+            "incomplete" in p.name for p in folder.iterdir()) else ""
+        raise UserError(f"no prepared data set in {folder}: no features.json at it or below{hint}.")
+    if len({p.parent for p in below}) > 1:
+        names = ", ".join(sorted(str(p) for p in below))
+        raise UserError(f"{folder} holds several data sets: name one of {names}.")
+    return max(below, key=lambda p: tuple(int(n) for n in p.name.split(".") if n.isdigit()))
+
+
+class _TFRecordFile:
+    """A TFRecord file as a sequence of records: offsets are found by one pass over the length headers."""
+
+    def __init__(self, path: epath.Path, expected: int):
+        self._path, self._file = path, None
+        self._spans: list[tuple[int, int]] = []
+        with path.open("rb") as file:
+            offset, size = 0, path.stat().length
+            while offset < size:
+                header = file.read(12)
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else size
+                if offset + 16 + length > size:
+                    raise UserError(f"{path} is cut short in record {len(self._spans)}: prepare the data set again.")
+                self._spans.append((offset + 12, length))
+                offset += 16 + length
+                file.seek(offset)
+        if len(self._spans) != expected:
+            raise UserError(f"{path} has {len(self._spans)} records, {expected} expected: prepare the data set again.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        out = []
+        with self._path.open("rb") as file:  # a handle per call: grain reads from several threads
+            for position in positions:
+                offset, length = self._spans[position]
+                file.seek(offset)
+                out.append(file.read(length))
+        return out
+
+
+class _ArrayRecordFile:
+    """An ArrayRecord file as a sequence of records."""
+
+    def __init__(self, path: epath.Path, expected: int):
+        from array_record.python import array_record_data_source
+
+        try:
+            self._source = array_record_data_source.ArrayRecordDataSource([str(path)])
+            found = len(self._source)
+        except Exception as error:
+            raise UserError(f"{path} is not a readable ArrayRecord file: prepare the data set again.") from error
+        if found != expected:
+            raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        return list(self._source.__getitems__(list(positions)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Undecoded JPEG images of one record; `decode(i)` gives uint8 `[H, W, 3]`, RGB."""
+
+    encoded: Sequence[bytes]
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def decode(self, index: int) -> np.ndarray:
+        """Decodes image `index` to uint8 `[H, W, 3]` RGB."""
+        image = cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_COLOR) if self.encoded[index] else None
+        if image is None:
+            raise UserError(f"{self.where}: image {index} cannot be decoded: prepare the data set again.")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+class Shards:
+    """One split of a prepared data set as a random-access source of parsed records (grain's `RandomAccessDataSource`).
+
+    Scalars and tensors come as NumPy values of the schema's dtypes, text as `str`, images as `Images` (not decoded).
+    """
+
+    def __init__(self, folder: str | epath.Path, split: str):
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core import example_parser
+
+        self.folder, self.split = find_dataset(folder), split
+        try:
+            builder = tfds.builder_from_directory(str(self.folder))
+        except Exception as error:
+            raise UserError(f"{self.folder} cannot be opened as a data set ({error}): prepare it again.") from error
+        if split not in builder.info.splits:
+            raise unknown(f"split of {self.folder}", split, builder.info.splits)
+        self.features = builder.info.features
+        self._parser = example_parser.ExampleParserNp(self.features.get_serialized_info())
+        info = builder.info.splits[split]
+        reader = _TFRecordFile if "tfrecord" in info.filename_template.filetype_suffix else _ArrayRecordFile
+        self._files, self._ends, total = [], [], 0
+        for name, length in zip(info.filenames, info.shard_lengths, strict=True):
+            path = self.folder / name
+            if not path.exists():
+                raise UserError(f"shard {path} is missing: prepare the data set again.")
+            self._files.append(reader(path, length))
+            total += length
+            self._ends.append(total)
+        if not total:
+            raise UserError(f"split {split!r} of {self.folder} is empty.")
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __repr__(self) -> str:
+        return f"Shards({self.folder}, {self.split!r})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._decode(index, self.features)
+
+    def fields(self, index: int, names: Sequence[str]) -> tuple[Any, ...]:
+        """Only the named fields of one record."""
+        record = self._decode(index, names)
+        return tuple(record[name] for name in names)
+
+    def _decode(self, index: int, names: Iterable[str]) -> dict[str, Any]:
+        import tensorflow_datasets as tfds
+
+        index = int(index) % len(self)
+        shard = bisect.bisect_right(self._ends, index)
+        position = index - (self._ends[shard - 1] if shard else 0)
+        (record,) = self._files[shard].read([position])
+        raw = self._parser.parse_example(record)
+        out = {}
+        where = f"{self.folder} {self.split}[{index}]"
+        for name in names:
+            feature = self.features[name]
+            value = raw[name]
+            inner = getattr(feature, "feature", feature)
+            if isinstance(inner, tfds.features.Image):
+                encoded = list(np.atleast_1d(np.asarray(value, object)))
+                out[name] = Images([bytes(e) for e in encoded], f"{where} {name}")
+            elif isinstance(inner, tfds.features.Text):
+                out[name] = (value if isinstance(value, bytes) else bytes(np.asarray(value, object).item())).decode()
+            else:
+                out[name] = _tensor(value, feature)
+        return out
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes of the `label` field, in order; empty where labels are plain integers."""
+        label = self.features["label"] if "label" in self.features else None
+        return list(getattr(label, "names", None) or [])
+
+
+def _tensor(value: Any, feature: Any) -> np.ndarray:
+    """A TFDS `Tensor` (or scalar) feature as an array; free axes are resolved, encoded tensors unpacked."""
+    shape = tuple(-1 if n is None else n for n in feature.shape)
+    if isinstance(value, dict):  # several free axes: the shape is stored beside the bytes
+        shape, value = tuple(int(n) for n in value["shape"]), value["value"]
+    if isinstance(value, bytes):
+        encoding = str(getattr(feature, "_encoding", ""))
+        array = np.frombuffer(zlib.decompress(value) if "ZLIB" in encoding.upper() else value, feature.np_dtype)
+    else:
+        array = np.asarray(value, feature.np_dtype)
+    if not array.size:
+        shape = tuple(0 if n == -1 else n for n in shape)
+    return array.reshape(shape)
+
+
+def splits(folder: str | epath.Path) -> list[str]:
+    """Names of the non-empty splits of a prepared data set."""
+    info = json.loads((find_dataset(folder) / "dataset_info.json").read_text())
+    return [s["name"] for s in info.get("splits", []) if sum(int(n) for n in s.get("shardLengths", []))]
+
+
+def fingerprint(folder: str | epath.Path) -> str:
+    """SHA-256 (first 16 hex digits) over schema, split table and every shard's name, size and ends.
+
+    Cheap enough for terabytes: of each shard only the first and the last 64 KiB are read.
+    """
+    folder = find_dataset(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir(), key=lambda p: p.name):
+        if path.name in ("features.json", "dataset_info.json"):
+            digest.update(path.read_bytes())
+        elif "record-" in path.name:
+            size = path.stat().length
+            digest.update(f"{path.name}:{size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(1 << 16))
+                file.seek(max(0, size - (1 << 16)))
+                digest.update(file.read(1 << 16))
+    return digest.hexdigest()[:16]

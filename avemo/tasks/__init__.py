@@ -1,0 +1,36 @@
+"""The stages by name: teacher, student, audio, audiovisual."""
+
+import importlib
+
+from ml_collections import ConfigDict
+
+from avemo.errors import UserError, unknown
+from avemo.tasks.base import Task, TrainState
+
+TASKS = {"teacher": "expression", "student": "expression", "audio": "audio", "audiovisual": "audiovisual"}
+
+
+def make(config: ConfigDict, *, data: str | None = None) -> Task:
+    """Builds the task that `config.task` names.
+
+    Args:
+      config: the run's config.
+      data: a data folder that replaces the config's own for evaluation.
+
+    Raises:
+      UserError: an unknown task, or a config field the task needs is missing.
+    """
+    name = config.get("task")
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    module = importlib.import_module(f"avemo.tasks.{TASKS[name]}")
+    try:
+        return module.make(config, data=data)
+    except AttributeError as error:
+        # ConfigDict raises AttributeError for an absent field; anything else is ours to fix.
+        if "field" in str(error) or "'ConfigDict'" in str(error) or "did you mean" in str(error).lower():
+            raise UserError(f"the config of task {name!r} lacks a field: {error}") from error
+        raise
+
+
+__all__ = ["TASKS", "Task", "TrainState", "make"]

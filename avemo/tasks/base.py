@@ -1,0 +1,67 @@
+"""What a stage of the system is: a frozen record of pure functions that the one training loop runs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.struct
+import grain
+import jax
+import numpy as np
+
+Variables = dict[str, Any]
+Metrics = dict[str, float]
+Predictions = dict[str, np.ndarray]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes: one pytree, saved as it is.
+
+    Attributes:
+      step: int32 scalar, steps done.
+      params: trained parameters.
+      model_state: collections that are not trained by gradient (`batch_stats`, `constants`).
+      opt_state: the optimizer's.
+      ema: exponential moving average of the parameters, or an empty dict where `config.ema` is 0.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    ema: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One stage: what it trains, on what, and how it is scored.
+
+    Attributes:
+      name: the stage's name in `config.task`.
+      init: `(key) -> variables`, `{"params": ..., **model_state}`.
+      loss: `(params, model_state, constants, batch, key) -> (loss, (model_state, values))` for one device's share of a
+        batch, inside a mapped function whose axis is `parallel.AXIS`; `loss` and the scalar `values` are global.
+      batches: `() -> grain.IterDataset` of this process's training batches.
+      examples: examples of one global training batch, for throughput.
+      predict: `(variables, batch) -> outputs` with a leading batch axis, for one device's share.
+      evaluate: `(predict, variables, split) -> (metrics, predictions)`; `predict` is mapped already.
+      eval_splits: splits scored during training.
+      constants: arrays that the loss needs and that never change (a frozen teacher).
+      data: data folders by role, for fingerprints.
+      weights: fingerprints of weights that the run starts from, by role.
+      class_names: names of the classes of the categorical head.
+    """
+
+    name: str
+    init: Callable[[jax.Array], Variables]
+    loss: Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
+    batches: Callable[[], grain.IterDataset]
+    examples: int
+    predict: Callable[[Variables, Any], dict[str, jax.Array]]
+    evaluate: Callable[..., tuple[Metrics, Predictions]]
+    eval_splits: tuple[str, ...]
+    constants: Any = dataclasses.field(default_factory=dict)
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()

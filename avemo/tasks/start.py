@@ -1,0 +1,46 @@
+"""What a run starts from: another run's weights, or pretrained ones; and their fingerprints."""
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from avemo.errors import UserError
+
+
+def run_folder(path: str, role: str) -> str:
+    """Checks that a config names the run folder of a `role` (teacher, visual, audio).
+
+    Raises:
+      UserError: no folder is named, or it is no run.
+    """
+    if not path:
+        raise UserError(f"no {role} is named: pass its run folder as --config.{role}=DIR.")
+    if not (epath.Path(path) / "config.json").exists():
+        raise UserError(f"{role} {path} is not a run folder (no config.json): train it first with `launch.py train`.")
+    return path
+
+
+def fingerprint(variables: Any) -> str:
+    """SHA-256 (first 16 hex digits) over the names, shapes and bytes of all arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(variables), key=lambda item: str(item[0])):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Replaces what `config.model.init_from` (a folder made by `avemo.models.pretrained`, or a run) has weights for."""
+    if not config.model.get("init_from"):
+        return variables
+    from avemo.models import pretrained
+
+    return pretrained.initialise(variables, config.model.init_from)
+
+
+__all__ = ["UserError", "fingerprint", "from_pretrained", "run_folder"]

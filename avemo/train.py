@@ -1,0 +1,316 @@
+"""The one training loop: every stage, any number of devices, resumable.
+
+Order of a pass: evaluate, save, *then* draw the next batch; the iterator's saved position is then exactly that of the
+saved parameters, which is what makes a resumed run equal an uninterrupted one.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from etils import epath
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+import avemo
+from avemo import checkpoints, configuration, optimizer, parallel, runtime, shards, tasks, writer
+from avemo.errors import UserError
+from avemo.runtime import Preempted
+from avemo.tasks.base import Task, TrainState
+
+
+def initial_state(task: Task, config: ConfigDict) -> tuple[TrainState, optax.GradientTransformation]:
+    """Initialises parameters from `config.seed`, and the optimizer."""
+    variables = dict(task.init(parallel.replicate_key(config.seed)))
+    params = variables.pop("params")
+    tx = optimizer.make(config, config.steps, params)
+    ema = jax.tree.map(jnp.copy, params) if config.ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), ema), tx
+
+
+def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) -> Callable:
+    """The per-device training step `(state, batch, constants) -> (state, values)`; see `avemo.losses` on gradients."""
+
+    def step(state: TrainState, batch: Any, constants: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        (loss, (model_state, values)), gradients = jax.value_and_grad(task.loss, has_aux=True)(
+            state.params, state.model_state, constants, batch, key)
+        gradients = jax.lax.pmean(gradients, parallel.AXIS)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = jax.tree.map(lambda e, p: e * config.ema + p * (1 - config.ema), state.ema, params) if config.ema else {}
+        values = {"loss": loss, **values, "gradient_norm": optax.global_norm(gradients)}
+        return TrainState(state.step + 1, params, model_state, opt_state, ema), values
+
+    return step
+
+
+@contextlib.contextmanager
+def lock(workdir: epath.Path) -> Iterator[None]:
+    """Holds a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
+    if "://" in str(workdir) or jax.process_index() != 0:
+        yield
+        return
+    import fcntl
+
+    with open(workdir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
+        yield
+
+
+def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path:
+    """Creates the run folder, or checks that the one there belongs to this config, and writes `config.json`.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another config (the differing fields are named).
+    """
+    workdir = epath.Path(workdir)
+    path = workdir / "config.json"
+    if path.exists():
+        changed = configuration.difference(configuration.from_json(path), config)
+        if changed:
+            raise UserError(f"{workdir} holds a run of another config ({'; '.join(changed[:5])}"
+                            f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change.")
+        return workdir
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            path.write_text(json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
+    return workdir
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a result was made with."""
+    import flax
+    return {"avemo": avemo.__version__, "jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__,
+            "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
+            "devices": jax.device_count(), "device_kind": jax.devices()[0].device_kind, "processes": jax.process_count()}
+
+
+def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | None:
+    """The result of a complete run of this config in `workdir`, or None."""
+    path = epath.Path(workdir) / "result.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    return result if result.get("step") == config.steps else None
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: bool | None = None) -> dict[str, Any]:
+    """Runs one stage to its end, resuming where an earlier call stopped.
+
+    Args:
+      config: the experiment.
+      workdir: run folder, local or gs://.
+      progress: whether to draw a progress bar; by default where stderr is a terminal.
+
+    Returns:
+      The run's result, as written to `result.json`.
+
+    Raises:
+      UserError: bad config, data or folder; a loss that is not finite (the step is named, the last checkpoint kept).
+      Preempted: SIGTERM arrived and the state was saved.
+    """
+    if config.eval_every % config.log_every:
+        raise UserError(f"eval_every ({config.eval_every}) must be a multiple of log_every ({config.log_every}): a resumed run "
+                        "starts there, and would average other steps into its next line.")
+    workdir = prepare_workdir(config, workdir)
+    runtime.cache_compilations(workdir)
+    done = finished(workdir, config)
+    if done is not None:
+        logging.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
+        return done
+    with lock(workdir):
+        task = tasks.make(config)
+        return _run(task, config, workdir, progress)
+
+
+def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | None) -> dict[str, Any]:
+    state, tx = initial_state(task, config)
+    manager = checkpoints.manager(workdir, config.best_metric)
+    batches = iter(task.batches())
+    prints = _check_fingerprints(task, workdir)
+    restored = checkpoints.restore_latest(manager, state)
+    if restored is not None:
+        _, state, data = restored
+        batches.set_state(data)
+        logging.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
+    start = int(state.step)
+    log = writer.MetricsWriter(workdir, start)
+    step_fn = parallel.map_step(make_step(task, config, tx), config.parallel)
+    evaluate = make_evaluator(task, config)
+    began, last_metrics = time.time(), {}
+    stop = _catch_sigterm()
+    bar = tqdm(total=config.steps, initial=start, desc=task.name, unit="step", mininterval=0.5,
+               disable=not (sys.stderr.isatty() if progress is None else progress))
+    ahead = _Prefetch(batches, config)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []
+    tick, tick_step = time.time(), start
+    try:
+        for number in range(start, config.steps + 1):
+            at_end = number == config.steps
+            if pending and (at_end or number % config.log_every == 0 or stop()):
+                rate = (number - tick_step) / max(time.time() - tick, 1e-9)
+                _log_train(log, pending, rate * task.examples, workdir)
+                bar.set_postfix_str(f"{rate * task.examples:.0f} ex/s, loss {float(pending[-1][1]['loss']):.3f}")
+                pending, tick, tick_step = [], time.time(), number
+            fresh = number != start or restored is None
+            if fresh and (at_end or (number and number % config.eval_every == 0)):
+                last_metrics = {}
+                for split in task.eval_splits:
+                    values, _ = evaluate(state, split)
+                    log.write(number, split, values)
+                    last_metrics |= {f"{split}/{k}": v for k, v in values.items()}
+                tick = time.time()
+            if (fresh and number and (at_end or number % config.eval_every == 0)) or (stop() and number):
+                checkpoints.save(manager, number, state, ahead.state(), config, last_metrics or None)
+                tick = time.time()
+            if stop():
+                manager.wait_until_finished()
+                raise Preempted(f"{workdir} saved at step {number}; the same command resumes it.")
+            if at_end:
+                break
+            batch = ahead.next()
+            state, values = step_fn(state, batch, task.constants)
+            pending.append((number + 1, values))
+            bar.update()
+        manager.wait_until_finished()
+        result = finish(task, config, workdir, prints, evaluate, time.time() - began)
+    except OSError as error:
+        raise UserError(f"writing to {workdir} failed ({error.strerror or error}): free some space and run the same "
+                        "command again; the last checkpoint is kept.") from error
+    finally:
+        bar.close()
+        log.close()
+        manager.close()
+    return result
+
+
+class _Prefetch:
+    """Draws one batch ahead and puts it on the devices, while remembering the position before it."""
+
+    def __init__(self, batches: Any, config: ConfigDict):
+        self._batches, self._mode, self._ready = batches, config.parallel, None
+
+    def _draw(self) -> tuple[Any, Any]:
+        before = self._batches.get_state()
+        return before, parallel.shard_batch(next(self._batches), self._mode)
+
+    def state(self) -> Any:
+        """Iterator state from which the next batch is drawn again."""
+        return self._ready[0] if self._ready else self._batches.get_state()
+
+    def next(self) -> Any:
+        """The next batch, on the devices; the one after it is on its way."""
+        _, batch = self._ready or self._draw()
+        self._ready = self._draw()
+        return batch
+
+
+def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path) -> None:
+    values = jax.device_get([v for _, v in pending])
+    for (step, _), row in zip(pending, values, strict=True):
+        if not np.isfinite(row["loss"]):
+            raise UserError(f"the loss is {row['loss']} at step {step}: stopped; the last checkpoint in {workdir} is kept. "
+                            "Lower optimizer.learning_rate or set optimizer.clip_norm.")
+    mean = {k: float(np.mean([row[k] for row in values])) for k in values[0]}
+    log.write(pending[-1][0], "train", mean)
+    log.write(pending[-1][0], "timing", {"examples_per_second": rate})
+
+
+def make_evaluator(task: Task, config: ConfigDict) -> Callable:
+    """Returns `evaluate(state, split) -> (metrics, predictions)` with the prediction mapped over the devices."""
+    mapped = parallel.map_step(lambda variables, batch, _: task.predict(variables, batch), config.parallel,
+                               donate_state=False, gather_outputs=True)
+
+    def predict(variables: Any, batch: Any) -> Any:
+        return parallel.unshard(mapped(variables, parallel.shard_batch(batch, config.parallel), {}), config.parallel)
+
+    def evaluate(state: TrainState, split: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        params = state.ema or state.params
+        return task.evaluate(predict, {"params": params, **state.model_state}, split)
+
+    return evaluate
+
+
+def finish(task: Task, config: ConfigDict, workdir: epath.Path, prints: dict[str, str], evaluate: Callable,
+           seconds: float) -> dict[str, Any]:
+    """Scores the best checkpoint on every split there is, and writes predictions and `result.json`."""
+    _, step, variables = checkpoints.load(workdir)
+    params = variables.pop("params")
+    # Put once: every batch would otherwise carry the weights over to the devices again.
+    state = jax.device_put(TrainState(jnp.asarray(step), params, variables, {}, {}))
+    available = set.intersection(*(set(shards.splits(path)) for path in task.data.values()
+                                   )) if task.data else set()
+    metrics = {}
+    for split in sorted({*task.eval_splits, *(available - {"train"})}):
+        metrics[split], predictions = evaluate(state, split)
+        save_predictions(workdir, split, predictions)
+    result = {"task": task.name, "step": config.steps, "evaluated_step": int(step), "metrics": metrics, "data": prints,
+              "weights": dict(task.weights), "class_names": list(task.class_names),
+              "parameters": int(sum(p.size for p in jax.tree.leaves(params))), "seconds": round(seconds, 1),
+              "environment": environment()}
+    if jax.process_index() == 0:
+        write_atomically(workdir / "result.json", json.dumps(result, indent=2, default=float) + "\n")
+    return result
+
+
+def save_predictions(workdir: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
+    """Writes `predictions/<split>.npz`."""
+    if jax.process_index() != 0:
+        return
+    folder = workdir / "predictions"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{split}.npz").open("wb") as file:
+        np.savez_compressed(file, **predictions)
+
+
+def write_atomically(path: epath.Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
+    """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
+    prints = {role: shards.fingerprint(path) for role, path in task.data.items()}
+    path = workdir / "data.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        for role, value in prints.items():
+            if before.get(role, value) != value:
+                raise UserError(f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
+                                "put the old shards back or choose another --workdir.")
+    elif jax.process_index() == 0:
+        write_atomically(path, json.dumps(prints, indent=2) + "\n")
+    return prints
+
+
+def _catch_sigterm() -> Callable[[], bool]:
+    received = []
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    except ValueError:  # not the main thread (a notebook, a test): no handler, no preemption
+        return lambda: False
+    return lambda: bool(received)
+
+
+__all__ = ["Preempted", "environment", "finished", "initial_state", "make_evaluator", "make_step",
+           "train_and_evaluate"]

@@ -1,0 +1,65 @@
+"""Metrics of a run: one JSON object a line in `metrics.jsonl`, and TensorBoard events beside it."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+
+def read(path: str | epath.Path) -> list[dict[str, Any]]:
+    """Reads `metrics.jsonl`; a half-written last line (a killed run) is left out."""
+    path = epath.Path(path)
+    if not path.exists():
+        return []
+    out = []
+    for line in path.read_text().splitlines():
+        try:
+            out.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return out
+
+
+class MetricsWriter:
+    """Appends `{"step", "split", "wall_time", **values}` lines; only the first process writes.
+
+    Opening it on a resumed run drops what was logged after the restored step, so that no line is lost or doubled.
+    """
+
+    def __init__(self, workdir: str | epath.Path, resume_step: int = 0):
+        from tensorboardX import SummaryWriter
+
+        self._path = epath.Path(workdir) / "metrics.jsonl"
+        self._board = None
+        if jax.process_index() != 0:
+            return
+        kept = [line for line in read(self._path) if line["step"] <= resume_step]
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        # tensorboardX writes local folders; a gs:// run keeps metrics.jsonl.
+        if "://" not in str(workdir):
+            self._board = SummaryWriter(str(workdir), purge_step=resume_step + 1)
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Logs scalar values of one split at one step; NaN and infinity become null, as JSON has neither."""
+        if jax.process_index() != 0:
+            return
+        clean = {k: (float(v) if math.isfinite(float(v)) else None) for k, v in values.items()}
+        line = {"step": int(step), "split": split, "wall_time": round(time.time(), 3), **clean}
+        if "://" in str(self._path):
+            self._path.write_text(self._path.read_text() + json.dumps(line) + "\n")
+        else:
+            with open(self._path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in clean.items():
+                if value is not None:
+                    self._board.add_scalar(f"{split}/{name}", value, int(step))
+
+    def close(self) -> None:
+        """Flushes and closes the TensorBoard file."""
+        if self._board is not None:
+            self._board.close()
