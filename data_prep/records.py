@@ -21,7 +21,7 @@ CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "c
 
 TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
 
-# Longest run of frames in one `clips` record: a minute of 25 fps video, so that memory does not grow with the recording.
+# Longest run of frames in one `clips` record: a minute at 25 fps, so that memory does not grow with the recording.
 MAX_FRAMES = 1500
 
 JPEG_QUALITY = 95
