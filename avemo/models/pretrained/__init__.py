@@ -1,0 +1,238 @@
+"""Published weights, converted once: `python -m avemo.models.pretrained NAME --file=PATH --output=DIR`.
+
+The output folder holds `weights/`, an Orbax checkpoint {"params", "batch_stats"}, and `provenance.json` (name, source
+file, its SHA-256, licence note, converter). A config names the folder as `model.init_from`. The folder appears whole or
+not at all.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+import avemo
+from avemo.errors import UserError, unknown
+from avemo.models.pretrained import networks
+
+PROVENANCE = "provenance.json"
+WEIGHTS = "weights"
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """Converted weights: nested dicts of NumPy arrays, and the provenance that was written with them."""
+
+    params: Tree
+    batch_stats: Tree
+    provenance: dict[str, Any]
+
+
+def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
+    """Converts published weights to our layout.
+
+    Args:
+      name: of the network, one of `networks.SOURCES`.
+      file: the published file.
+      output: folder to create; must not exist, or be empty.
+
+    Returns:
+      The provenance.
+
+    Raises:
+      UserError: unknown name; a file that is missing, wrong or truncated; a tensor that is missing, unexpected or of
+        the wrong shape; an output folder in use. Nothing is left behind.
+    """
+    if name not in networks.SOURCES:
+        raise unknown("pretrained network", name, networks.SOURCES)
+    file, output = Path(file), Path(output).absolute()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists already: name a new folder with --output")
+    source = networks.SOURCES[name]
+    try:
+        tree = _arrange(source, source.read(file), file)
+        digest = _sha256(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    provenance = {
+        "network": name,
+        "source_file": file.name,
+        "sha256": digest,
+        "licence": source.licence,
+        "parameters": networks.size(source.shapes),
+        "converter": f"avemo {avemo.__version__}",
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        with ocp.PyTreeCheckpointer() as writer:
+            writer.save(staging / WEIGHTS, tree)
+        (staging / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        staging.chmod(0o755)
+        os.replace(staging, output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return provenance
+
+
+def load_pretrained(folder: str | Path) -> Pretrained:
+    """Returns the weights of a folder that `convert` made, on the host.
+
+    Raises:
+      UserError: it is no such folder.
+    """
+    folder = Path(folder).absolute()
+    try:
+        provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise UserError(
+            f"{folder}: no converted weights (no readable {PROVENANCE}): make them with "
+            "`python -m avemo.models.pretrained NAME --file=PATH --output=DIR`"
+        ) from None
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata = reader.metadata(folder / WEIGHTS).item_metadata.tree
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+        tree = reader.restore(folder / WEIGHTS, restore_args=arguments)
+    return Pretrained(tree["params"], tree.get("batch_stats") or {}, provenance)
+
+
+def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: str = "") -> tuple[Tree, Tree]:
+    """Returns `params` and `batch_stats` with the part under `prefix` replaced by pretrained values.
+
+    Pretrained tensors that the network does not have (FaceNet's last blocks, behind the cut) are left out.
+
+    Args:
+      params: the network's parameters, nested dicts.
+      batch_stats: its running statistics; may be empty.
+      pretrained: what `load_pretrained` returned.
+      prefix: where the pretrained network sits, "trunk" or "a/b"; "" for the whole.
+
+    Raises:
+      UserError: a tensor of the network is missing from the pretrained weights, or has another shape there.
+    """
+    name = pretrained.provenance["network"]
+
+    def replace(ours: Tree, theirs: Any, path: tuple[str, ...]) -> Tree:
+        merged = {}
+        for key, value in ours.items():
+            here = (*path, key)
+            if not isinstance(theirs, Mapping) or key not in theirs:
+                raise UserError(f"init_from: weights of {name} have no tensor {'/'.join(here)}; is it another network?")
+            if isinstance(value, Mapping):
+                merged[key] = replace(value, theirs[key], here)
+            elif np.shape(value) != np.shape(theirs[key]):
+                raise UserError(
+                    f"init_from: tensor {'/'.join(here)} is {np.shape(theirs[key])} in the weights of {name}, but "
+                    f"{np.shape(value)} in the model; keep the published numbers (width 1, …)"
+                )
+            else:
+                merged[key] = np.asarray(theirs[key], dtype=value.dtype)
+        return merged
+
+    def at_prefix(ours: Tree, theirs: Tree, parts: list[str]) -> Tree:
+        if not parts:
+            return replace(ours, theirs, ())
+        if parts[0] not in ours:
+            raise UserError(f"init_from: the model has no part {prefix!r}; it has {', '.join(sorted(ours))}")
+        return {**ours, parts[0]: at_prefix(ours[parts[0]], theirs, parts[1:])}
+
+    parts = prefix.split("/") if prefix else []
+    params = at_prefix(params, pretrained.params, parts)
+    if pretrained.batch_stats and batch_stats:
+        batch_stats = at_prefix(batch_stats, pretrained.batch_stats, parts)
+    return params, batch_stats
+
+
+def initialise(variables: Mapping[str, Tree], folder: str | Path) -> dict[str, Tree]:
+    """Returns a freshly initialised model's variables with what `folder` has weights for replaced.
+
+    Args:
+      variables: {"params", "batch_stats" …} of an expression network (its `trunk` is replaced), of an audio network
+        (its `encoder`), or of the pretrained network itself; or any model, where `folder` is a run of the same one.
+      folder: made by `convert`, or the folder of a run, whose best checkpoint is used. Of a run, heads of another size
+        (other classes) stay as initialised.
+
+    Raises:
+      UserError: neither kind of folder, or weights that do not fit.
+    """
+    params, batch_stats = dict(variables["params"]), dict(variables.get("batch_stats", {}))
+    if (Path(folder) / "config.json").exists():
+        from avemo import checkpoints
+
+        _, step, state = checkpoints.load(folder)
+        state["params"] = _keep_resized_heads(params, state["params"])
+        weights = Pretrained(state["params"], state.get("batch_stats", {}), {"network": f"run {folder} step {step}"})
+        prefix = ""
+    else:
+        weights = load_pretrained(folder)
+        prefix = next((part for part in ("trunk", "encoder") if part in params), "")
+    params, batch_stats = merge_into(params, batch_stats, weights, prefix)
+    return {**variables, "params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+
+
+def _keep_resized_heads(params: Tree, stored: Tree) -> Tree:
+    stored = dict(stored)
+    for name, value in params.items():
+        if "head" in name and name in stored and jax.tree.map(np.shape, value) != jax.tree.map(np.shape, stored[name]):
+            logging.warning("init_from: %s has another size there and starts afresh.", name)
+            stored[name] = value
+    return stored
+
+
+def _arrange(source: networks.Source, tensors: networks.Tensors, file: Path) -> Tree:
+    """Returns the nested variables made of `tensors`, every one checked against our network's names and shapes."""
+    placed: dict[networks.Path, np.ndarray] = {}
+    origin: dict[networks.Path, str] = {}
+    for tensor, value in tensors.items():
+        try:
+            target = source.place(tensor, value)
+        except KeyError:
+            raise UserError(f"{file}: unexpected tensor {tensor}: not the weights of this network") from None
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+        if target is None:
+            continue
+        path, value = target
+        if path not in source.shapes:
+            raise UserError(f"{file}: unexpected tensor {tensor}: not the weights of this network")
+        if value.shape != source.shapes[path]:
+            raise UserError(
+                f"{file}: tensor {tensor} has shape {value.shape}, expected {source.shapes[path]} for {'/'.join(path)}"
+            )
+        if not np.isfinite(value).all():
+            raise UserError(f"{file}: tensor {tensor} has values that are not finite; download it again")
+        placed[path], origin[path] = value, tensor
+    tree: Tree = {}
+    for path, shape in source.shapes.items():
+        value = placed.get(path, source.fill(path, shape))
+        if value is None:
+            raise UserError(f"{file}: no tensor for {'/'.join(path)}: not the weights of this network, or incomplete")
+        node = tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = np.ascontiguousarray(value, dtype=np.float32)
+    return tree
+
+
+def _sha256(file: Path) -> str:
+    """Returns the hash of a file; of a TF.js graph or TF bundle, of the file named and its data files in order."""
+    digest = hashlib.sha256()
+    companions = sorted(file.parent.glob(f"{file.stem}*.bin")) if file.suffix == ".json" else []
+    if file.suffix == ".index" or not file.is_file():
+        companions = sorted(file.parent.glob(f"{file.name.removesuffix('.index')}.data-*"))
+        file = file if file.suffix == ".index" else file.with_name(file.name + ".index")
+    for part in [file, *companions]:
+        with open(part, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
