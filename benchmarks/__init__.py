@@ -1,0 +1,1 @@
+"""Measurements: speed, and parity with implementations that we did not write."""
