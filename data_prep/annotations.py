@@ -123,8 +123,8 @@ def resample(time: np.ndarray, values: np.ndarray, at: np.ndarray, reach: float 
 def read_traces(path: pathlib.Path, delimiter: str | None = None) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Reads a table of traces: a header, then a time and one column a rater.
 
-    Column names lose the blanks around them (RECOLA's public files read `FM1 ;FM2 ;…`), and the delimiter is found in the
-    header, `;`, `,` or tab. A byte-order mark is ignored; an empty cell is NaN.
+    Column names lose the blanks around them (RECOLA's public files read `FM1 ;FM2 ;…`), and the delimiter is found in
+    the header, `;`, `,` or tab. A byte-order mark is ignored; an empty cell is NaN.
 
     Returns:
       time float64 `[T]` in seconds, names of the R columns, values float64 `[T, R]`.

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -58,7 +59,7 @@ class FaceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """A square face box in pixels: centre (x, y), side, roll of the eye line in degrees, and the detector's confidence."""
+    """A square face box in pixels: centre (x, y), side, roll of the eye line in degrees, the detector's confidence."""
 
     x: float
     y: float
@@ -175,7 +176,7 @@ def crop(image: np.ndarray, face: Face, options: FaceOptions) -> np.ndarray:
 
 @dataclasses.dataclass
 class FaceFrame:
-    """One frame's face: jpeg (black where absent), mask, box as fractions of the picture `(x0, y0, x1, y1)`, confidence."""
+    """One frame's face: jpeg (black where absent), mask, box `(x0, y0, x1, y1)` as fractions, confidence."""
 
     time: float
     jpeg: bytes
@@ -187,8 +188,8 @@ class FaceFrame:
 class Follower:
     """Follows one face through a video, frame by frame, holding at most `detect_every` pictures.
 
-    The first face taken up is the largest; from then on the one that overlaps most with the last. When the followed face
-    is lost for `lost_after` seconds the largest one is taken up again.
+    The first face taken up is the largest; from then on the one that overlaps most with the last. When the followed
+    face is lost for `lost_after` seconds the largest one is taken up again.
     """
 
     def __init__(self, options: FaceOptions):
@@ -270,7 +271,7 @@ def bridge_gaps(time: np.ndarray, box: np.ndarray, mask: np.ndarray, max_gap: fl
     """
     box = np.array(box, np.float32)
     found = np.flatnonzero(mask)
-    for a, b in zip(found[:-1], found[1:], strict=True):
+    for a, b in itertools.pairwise(found):
         if b - a > 1 and time[b] - time[a] <= max_gap:
             share = ((time[a + 1 : b] - time[a]) / (time[b] - time[a]))[:, None].astype(np.float32)
             box[a + 1 : b] = box[a] + share * (box[b] - box[a])

@@ -1,0 +1,80 @@
+"""The data set card: what is in a prepared data set, what was left out and why, and from which arguments it came."""
+
+import collections
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from data_prep.corpus import Corpus, Item
+from data_prep.records import SCHEMA_VERSION
+from data_prep.statistics import Statistics, share
+
+FILENAME = "card.json"
+SKIPPED = "skipped.jsonl"
+
+
+def reasons(indices: Sequence[Mapping[str, Any]]) -> str:
+    """One phrase on why items gave nothing, the most frequent reasons first."""
+    counts: collections.Counter[str] = collections.Counter()
+    for index in indices:
+        counts.update(index["dropped"])
+        counts.update(failure["reason"] for failure in index["skipped"])
+    return "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3)) or "it holds no item"
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """SHA-256 (16 hex digits) over the items' names, splits and subjects: what was prepared, not where it lay."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.key}\0{item.split}\0{item.subject}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def write(
+    folder: epath.Path,
+    corpus: Corpus,
+    info: Any,
+    stats: Statistics,
+    indices: Sequence[Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+    items: Sequence[Item],
+) -> None:
+    """Writes `card.json`, and `skipped.jsonl` (one line a failed item: item, split, reason; empty if none failed)."""
+    folder = epath.Path(folder)
+    skipped = [failure for index in indices for failure in index["skipped"]]
+    dropped: collections.Counter[str] = collections.Counter()
+    for index in indices:
+        dropped.update(index["dropped"])
+    label = info.features["type" if corpus.kind == "triplets" else "label"]
+    names = list(getattr(label, "names", []))
+    table = stats.to_json()
+    for name, split in table.items():
+        counts = split["counts"]
+        split["labels"] = {names[int(k)] if int(k) >= 0 else "unlabelled": n for k, n in split["labels"].items()}
+        split["subjects"] = len({item.subject for item in items if item.split == name and item.subject})
+        if corpus.kind == "clips":
+            split["seconds"] = round(counts.pop("milliseconds", 0) / 1000, 3)
+            split["face_miss_rate"] = share(counts["frames_without_face"], counts["frames"])
+            split["no_sound_rate"] = share(counts["frames_without_sound"], counts["frames"])
+    card = {
+        "corpus": corpus.name,
+        "kind": corpus.kind,
+        "title": corpus.title,
+        "citation": corpus.citation,
+        "licence": corpus.licence,
+        "schema": SCHEMA_VERSION,
+        "classes": names,
+        "splits": table,
+        "items": len(items),
+        "items_skipped": len(skipped),
+        "items_left_out": dict(dropped.most_common()),
+        "skipped": skipped[:100],
+        "source_fingerprint": fingerprint(items),
+        "arguments": dict(arguments),
+    }
+    (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in skipped]
+    (folder / SKIPPED).write_text("".join(lines))

@@ -1,0 +1,118 @@
+"""The command line of data_prep: options come from the corpus' `Options`, errors are one line and exit status 2."""
+
+import argparse
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from avemo.errors import UserError
+
+EPILOG = "Each corpus has options of its own: python -m data_prep CORPUS --help."
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors look like every other error of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See python -m data_prep --help.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status: 0 done, 2 the user's error, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    from data_prep.corpora import CORPORA
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_general_help(CORPORA))
+        return 0 if arguments else 2
+    if arguments[0] == "--list":
+        print(_table(CORPORA))
+        return 0
+    if arguments[0].startswith("-"):
+        raise UserError("the first argument is the corpus: python -m data_prep CORPUS --source=DIR --output=DIR.")
+    corpus = CORPORA[arguments[0]]
+    values = vars(_parser(corpus).parse_args(arguments[1:]))
+    from data_prep.builder import prepare
+
+    target, done = prepare(corpus.name, values.pop("source"), values.pop("output"), **values)
+    print(f"{target}" if done else f"{target} is complete already: nothing to do")
+    if done:
+        print(_summary(target))
+    return 0
+
+
+def _general_help(corpora: Any) -> str:
+    usage = "usage: python -m data_prep CORPUS --source=DIR --output=DIR [--format=array_record|tfrecord] [--shards=N]"
+    return f"{usage}\n       [--workers=N] [options of the corpus]\n       python -m data_prep --list\n\n" + "\n".join(
+        ["Turns a corpus, as it was downloaded, into sharded records.", "", _table(corpora), "", EPILOG]
+    )
+
+
+def _table(corpora: Any) -> str:
+    return "\n".join(f"  {name:<20} {corpora[name].kind:<9} {corpora[name].title}" for name in corpora)
+
+
+def _parser(corpus: Any) -> argparse.ArgumentParser:
+    description = f"{corpus.title}.\n\nExpected below --source:\n" + textwrap.indent(
+        textwrap.dedent(corpus.layout).strip(), "  "
+    )
+    parser = _Parser(
+        prog=f"python -m data_prep {corpus.name}",
+        description=f"{description}\n\nLicence: {corpus.licence}",
+        epilog=textwrap.dedent(corpus.Options.__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--source", required=True, metavar="DIR", help="the corpus as it was downloaded")
+    parser.add_argument("--output", required=True, metavar="DIR", help="records go to DIR/NAME/VERSION")
+    parser.add_argument("--format", default="array_record", metavar="array_record|tfrecord", help="of the shards")
+    parser.add_argument("--shards", type=int, metavar="N", help="files a split (default: one for every 256 MB)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--name", metavar="NAME", help=f"of the data set's folder (default: {corpus.name})")
+    parser.add_argument("--max_items", type=int, metavar="N", help="at most N items of each split, evenly spread")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    for field in dataclasses.fields(corpus.Options):
+        kind = type(field.default)
+        convert = _boolean if kind is bool else kind
+        shown = f"default: {field.default!r}"
+        parser.add_argument(f"--{field.name}", type=convert, default=field.default, metavar="VALUE", help=shown)
+    return parser
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+
+
+def _summary(target: Any) -> str:
+    import json
+
+    from data_prep.card import FILENAME, SKIPPED
+
+    card = json.loads((target / FILENAME).read_text())
+    lines = []
+    for name, split in card["splits"].items():
+        counts = ", ".join(f"{n} {key.replace('_', ' ')}" for key, n in split["counts"].items())
+        labels = ", ".join(f"{key} {n}" for key, n in split["labels"].items())
+        lines.append(f"  {name}: {counts}; {labels}")
+    if card["items_left_out"]:
+        lines.append("  left out: " + ", ".join(f"{reason} {n}" for reason, n in card["items_left_out"].items()))
+    if card["items_skipped"]:
+        lines.append(f"  skipped: {card['items_skipped']} of {card['items']} items, see {target / SKIPPED}")
+    return "\n".join(lines)

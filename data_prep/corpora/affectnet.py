@@ -1,0 +1,212 @@
+"""AffectNet (Mollahosseini et al. 2017): faces from the web with an expression and valence/arousal.
+
+Both releases: the new one (224×224 crops with one `.npy` a label) and the old one (pictures, boxes and lists).
+"""
+
+import csv
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from avemo.errors import UserError
+from data_prep import stills
+from data_prep.corpus import Corpus, Item, listing
+from data_prep.errors import BadItem, Dropped
+from data_prep.faces import Face, FaceOptions, crop
+from data_prep.records import CLASSES, encode_jpeg, face_record, faces_features
+
+ALPHABETICAL = tuple(sorted(CLASSES))
+TRAIN_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)  # of the new release, classes 0-7
+
+OLD_COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
+
+CITATION = (
+    "Mollahosseini, Hasani, Mahoor: AffectNet: A Database for Facial Expression, Valence, and Arousal Computing in the "
+    "Wild. IEEE Transactions on Affective Computing, 2017."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """image_size: side of the stored pictures, 0 = as they are (new release) or the box's own size (old release).
+
+    margin: share of the face box added on every side (old release); class_order: "affectnet" or, for re-packs that
+    numbered the sorted names, "alphabetical".
+    """
+
+    image_size: int = 0
+    margin: float = 0.15
+    class_order: str = "affectnet"
+
+    def check(self) -> None:
+        """Raises a `UserError` for values that cannot work."""
+        if self.class_order not in ("affectnet", "alphabetical"):
+            raise UserError(f"--class_order is affectnet or alphabetical, not {self.class_order!r}.")
+        if self.image_size < 0:
+            raise UserError(f"--image_size must not be negative, it is {self.image_size}.")
+
+
+class AffectNet(Corpus):
+    """The manually annotated part: labelled faces. The official validation set becomes `dev`."""
+
+    name = "affectnet"
+    kind = "faces"
+    title = "AffectNet, manually annotated: 8 expressions, valence and arousal"
+    citation = CITATION
+    licence = "on request, research only: http://mohammadmahoor.com/affectnet-request-form/"
+    homepage = "http://mohammadmahoor.com/affectnet/"
+    layout = """
+        new release: {train_set,val_set}/images/<id>.jpg and {train_set,val_set}/annotations/<id>_{exp,val,aro}.npy
+        old release: Manually_Annotated_Images/<n>/<hash>.jpg and
+        Manually_Annotated_file_lists/{training,validation}.csv
+    """
+    Options = Options
+    _old_images, _old_lists = "Manually_Annotated_Images", "Manually_Annotated_file_lists"
+    _old_files = (("training.csv", "train"), ("validation.csv", "dev"))
+    _labelled = True
+
+    def features(self):
+        """Schema of the records."""
+        return faces_features()
+
+    def items(self) -> Sequence[Item]:
+        """Every annotated picture."""
+        items = self._new_items() if self._labelled else []
+        items = items or self._old_items()
+        if not items:
+            raise self.wrong_layout("neither release's folders are there")
+        return items
+
+    def _new_items(self) -> list[Item]:
+        items = []
+        for folder, split in (("train_set", "train"), ("val_set", "dev")):
+            for path in (
+                listing(self.source / folder / "images", (".jpg", ".jpeg", ".png"), recursive=False)
+                if (self.source / folder / "images").is_dir()
+                else ()
+            ):
+                items.append(Item(f"{folder}/{path.name}", split, payload={"release": "new", "image": str(path)}))
+        return items
+
+    def _old_items(self) -> list[Item]:
+        items, seen = [], set()
+        for name, split in self._old_files:
+            path = self.source / self._old_lists / name
+            if not path.is_file():
+                continue
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                for number, row in enumerate(csv.reader(file), start=1):
+                    # Some copies of validation.csv have no header: the first row is then data like any other.
+                    if not row or row[0] == OLD_COLUMNS[0]:
+                        continue
+                    if len(row) < len(OLD_COLUMNS):
+                        raise UserError(f"{path}, line {number}: {len(row)} columns, {len(OLD_COLUMNS)} expected.")
+                    if row[0] in seen:
+                        continue
+                    seen.add(row[0])
+                    values = dict(zip(OLD_COLUMNS, row, strict=False))
+                    values.pop("facial_landmarks")
+                    image = str(self.source / self._old_images / row[0])
+                    items.append(Item(row[0], split, payload={"release": "old", "image": image, **values}))
+        return items
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """One face; None, Uncertain and No face (8, 9, 10) are left out, −2 is no valence and arousal."""
+        path = pathlib.Path(item.payload["image"])
+        if item.payload["release"] == "new":
+            code, valence, arousal = self._new_labels(path)
+        else:
+            code, valence, arousal = (_number(item.payload[n], n) for n in ("expression", "valence", "arousal"))
+        if not self._labelled:
+            code = -1
+        elif code in (8, 9, 10):
+            raise Dropped({8: "no expression (8)", 9: "uncertain (9)", 10: "no face (10)"}[int(code)])
+        elif code not in range(8):
+            raise BadItem(f"expression {code:g} is not one of 0 to 10")
+        label = int(code)
+        if label >= 0 and self.options.class_order == "alphabetical":
+            label = CLASSES.index(ALPHABETICAL[label])
+        if not self._labelled or valence < -1 or arousal < -1:
+            valence = arousal = math.nan
+        if item.payload["release"] == "new":
+            image = stills.read_jpeg(path, self.options.image_size)
+        else:
+            image = self._cut(path, item.payload)
+        yield face_record(item.key, image, label=label, valence=valence, arousal=arousal)
+
+    def _new_labels(self, path: pathlib.Path) -> tuple[float, float, float]:
+        folder = path.parent.parent / "annotations"
+        values = []
+        for part in ("exp", "val", "aro"):
+            label = folder / f"{path.stem}_{part}.npy"
+            try:
+                value = np.load(label, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise BadItem(f"annotation {label.name} is missing or unreadable") from error
+            values.append(_number(np.asarray(value).reshape(-1)[0] if np.size(value) else "", label.name))
+        return values[0], values[1], values[2]
+
+    def _cut(self, path: pathlib.Path, row: Mapping[str, Any]) -> bytes:
+        picture = stills.read(path)
+        x, y, width, height = (_number(row[n], n) for n in ("face_x", "face_y", "face_width", "face_height"))
+        side = max(width, height)
+        if side <= 0:
+            raise BadItem(f"picture {path.name}: the face box is empty")
+        size = self.options.image_size or round(side * (1 + 2 * self.options.margin))
+        box = Face(x + width / 2, y + height / 2, side)
+        return encode_jpeg(crop(picture, box, FaceOptions(crop_size=size, margin=self.options.margin)))
+
+    def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Refuses a re-pack that numbered its classes by the alphabet: the counts fit that order, not AffectNet's."""
+        counts = np.array([labels.get("train", {}).get(str(i), 0) for i in range(len(CLASSES))], np.float64)
+        if counts.sum() < 200 or self.options.class_order != "affectnet":
+            return
+
+        def fit(expected: Sequence[float]) -> float:
+            expected = np.asarray(expected, np.float64)
+            return float(counts @ expected / (np.linalg.norm(counts) * np.linalg.norm(expected)))
+
+        by_alphabet = [TRAIN_COUNTS[CLASSES.index(name)] for name in ALPHABETICAL]
+        if fit(by_alphabet) > 0.98 and fit(TRAIN_COUNTS) < 0.9:
+            raise UserError(
+                f"{self.source}: the classes seem to be numbered by the alphabet (the counts fit that order, not "
+                "AffectNet's): run again with --class_order=alphabetical."
+            )
+
+
+class AffectNetAutomatic(AffectNet):
+    """The automatically annotated part, used as unlabelled faces for distillation."""
+
+    name = "affectnet_automatic"
+    title = "AffectNet, automatically annotated: used as unlabelled faces"
+    layout = """
+        Automatically_Annotated_Images/<n>/<hash>.jpg and Automatically_Annotated_file_lists/automatically_annotated.csv
+    """
+    _old_images, _old_lists = "Automatically_Annotated_Images", "Automatically_Annotated_file_lists"
+    _old_files = (("automatically_annotated.csv", "train"), ("Automatically_annotated_file_list.csv", "train"))
+    _labelled = False
+
+
+def _number(value: Any, where: str) -> float:
+    """A number that may be stored as a string, as in the new release's `.npy` files."""
+    try:
+        number = float(value.decode() if isinstance(value, bytes) else value)
+    except ValueError as error:
+        raise BadItem(f"{where}: {value!r} is not a number") from error
+    if not math.isfinite(number):
+        raise BadItem(f"{where}: {value!r} is not a finite number")
+    return number

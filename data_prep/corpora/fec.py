@@ -1,0 +1,153 @@
+"""Google's Facial Expression Comparison data (Vemulapalli & Agarwala 2019): which of three faces is the odd one."""
+
+import csv
+import dataclasses
+import hashlib
+import pathlib
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from avemo.errors import UserError
+from data_prep import stills
+from data_prep.corpus import Corpus, Item
+from data_prep.errors import BadItem, Dropped
+from data_prep.faces import Face, FaceOptions, crop
+from data_prep.records import TRIPLET_TYPES, encode_jpeg, jpeg, triplets_features
+
+FILES = (
+    ("faceexp-comparison-data-train-public.csv", "train"),
+    ("faceexp-comparison-data-test-public.csv", "dev"),
+)
+TYPE_COLUMN = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of FEC.
+
+    cache: folder of downloaded pictures, default `images` in the source; crop_size: side of the stored crops in pixels;
+    margin: share of the face box added on every side; min_agreement: share of annotators who must agree.
+    """
+
+    cache: str = ""
+    crop_size: int = 160
+    margin: float = 0.15
+    min_agreement: float = 2 / 3
+
+    def check(self) -> None:
+        """Raises a `UserError` for values that cannot work."""
+        if not 0 <= self.min_agreement <= 1:
+            raise UserError(f"--min_agreement is a share, 0 to 1, not {self.min_agreement}.")
+        if self.crop_size < 1:
+            raise UserError(f"--crop_size must be at least 1, not {self.crop_size}.")
+        if self.cache and not pathlib.Path(self.cache).is_dir():
+            raise UserError(f"--cache={self.cache} is not a folder.")
+
+
+def cache_name(url: str) -> str:
+    """Name of a picture in the local cache: the SHA-1 of its address, so that any address makes a valid name."""
+    return hashlib.sha1(url.encode()).hexdigest() + ".jpg"
+
+
+class FEC(Corpus):
+    """Triplets of faces cut out of pictures on the web; the public test list becomes `dev`."""
+
+    name = "fec"
+    kind = "triplets"
+    title = "Google FEC: triplets of facial expressions"
+    citation = "Vemulapalli, Agarwala: A Compact Embedding for Facial Expression Similarity. CVPR 2019."
+    licence = "lists by Google; the pictures are their owners'"
+    homepage = "https://research.google/resources/datasets/google-facial-expression/"
+    layout = """
+        faceexp-comparison-data-{train,test}-public.csv
+        images/<sha1 of the address>.jpg (or the address's own file name; or file:// addresses)
+    """
+    chunk = 64
+    Options = Options
+
+    def features(self):
+        """Schema of the records."""
+        return triplets_features()
+
+    def items(self) -> Sequence[Item]:
+        """Every row of the two lists."""
+        items = []
+        for name, split in FILES:
+            path = self.source / name
+            if not path.is_file():
+                continue
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                for number, row in enumerate(csv.reader(file), start=1):
+                    if row:
+                        items.append(Item(f"{split}/{number}", split, payload={"row": row}))
+        if not items:
+            raise self.wrong_layout(f"{FILES[0][0]} is missing or empty")
+        return items
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """One triplet, if enough annotators agree and its three pictures are in the cache."""
+        urls, boxes, kind, votes = parse(item.payload["row"])
+        choice, count = Counter(votes).most_common(1)[0]
+        agreement = count / len(votes)
+        if agreement < self.options.min_agreement - 1e-9:
+            raise Dropped("the annotators disagree")
+        paths = [self.locate(url) for url in urls]
+        if None in paths:
+            raise Dropped("a picture is not in the cache (dead link or not downloaded)")
+        crops = [jpeg(self._cut(path, box)) for path, box in zip(paths, boxes, strict=True)]
+        yield {
+            "name": item.key,
+            "images": crops,
+            "odd": choice - 1,
+            "type": kind,
+            "agreement": np.float32(agreement),
+        }
+
+    def locate(self, url: str) -> pathlib.Path | None:
+        """The local file of an address; None where there is none."""
+        address = urllib.parse.urlsplit(url)
+        if address.scheme == "file":
+            candidates = [pathlib.Path(urllib.parse.unquote(address.path))]
+        else:
+            cache = pathlib.Path(self.options.cache) if self.options.cache else self.source / "images"
+            candidates = [cache / cache_name(url), cache / pathlib.PurePosixPath(address.path).name]
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _cut(self, path: pathlib.Path, box: tuple[float, float, float, float]) -> bytes:
+        picture = stills.read(path)
+        height, width = picture.shape[:2]
+        left, right, top, bottom = box
+        side = max((right - left) * width, (bottom - top) * height)
+        if side < 1:
+            raise BadItem(f"picture {path.name}: the face box is empty")
+        face = Face((left + right) / 2 * width, (top + bottom) / 2 * height, side)
+        options = FaceOptions(crop_size=self.options.crop_size, margin=self.options.margin)
+        return encode_jpeg(crop(picture, face, options))
+
+
+def parse(row: Sequence[str]) -> tuple[list[str], list[tuple[float, float, float, float]], int, list[int]]:
+    """Reads a row of the lists; rows are ragged, one pair of cells for each annotator.
+
+    Returns:
+      three addresses, three boxes (left, right, top, bottom as fractions), the type of triplet (0..2), and each
+      annotator's answer 1..3, which names the picture *outside* the similar pair.
+
+    Raises:
+      BadItem: cells are missing or not what they should be.
+    """
+    if len(row) < TYPE_COLUMN + 3:
+        raise BadItem(f"{len(row)} cells, at least {TYPE_COLUMN + 3} expected")
+    try:
+        urls = [row[5 * i].strip() for i in range(3)]
+        boxes = [tuple(float(row[5 * i + j]) for j in range(1, 5)) for i in range(3)]
+        kind = TRIPLET_TYPES.index(row[TYPE_COLUMN].strip())
+        answers = [int(cell) for cell in row[TYPE_COLUMN + 2 :: 2] if cell.strip()]
+    except ValueError as error:
+        raise BadItem(f"a cell cannot be read: {error}") from error
+    if not answers or not set(answers) <= {1, 2, 3}:
+        raise BadItem(f"answers must be 1, 2 or 3, found {sorted(set(answers))}")
+    return urls, boxes, kind, answers

@@ -1,0 +1,202 @@
+"""RECOLA (Ringeval et al. 2013): pairs at work over a video link, six raters' valence and arousal at 25 Hz.
+
+The public download and the layout of the AVEC challenges.
+"""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from avemo.errors import UserError
+from data_prep import annotations
+from data_prep.clips import ClipOptions, Traces, clip_records
+from data_prep.corpus import Corpus, Item, listing
+from data_prep.errors import BadItem
+from data_prep.records import clips_features
+from data_prep.video import SUFFIXES
+
+# The split of the AVEC challenges, as participants' numbers. The labels of `test` were never published.
+CHALLENGE_SPLIT = {
+    "train": (16, 21, 23, 25, 37, 39, 41, 46, 56),
+    "dev": (19, 26, 28, 30, 34, 42, 45, 64, 65),
+    "test": (13, 20, 32, 38, 47, 49, 53, 59, 63),
+}
+RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
+DIMENSIONS = ("valence", "arousal")
+SPLITS = ("train", "dev", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(ClipOptions):
+    """Options of RECOLA beside those of clips and faces.
+
+    gold_standard: how six raters become one trace, "mean", "ewe" or "ccc"; split_file: CSV with lines
+    `recording,split` (train, dev, test) in place of the challenge split.
+    """
+
+    gold_standard: str = "ewe"
+    split_file: str = ""
+
+    def check(self) -> None:
+        """Raises a `UserError` for values that cannot work."""
+        super().check()
+        annotations.GOLD_STANDARDS[self.gold_standard]
+        if self.split_file:
+            read_split_file(pathlib.Path(self.split_file))
+
+
+def read_split_file(path: pathlib.Path) -> dict[str, str]:
+    """Reads `recording,split` lines; a first line that says so is skipped.
+
+    Raises:
+      UserError: no such file, or a line that is no such pair.
+    """
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--split_file={path} cannot be read.") from error
+    out: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        cells = [cell.strip() for cell in line if cell.strip()]
+        if not cells or (number == 1 and cells[-1] == "split"):
+            continue
+        if len(cells) != 2 or cells[1] not in SPLITS:
+            raise UserError(f"{path}, line {number}: expected `recording,split` with one of {', '.join(SPLITS)}.")
+        out[cells[0]] = cells[1]
+    return out
+
+
+class Recola(Corpus):
+    """Recordings of five minutes with traces of valence and arousal."""
+
+    name = "recola"
+    kind = "clips"
+    title = "RECOLA: spontaneous remote collaboration, continuous valence and arousal by six raters"
+    citation = (
+        "Ringeval, Sonderegger, Sauer, Lalanne: Introducing the RECOLA Multimodal Corpus of Remote Collaborative and "
+        "Affective Interactions. EmoSPACE, 2013."
+    )
+    licence = "end user licence agreement, research only"
+    homepage = "https://diuf.unifr.ch/main/diva/recola/"
+    layout = """
+        public: RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv, RECOLA-Audio-recordings/P16.wav,
+        RECOLA-Video-recordings/P16.mp4
+        AVEC: ratings_gold_standard/{arousal,valence}/train_1.arff, ratings_individual/{arousal,valence}/train_1.csv,
+        recordings_audio/train_1.wav, recordings_video/train_1.mp4
+    """
+    shuffle = False
+    chunk = 1
+    Options = Options
+
+    def features(self):
+        """Schema of the records: six raters' columns."""
+        return clips_features(num_raters=len(RATERS))
+
+    def items(self) -> Sequence[Item]:
+        """Every recording of the split whose picture, sound or annotation is there."""
+        if (self.source / "RECOLA-Annotation").is_dir() or (self.source / "RECOLA-Video-recordings").is_dir():
+            items = self._public()
+        elif (self.source / "recordings_video").is_dir() or (self.source / "ratings_gold_standard").is_dir():
+            items = self._avec()
+        else:
+            raise self.wrong_layout("neither RECOLA-Annotation nor recordings_video is there")
+        if not items:
+            raise self.wrong_layout("no recording of the split was found; --split_file names another split")
+        return items
+
+    def _public(self) -> list[Item]:
+        if self.options.split_file:
+            split = read_split_file(pathlib.Path(self.options.split_file))
+        else:
+            split = {f"P{number}": name for name, numbers in CHALLENGE_SPLIT.items() for number in numbers}
+        videos = _by_stem(self.source / "RECOLA-Video-recordings", SUFFIXES)
+        sounds = _by_stem(self.source / "RECOLA-Audio-recordings", (".wav", ".flac"))
+        ratings = self.source / "RECOLA-Annotation" / "emotional_behaviour"
+        traces = {name: _by_stem(ratings / name, (".csv",)) for name in DIMENSIONS}
+        present = set(videos) | set(sounds) | set(traces["valence"]) | set(traces["arousal"])
+        # Not in the split: nothing that a score of the field is reported on.
+        return [
+            self._item(name, split[name], videos, sounds, {d: (traces[d].get(name), None) for d in DIMENSIONS})
+            for name in sorted(present & set(split), key=lambda n: (SPLITS.index(split[n]), n))
+        ]
+
+    def _avec(self) -> list[Item]:
+        videos = _by_stem(self.source / "recordings_video", SUFFIXES)
+        sounds = _by_stem(self.source / "recordings_audio", (".wav", ".flac"))
+        single = {d: _by_stem(self.source / "ratings_individual" / d, (".csv",)) for d in DIMENSIONS}
+        gold = {d: _by_stem(self.source / "ratings_gold_standard" / d, (".arff",)) for d in DIMENSIONS}
+        own = read_split_file(pathlib.Path(self.options.split_file)) if self.options.split_file else {}
+        items = []
+        for name in sorted(set(videos) | set(sounds) | set(gold["valence"]) | set(gold["arousal"])):
+            split = own.get(name) or name.split("_")[0]
+            if split in SPLITS:
+                files = {d: (single[d].get(name), gold[d].get(name)) for d in DIMENSIONS}
+                items.append(self._item(name, split, videos, sounds, files))
+        return sorted(items, key=lambda item: (SPLITS.index(item.split), item.key))
+
+    def _item(self, name: str, split: str, videos: dict, sounds: dict, files: dict) -> Item:
+        payload = {"video": videos.get(name, ""), "sound": sounds.get(name, "")}
+        for dimension, (single, gold) in files.items():
+            payload[dimension], payload[f"{dimension}_gold"] = single or "", gold or ""
+        return Item(name, split, name, payload)
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """The recording's segments; without annotation only in `test`."""
+        video, sound = item.payload["video"], item.payload["sound"]
+        if not video:
+            raise BadItem("its video is missing")
+        if not sound:
+            raise BadItem("its sound file is missing")
+        annotated = all(item.payload[d] or item.payload[f"{d}_gold"] for d in DIMENSIONS)
+        if not annotated and item.split != "test":
+            raise BadItem("its annotation is missing")
+        # Without annotation the schema still has six raters, all absent.
+        source = _Annotation(item.payload, self.options.gold_standard) if annotated else _unrated
+        yield from clip_records(
+            item.key,
+            options=self.options,
+            subject=item.subject,
+            picture=pathlib.Path(video),
+            sound=pathlib.Path(sound),
+            traces=source,
+        )
+
+
+class _Annotation:
+    """A recording's raters and gold standard, at any times."""
+
+    def __init__(self, files: dict[str, str], method: str):
+        self._parts = []
+        for dimension in DIMENSIONS:
+            time, raters = np.zeros(0), np.zeros((0, len(RATERS)))
+            if files[dimension]:
+                time, names, values = annotations.read_traces(pathlib.Path(files[dimension]))
+                missing = set(RATERS) - set(names)
+                if missing:
+                    raise BadItem(f"annotation of {dimension}: no column {', '.join(sorted(missing))}")
+                raters = values[:, [names.index(name) for name in RATERS]]
+            if files[f"{dimension}_gold"]:  # the challenge's own standard wins over one computed here
+                gold_time, gold = annotations.read_arff(pathlib.Path(files[f"{dimension}_gold"]))
+            else:
+                gold_time, gold = time, annotations.gold_standard(raters, method)
+            self._parts.append((time, raters, gold_time, gold))
+
+    def __call__(self, at: np.ndarray) -> Traces:
+        targets = [annotations.resample(time, gold, at) for _, _, time, gold in self._parts]
+        raters = [annotations.resample(time, values, at) for time, values, _, _ in self._parts]
+        return Traces(np.stack(targets, axis=1), np.stack(raters, axis=2))
+
+
+def _unrated(at: np.ndarray) -> Traces:
+    return Traces(np.full((len(at), 2), np.nan), np.full((len(at), len(RATERS), 2), np.nan))
+
+
+def _by_stem(folder: pathlib.Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """Files of a folder by their name without suffix; none where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: str(path) for path in listing(folder, suffixes, recursive=False)}

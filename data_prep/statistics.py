@@ -1,0 +1,93 @@
+"""What the data set card counts, gathered record by record and merged over tasks."""
+
+import collections
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+CELLS = 20  # of the valence/arousal histogram along each side
+
+
+class Statistics:
+    """Counts by split: records, items' labels, seconds, frames, missed faces, absent sound, valence × arousal."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.splits: dict[str, dict[str, Any]] = {}
+
+    def _split(self, name: str) -> dict[str, Any]:
+        return self.splits.setdefault(
+            name,
+            {"counts": collections.Counter(), "labels": collections.Counter(), "plane": np.zeros((CELLS, CELLS), int)},
+        )
+
+    def add(self, split: str, record: Mapping[str, Any]) -> None:
+        """Counts one record, not yet encoded."""
+        split = self._split(split)
+        counts, labels = split["counts"], split["labels"]
+        counts["records"] += 1
+        if self.kind == "faces":
+            labels[str(int(record["label"]))] += 1
+            _plot(split["plane"], np.array([[record["valence"], record["arousal"]]]))
+        elif self.kind == "triplets":
+            labels[str(int(record["type"]))] += 1
+        else:
+            face, sound, target = (np.asarray(record[n], bool) for n in ("face_mask", "audio_mask", "target_mask"))
+            frames = len(face)
+            counts.update(
+                frames=frames,
+                frames_without_face=int((~face).sum()),
+                frames_without_sound=int((~sound).sum()),
+                frames_with_target=int(target.sum()),
+                milliseconds=round(1000 * frames / float(record["fps"])),
+            )
+            if record["segment"] == 0:
+                counts["recordings"] += 1
+                labels[str(int(record["label"]))] += 1
+            _plot(split["plane"], np.asarray(record["targets"])[target])
+
+    def merge(self, other: "Statistics") -> None:
+        """Adds the counts of another."""
+        for name, theirs in other.splits.items():
+            mine = self._split(name)
+            mine["counts"].update(theirs["counts"])
+            mine["labels"].update(theirs["labels"])
+            mine["plane"] += np.asarray(theirs["plane"], int)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: {split: {counts, labels, plane}}; the plane is None where nothing has valence and arousal."""
+        return {
+            name: {
+                "counts": dict(sorted(s["counts"].items())),
+                "labels": dict(sorted(s["labels"].items(), key=lambda pair: int(pair[0]))),
+                "plane": s["plane"].tolist() if s["plane"].any() else None,
+            }
+            for name, s in sorted(self.splits.items())
+        }
+
+    @classmethod
+    def from_json(cls, kind: str, data: Mapping[str, Any]) -> "Statistics":
+        """The inverse of `to_json`."""
+        out = cls(kind)
+        for name, values in data.items():
+            split = out._split(name)
+            split["counts"].update(values["counts"])
+            split["labels"].update(values["labels"])
+            if values["plane"] is not None:
+                split["plane"] += np.asarray(values["plane"], int)
+        return out
+
+
+def _plot(plane: np.ndarray, points: np.ndarray) -> None:
+    """Counts points `[N, 2]` (valence, arousal in [-1, 1]) into the cells `[arousal, valence]`; NaN is left out."""
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points):
+        cell = np.clip(((points + 1) / 2 * CELLS).astype(int), 0, CELLS - 1)
+        np.add.at(plane, (cell[:, 1], cell[:, 0]), 1)
+
+
+def share(part: int, whole: int) -> float | None:
+    """part / whole rounded for the card; None for an empty whole."""
+    return None if not whole else round(part / whole, 4 - min(0, math.floor(math.log10(max(part / whole, 1e-9)))))
