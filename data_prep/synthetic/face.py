@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from data_prep.synthetic.expression import INDEX
-from data_prep.synthetic.identity import Layers, ellipse
+from data_prep.synthetic.identity import ellipse
+from data_prep.synthetic.layers import Layers
 
 _X = np.linspace(-1, 1, 15)  # abscissae of every lid, lip and brow
 _ARCH = 1 - _X**2
@@ -74,18 +75,14 @@ class Face:
         return image
 
     def _soft_line(self, image, points, colour, width, strength) -> None:
-        """Draws a line with opacity `strength`, touching only the part of the image that it crosses."""
+        """Draws a line of opacity `strength`."""
         if strength < 0.04:
             return
-        spots = points * self.canvas.unit + self.canvas.centre
-        margin = width * self.canvas.unit + 2
-        left, top = np.maximum(spots.min(axis=0) - margin, 0).astype(int)
-        right, bottom = (spots.max(axis=0) + margin).astype(int)
-        part = image[top:bottom, left:right]
-        over = part.copy()
-        pixels = np.rint((spots - (left, top)) * 16).astype(np.int32)
-        cv2.polylines(over, [pixels], False, colour, max(1, round(width * self.canvas.unit)), cv2.LINE_AA, 4)
-        cv2.addWeighted(over, min(strength, 1.0), part, 1 - min(strength, 1.0), 0, dst=part)
+        # Skin changes little along a fold, so mixing with the colour under its middle does for real transparency.
+        x, y = (points[len(points) // 2] * self.canvas.unit + self.canvas.centre).astype(int)
+        under, strength = image[y, x].tolist(), min(strength, 1.0)
+        mixed = [strength * c + (1 - strength) * u for c, u in zip(colour, under, strict=True)]
+        self.canvas.line(image, points, mixed, width)
 
     def _folds(self, image, move, shift) -> None:
         """Smile and sneer folds, frown lines, forehead lines and crow's feet."""
@@ -165,12 +162,12 @@ class Face:
             left, top = (spots - (half * unit + 3, 0.17 * unit + 3)).astype(int)
             right, bottom = (spots + np.array([half * unit + 4, 0.11 * unit + 4])).astype(int)
             part = image[top:bottom, left:right]
-            ball = np.full_like(part, 0)
+            ball = np.empty_like(part)
             ball[:] = self._sclera
             hole = np.zeros(part.shape[:2], np.uint8)
             local = (spots - (left, top)) / unit
             opening = np.concatenate([lid, base[::-1]])
-            cv2.fillPoly(hole, [np.rint((opening + local) * unit * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+            cv2.fillPoly(hole, [np.rint((opening + local) * unit * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
             look = local + np.array([0.045 * pose.gaze[0] + 0.2 * shift, -0.018 + 0.02 * pose.gaze[1]])
             at = tuple(int(v) for v in np.rint(look * unit * 16))
             for radius, colour in ((0.083, _rgb(who.iris, 0.55)), (0.070, _rgb(who.iris)), (0.036, (12.0, 10.0, 10.0))):
@@ -189,8 +186,7 @@ class Face:
                 cv2.LINE_AA,
                 4,
             )
-            weight = hole[..., None].astype(np.uint16)
-            part[:] = (part * (255 - weight) + ball * weight) // 255
+            cv2.copyTo(ball, hole, part)  # the hard edge lies under the lids' lines
         self._soft_line(image, centre + lid + [0, -0.055 - 0.02 * aperture], self._crease, 0.016, 0.55)
         self._soft_line(image, centre + base + [0, 0.012], self._crease, 0.014, 0.55)
         self._soft_line(image, centre + base + [0, 0.075], self._crease, 0.02, 0.12 + 0.4 * move[INDEX["squint"]])

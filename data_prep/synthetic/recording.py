@@ -103,7 +103,7 @@ def write_video(path: pathlib.Path, frames, sound: np.ndarray, size: int) -> Non
         )
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=voice.RATE, layout="mono")
+        audio = container.add_stream("aac", rate=voice.RATE, layout="mono", options={"aac_coder": "fast"})
         for frame in frames:
             planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
             container.mux(video.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from data_prep.synthetic.face import Face, Pose
-from data_prep.synthetic.identity import Identity, Layers, ellipse
+from data_prep.synthetic.identity import Identity, ellipse
+from data_prep.synthetic.layers import Layers
 
 HEAD = 0.31  # half face height as a share of the picture's side, at rest, in video
 EYE_LINE = 0.45  # height of the face's centre in the picture
@@ -16,7 +17,7 @@ def backdrop(
     """Returns a blurred room with the person's neck and shoulders, uint8 RGB `[side, side, 3]`."""
     coarse = 40
     y, x = np.mgrid[0:coarse, 0:coarse].astype(np.float32) / coarse
-    wall = rng.uniform(70, 190) + rng.normal(0, 16, 3)
+    wall = rng.uniform(80, 190) + rng.normal(0, 10, 3)
     room = wall + ((x - 0.5) * rng.normal(0, 40) + (y - 0.5) * rng.normal(0, 25))[..., None]
     for _ in range(3):  # furniture, windows, posters: out of focus
         left, top = rng.uniform(-0.2, 0.9, 2)
@@ -51,7 +52,7 @@ def backdrop(
             cv2.LINE_AA,
             4,
         )
-    return cv2.GaussianBlur(image, (0, 0), 0.012 * side * head / HEAD)
+    return cv2.GaussianBlur(image, (0, 0), 0.005 * side * head / HEAD)
 
 
 class Scene:
