@@ -1,0 +1,34 @@
+"""Audio encoders by name: log-mel windows [B, 96, 64] -> embeddings [B, D]."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from avemo.errors import Registry
+from avemo.models.construct import construct, dtype_of
+from avemo.models.vggish import VGGish
+from avemo.models.yamnet import YAMNet
+
+AUDIO_ENCODERS = Registry("audio encoder")
+AUDIO_ENCODERS.register("vggish")(VGGish)
+AUDIO_ENCODERS.register("yamnet")(YAMNet)
+
+_NOT_NUMBERS = ("name", "dtype", "init_from", "freeze")  # the task's business, not the network's
+
+
+def build(config: Mapping[str, Any], axis_name: str | None = None) -> nn.Module:
+    """Builds the encoder `config["name"]`.
+
+    Args:
+      config: name ("vggish" or "yamnet"), dtype, and the encoder's own numbers (its attributes).
+      axis_name: device axis over which batch norm is synchronised (YAMNet; VGGish has none).
+
+    Raises:
+      UserError: for an unknown encoder or number.
+    """
+    name = config["name"]
+    numbers = {key: value for key, value in config.items() if key not in _NOT_NUMBERS}
+    factory = AUDIO_ENCODERS[name]
+    dtype = dtype_of(config.get("dtype"))
+    return construct(f"audio encoder {name!r}", factory, numbers, dtype=dtype, axis_name=axis_name)

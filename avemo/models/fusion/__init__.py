@@ -1,0 +1,46 @@
+"""Fusion strategies, by name: two modalities' frames to one joint sequence.
+
+Every entry maps `(audio [B, T, Da], visual [B, T, Dv], audio_mask [B, T] bool, visual_mask [B, T] bool, train)` to
+`(fused [B, T, D] float32, extras)`. A frame whose mask is False has no influence on any output, whatever it holds; a
+missing modality is one that is masked throughout. `extras["gates"]` [B, T, 2] is the share of (audio, visual) where
+the strategy has one. Recurrent entries also take `mask` [B, T] (frames of the sequence, padding at the end) and
+`carry`, and return `extras["carry"]`. Class attributes: `streams` (frame t needs no later frame: chunked = whole) and
+`level` ("feature", or "decision" for `late`, which combines the modalities' *predictions*: `AudioVisual` then runs a
+temporal model and heads for each modality and hands over their outputs).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from avemo.errors import Registry
+from avemo.models.construct import construct
+from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCrossAttention
+from avemo.models.fusion.basic import Audio, Concat, Late, ModelLevel, Visual
+from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
+from avemo.models.fusion.tensor import LowRankTensorFusion, TensorFusion
+
+FUSIONS = Registry("fusion")
+FUSIONS.register("audio")(Audio)
+FUSIONS.register("visual")(Visual)
+FUSIONS.register("concat")(Concat)
+FUSIONS.register("late")(Late)
+FUSIONS.register("model_level")(ModelLevel)
+FUSIONS.register("gmu")(GatedMultimodalUnit)
+FUSIONS.register("film")(FiLM)
+FUSIONS.register("tfn")(TensorFusion)
+FUSIONS.register("lmf")(LowRankTensorFusion)
+FUSIONS.register("cross_attention")(CrossAttention)
+FUSIONS.register("joint_cross_attention")(JointCrossAttention)
+FUSIONS.register("leader_follower")(LeaderFollower)
+FUSIONS.register("attention_pool")(AttentionPool)
+FUSIONS.register("bottleneck")(Bottleneck)
+
+
+def build(
+    name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
+) -> nn.Module:
+    """Builds the fusion `name` with the constructor numbers `arguments`; an unknown name or number is a `UserError`."""
+    return construct(f"fusion {name!r}", FUSIONS[name], arguments, dtype=dtype, **context)

@@ -1,0 +1,66 @@
+"""Fusion by the outer product of the modalities, whole or in low rank."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avemo.models.fusion.base import Extras, Fusion, present
+
+
+class _Products(Fusion):
+    """Shared by both: the modalities, optionally reduced first, each with a 1 in front.
+
+    Attributes:
+      reduced: width that each modality is brought to by ReLU(W x) before the product; 0 takes it as it is. The product
+        has (reduced + 1)² entries.
+    """
+
+    reduced: int = 16
+
+    @nn.nowrap
+    def _with_one(self, name: str, x: jax.Array, mask: jax.Array) -> jax.Array:
+        x = present(x, mask)
+        if self.reduced:
+            x = nn.relu(self.dense(name, self.reduced)(x))
+        return jnp.concatenate([jnp.ones((*x.shape[:-1], 1), x.dtype), x], -1).astype(self.dtype)
+
+
+class TensorFusion(_Products):
+    """W vec([1; a] ⊗ [1; v]) + b. Zadeh et al., arXiv 1707.07250."""
+
+    @nn.compact
+    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+        """See `avemo.models.fusion`."""
+        a = self._with_one("audio", audio, audio_mask)
+        v = self._with_one("visual", visual, visual_mask)
+        product = (a[..., :, None] * v[..., None, :]).reshape(*a.shape[:-1], -1)
+        # The product's first entry is 1 · 1: its weight is the bias.
+        return self.dense("join", use_bias=False)(product).astype(jnp.float32), {}
+
+
+class LowRankTensorFusion(_Products):
+    """Σ_r (F_a^r [1; a]) ∘ (F_v^r [1; v]): `tfn` with W of rank r. Liu et al., arXiv 1806.00064.
+
+    The rank's weights of the published code are absorbed in the factors, the bias in their rows of ones.
+
+    Attributes:
+      rank: r; min(Da, Dv) + 1 can express every `tfn`.
+    """
+
+    rank: int = 4
+
+    @nn.compact
+    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+        """See `avemo.models.fusion`."""
+        a = self._with_one("audio", audio, audio_mask)
+        v = self._with_one("visual", visual, visual_mask)
+        return jnp.einsum("btrd,btrd->btd", self._factors("audio_factors", a), self._factors("visual_factors", v)), {}
+
+    @nn.nowrap
+    def _factors(self, name: str, x: jax.Array) -> jax.Array:
+        # lecun_normal in each factor; 4th root, since the sum over r of products of two grows as √r.
+        init = nn.initializers.variance_scaling(
+            self.rank**-0.5, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0
+        )
+        factors = self.param(name, init, (self.rank, x.shape[-1], self.features), jnp.float32)
+        return jnp.einsum("bti,rid->btrd", x, factors.astype(self.dtype), preferred_element_type=jnp.float32)

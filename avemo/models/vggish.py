@@ -1,0 +1,78 @@
+"""VGGish: the AudioSet audio network over 0.96 s log-mel windows.
+
+Source: the public TensorFlow definition (`models/research/audioset/vggish`), Hershey et al., arXiv 1609.09430. Eleven
+weight layers, 3×3 convolutions, SAME, ReLU: 64, pool, 128, pool, 256×2, pool, 512×2, pool, then the 6×4×512 map
+flattened *in the order (H, W, C)* to 12,288 and three dense layers 4096, 4096, 128. 72,141,184 parameters at width 1.
+
+Parameter names are those of the TensorFlow checkpoint with `/` as `_` (`conv3_1` for `vggish/conv3/conv3_1`), kernels
+in the same layout (HWIO, [in, out]), so that its tensors map straight onto them.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avemo.errors import unknown
+from avemo.models.layers import max_pool
+
+BLOCKS = (
+    (("conv1", 64),),
+    (("conv2", 128),),
+    (("conv3_1", 256), ("conv3_2", 256)),
+    (("conv4_1", 512), ("conv4_2", 512)),
+)
+
+# TF checkpoint tensor -> path in our parameters; both `weights` and `biases`, which are `kernel` and `bias` here.
+TENSORFLOW_NAMES = {
+    "vggish/conv1": "conv1",
+    "vggish/conv2": "conv2",
+    "vggish/conv3/conv3_1": "conv3_1",
+    "vggish/conv3/conv3_2": "conv3_2",
+    "vggish/conv4/conv4_1": "conv4_1",
+    "vggish/conv4/conv4_2": "conv4_2",
+    "vggish/fc1/fc1_1": "fc1_1",
+    "vggish/fc1/fc1_2": "fc1_2",
+    "vggish/fc2": "fc2",
+}
+
+
+class VGGish(nn.Module):
+    """Log-mel windows to embeddings.
+
+    Attributes:
+      width: multiplies the convolutions' channels (1 is the published net).
+      fc_dim: width of the two hidden dense layers.
+      embedding_dim: D.
+      final_activation: "none" as the current public definition, "relu" as its PyTorch port.
+      dropout: rate after the hidden dense layers, for fine-tuning; 0 in the published net.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    width: float = 1.0
+    fc_dim: int = 4096
+    embedding_dim: int = 128
+    final_activation: str = "none"
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, windows: jax.Array, train: bool = False) -> jax.Array:
+        """(windows float [B, 96, 64]: natural log-mel, time by band) -> [B, D] float32."""
+        if self.final_activation not in ("none", "relu"):
+            raise unknown("final_activation", self.final_activation, ("none", "relu"))
+        x = windows.astype(self.dtype)[..., None]
+        for block in BLOCKS:
+            for name, channels in block:
+                x = nn.Conv(max(1, round(self.width * channels)), (3, 3), padding="SAME", dtype=self.dtype, name=name)(
+                    x
+                )
+                x = nn.relu(x)
+            x = max_pool(x, 2, 2)
+        x = x.reshape(x.shape[0], -1)
+        for name in ("fc1_1", "fc1_2"):
+            x = nn.relu(nn.Dense(self.fc_dim, dtype=self.dtype, name=name)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
+        return nn.relu(x) if self.final_activation == "relu" else x

@@ -1,0 +1,62 @@
+"""YAMNet: MobileNet-v1 over the same 0.96 s log-mel windows as VGGish, 20 times lighter, 1024-d embedding.
+
+Source: the public TensorFlow definition (`models/research/audioset/yamnet`), trained on AudioSet; MobileNet-v1 is
+Howard et al., arXiv 1704.04861. Layer names follow it: `layer1` is a 3×3 convolution, `layerN_depthwise` and
+`layerN_pointwise` for N = 2..14 the separable ones, each convolution without bias, batch norm (epsilon 1e-4), ReLU.
+The definition's batch norm has no scale: a converted `scale` is 1 (or what folding made of it). In the TFLite file
+batch norm is already folded; `TFLITE_LAYERS` names its operations in the order in which they run.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avemo.models.layers import ConvNorm, scale_width
+
+# Output channels and stride of layers 2..14.
+SEPARABLE = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1),
+    (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+
+TFLITE_LAYERS = ("layer1", *(f"layer{n}_{part}" for n in range(2, 15) for part in ("depthwise", "pointwise")))
+
+
+class YAMNet(nn.Module):
+    """Log-mel windows to embeddings.
+
+    Attributes:
+      width: multiplies every channel count, 1 is the published net; the embedding is the last layer's, 1024 wide.
+      layers: how many of the 14 layers, counted from the input.
+      bn_epsilon: of the batch norms.
+      bn_momentum: share of the old running value that is kept.
+      axis_name: device axis over which batch norm is synchronised.
+      dtype: compute dtype; parameters and statistics are float32.
+    """
+
+    width: float = 1.0
+    layers: int = 14
+    bn_epsilon: float = 1e-4
+    bn_momentum: float = 0.9
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, windows: jax.Array, train: bool = False) -> jax.Array:
+        """(windows float [B, 96, 64]: natural log-mel, time by band) -> [B, D] float32, the mean over the last map."""
+        unit = functools.partial(
+            ConvNorm,
+            epsilon=self.bn_epsilon,
+            momentum=self.bn_momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
+        x = windows.astype(self.dtype)[..., None]
+        x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, train)
+        for number, (channels, stride) in enumerate(SEPARABLE[: self.layers - 1], start=2):
+            x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"layer{number}_depthwise")(x, train)
+            x = unit(scale_width(channels, self.width), name=f"layer{number}_pointwise")(x, train)
+        return x.astype(jnp.float32).mean(axis=(1, 2))
