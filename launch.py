@@ -34,14 +34,18 @@ def _parser() -> argparse.ArgumentParser:
 def _dispatch(args: argparse.Namespace, overrides: list[str]) -> object:
     if args.command == "train":
         from avemo import configuration, train
+
         return train.train_and_evaluate(configuration.load(args.config, overrides), args.workdir)["metrics"]
     if args.command == "evaluate":
         from avemo import evaluate
+
         return evaluate.evaluate(args.workdir, args.data, args.split)
     if args.command == "extract":
         from avemo import extract
+
         return str(extract.extract(args.workdir.split(","), args.data, args.output))
     from avemo import demo
+
     return demo.run(args.workdir, args.corpus, args.source, args.seed)
 
 
@@ -49,13 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns 0, 2 for an error of the user's, 130 when interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if args.command != "train" and rest or any(not r.startswith("--config.") for r in rest):
+    if (args.command != "train" and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
-    from absl import logging
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.INFO)
     from avemo import runtime
     from avemo.errors import UserError
+
     runtime.start()
     try:
         print(json.dumps(_dispatch(args, rest), indent=2, default=float))

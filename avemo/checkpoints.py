@@ -3,41 +3,61 @@
 `load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run.
 """
 
+import logging
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.errors import UserError
 
+logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
 
 
 def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.CheckpointManager:
-    """The checkpoint manager of a run folder; keeps the latest step and the best by metric `best` (higher is better)."""
+    """The checkpoint manager of a run folder; keeps the latest step and the best by metric `best` (higher is
+    better)."""
     policies = [managers.LatestN(2)]
     if best:
         policies.append(managers.BestN(get_metric_fn=lambda metrics: metrics.get(best, -np.inf), n=1))
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=managers.AnyPreservationPolicy(policies), cleanup_tmp_directories=True,
+        preservation_policy=managers.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
         # Orbax would otherwise run its own event loop threads for deletion; runs here are few and small.
-        enable_async_checkpointing=True)
-    return ocp.CheckpointManager(epath.Path(workdir).absolute() / "checkpoints" if "://" not in str(workdir)
-                                 else epath.Path(workdir) / "checkpoints", options=options)
+        enable_async_checkpointing=True,
+    )
+    return ocp.CheckpointManager(
+        epath.Path(workdir).absolute() / "checkpoints"
+        if "://" not in str(workdir)
+        else epath.Path(workdir) / "checkpoints",
+        options=options,
+    )
 
 
-def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, data: dict[str, Any], config: ConfigDict,
-         metrics: dict[str, float] | None) -> None:
+def save(
+    checkpoints: ocp.CheckpointManager,
+    step: int,
+    state: Any,
+    data: dict[str, Any],
+    config: ConfigDict,
+    metrics: dict[str, float] | None,
+) -> None:
     """Starts an asynchronous save of `state`, the iterator state `data` (JSON) and the config at `step`."""
-    checkpoints.save(step, metrics=metrics, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data),
-        config=ocp.args.JsonSave(configuration.to_dict(config))))
+    checkpoints.save(
+        step,
+        metrics=metrics,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(data),
+            config=ocp.args.JsonSave(configuration.to_dict(config)),
+        ),
+    )
 
 
 def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
@@ -54,12 +74,15 @@ def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, 
     for step in steps:
         try:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            restored = checkpoints.restore(step, args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()))
+            restored = checkpoints.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+            )
             return step, restored["state"], restored["data"]
         except Exception as error:  # whatever is broken inside, the remedy is the same
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            logging.warning("checkpoint %d of %s cannot be read (%s); trying the one before.", step, checkpoints.directory, reason)
+            logger.warning(
+                "checkpoint %d of %s cannot be read (%s); trying the one before.", step, checkpoints.directory, reason
+            )
             checkpoints.delete(step)
     if steps:
         raise UserError(f"no checkpoint in {checkpoints.directory} can be read: use a new --workdir.")

@@ -1,4 +1,5 @@
-"""Configs: one Python file is one experiment; `file.py:variant` chooses a variant, `--config.a.b=value` overrides a field."""
+"""Configs: one Python file is one experiment; `file.py:variant` chooses a variant, `--config.a.b=value` overrides
+a field."""
 
 import ast
 import difflib
@@ -61,7 +62,8 @@ def _override(config: ConfigDict, name: str, text: str) -> None:
         raise _unknown_field(name, known)
     old = holder.get(leaf)
     if isinstance(old, ConfigDict):
-        raise UserError(f"config field {name!r} is a group: set one of {', '.join(sorted(f for f in known if f.startswith(name + '.')))}.")
+        members = ", ".join(sorted(f for f in known if f.startswith(f"{name}.")))
+        raise UserError(f"config field {name!r} is a group: set one of {members}.")
     try:
         value = text if isinstance(old, str) else ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -71,7 +73,9 @@ def _override(config: ConfigDict, name: str, text: str) -> None:
     if isinstance(old, tuple) and isinstance(value, (list, str, int, float)):
         value = tuple(value) if isinstance(value, list) else tuple(v for v in str(value).split(",") if v)
     number_or_numbers = isinstance(old, float) and isinstance(value, (tuple, list))  # e.g. a margin a triplet type
-    if old is not None and not isinstance(value, type(old)) or isinstance(old, int) and isinstance(value, bool) != isinstance(old, bool):
+    if (old is not None and not isinstance(value, type(old))) or (
+        isinstance(old, int) and isinstance(value, bool) != isinstance(old, bool)
+    ):
         if not number_or_numbers:
             raise UserError(f"config field {name!r} takes a {type(old).__name__} such as {old!r}, not {text!r}.")
         value = tuple(value)
@@ -96,13 +100,16 @@ def from_json(path: str | epath.Path) -> ConfigDict:
     try:
         return ConfigDict(json.loads(epath.Path(path).read_text()))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: {epath.Path(path).parent} is not a run folder made by `launch.py train`.") from error
+        raise UserError(
+            f"{path} is missing: {epath.Path(path).parent} is not a run folder made by `launch.py train`."
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it or train again in a new --workdir.") from error
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Lists the fields that differ, as `name: old -> new`."""
+
     def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         out = {}
         for key, value in config.items():
@@ -115,5 +122,8 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     a, b = flat(to_dict(old)), flat(to_dict(new))
     missing = object()
     show = lambda v: "absent" if v is missing else repr(v)  # noqa: E731
-    return [f"{k}: {show(a.get(k, missing))} -> {show(b.get(k, missing))}" for k in sorted(a.keys() | b.keys())
-            if a.get(k, missing) != b.get(k, missing)]
+    return [
+        f"{k}: {show(a.get(k, missing))} -> {show(b.get(k, missing))}"
+        for k in sorted(a.keys() | b.keys())
+        if a.get(k, missing) != b.get(k, missing)
+    ]

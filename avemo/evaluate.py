@@ -46,7 +46,11 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
             train.save_predictions(epath.Path(workdir), name, predictions)
     if not results:
         raise UserError(f"no split of {', '.join(task.data.values())} has labels to score.")
-    entry: dict[str, Any] = {"step": int(step), "data": {k: shards.fingerprint(v) for k, v in task.data.items()},
-                             "paths": dict(task.data), "metrics": results}
+    entry: dict[str, Any] = {
+        "step": int(step),
+        "data": {k: shards.fingerprint(v) for k, v in task.data.items()},
+        "paths": dict(task.data),
+        "metrics": results,
+    }
     train.write_atomically(epath.Path(workdir) / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")
     return results

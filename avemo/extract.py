@@ -6,6 +6,7 @@ place and are masked.
 
 import functools
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from etils import epath
 from tqdm import tqdm
 
@@ -24,6 +24,7 @@ from avemo.models import expression
 from avemo.tasks import audio as audio_task
 from avemo.tasks import start
 
+logger = logging.getLogger(__name__)
 VISUAL_TASKS, AUDIO_TASKS = ("teacher", "student"), ("audio",)
 
 
@@ -48,7 +49,9 @@ class Encoder:
             model, output = audio_task.build(self.config), "embedding"
             example = np.zeros((1, MEL_ROWS, 64), np.float32)
         else:
-            raise UserError(f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run.")
+            raise UserError(
+                f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run."
+            )
         self.fingerprint = start.fingerprint(variables)
         self._variables = jax.device_put(variables)
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
@@ -61,16 +64,18 @@ class Encoder:
         """Encodes `[N, ...]`, in batches of one size so that one program serves every N."""
         out = [np.zeros((0, self.dim), np.float32)]
         for begin in range(0, len(inputs), self._size):
-            part = inputs[begin:begin + self._size]
+            part = inputs[begin : begin + self._size]
             padded = np.pad(part, [(0, self._size - len(part))] + [(0, 0)] * (part.ndim - 1))
             features = parallel.unshard(self._mapped(self._variables, parallel.shard_batch(padded), {}))
-            out.append(np.asarray(features[:len(part)], np.float32))
+            out.append(np.asarray(features[: len(part)], np.float32))
         return np.concatenate(out)
 
 
-def encode_segment(record: dict[str, Any], visual: Encoder | None, audio: Encoder | None, chunk: int = 512
-                   ) -> dict[str, np.ndarray]:
-    """Features of one `clips` record: visual `[T, Dv]`, audio `[T, Da]`, zero where masked; memory bounded by `chunk`."""
+def encode_segment(
+    record: dict[str, Any], visual: Encoder | None, audio: Encoder | None, chunk: int = 512
+) -> dict[str, np.ndarray]:
+    """Features of one `clips` record: visual `[T, Dv]`, audio `[T, Da]`, zero where masked; memory bounded by
+    `chunk`."""
     length = len(record["time"])
     face, sound = record["face_mask"].astype(bool), record["audio_mask"].astype(bool)
     out = {"visual_mask": face & (visual is not None), "audio_mask": sound & (audio is not None)}
@@ -79,14 +84,16 @@ def encode_segment(record: dict[str, Any], visual: Encoder | None, audio: Encode
         features = np.zeros((length, encoder.dim if encoder else 1), np.float32)
         (present,) = np.nonzero(mask)
         for begin in range(0, len(present) if encoder else 0, chunk):
-            index = present[begin:begin + chunk]
+            index = present[begin : begin + chunk]
             features[index] = encoder(np.stack([fetch(i) for i in index]))
         return features
 
-    out["visual"] = fill(visual, out["visual_mask"],
-                         lambda i: resize(record["frames"].decode(i), visual.image_size))
-    out["audio"] = fill(audio, out["audio_mask"],
-                        lambda i: record["log_mel"][record["audio_index"][i]:record["audio_index"][i] + MEL_ROWS])
+    out["visual"] = fill(visual, out["visual_mask"], lambda i: resize(record["frames"].decode(i), visual.image_size))
+    out["audio"] = fill(
+        audio,
+        out["audio_mask"],
+        lambda i: record["log_mel"][record["audio_index"][i] : record["audio_index"][i] + MEL_ROWS],
+    )
     return out
 
 
@@ -121,17 +128,25 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
     first = next(iter(sources.values()))
     if "log_mel" not in first.features:
         raise UserError(f"{data} holds no clips (fields: {', '.join(sorted(first.features))}): extract takes clips.")
-    card = {"data": shards.fingerprint(data), "clips": str(data),
-            **{e.modality: {"workdir": str(w), "fingerprint": e.fingerprint} for e, w in zip(encoders.values(), workdirs, strict=True)}}
+    card = {
+        "data": shards.fingerprint(data),
+        "clips": str(data),
+        **{
+            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint}
+            for e, w in zip(encoders.values(), workdirs, strict=True)
+        },
+    }
     target = epath.Path(output) / "features" / records.SCHEMA_VERSION
     if (target / "extract.json").exists():
         before = json.loads((target / "extract.json").read_text())
         if _identity(before) != _identity(card):
             raise UserError(f"{target} holds features of other encoders or data: choose another --output.")
-        logging.info("%s is complete: nothing to do.", target)
+        logger.info("%s is complete: nothing to do.", target)
         return target
     raters = first.features["raters"].shape[1]
-    schema = records.extracted_features(visual.dim if visual else 1, audio.dim if audio else 1, first.class_names, raters)
+    schema = records.extracted_features(
+        visual.dim if visual else 1, audio.dim if audio else 1, first.class_names, raters
+    )
 
     class Features(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Per-frame features of frozen encoders."""
@@ -153,7 +168,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
     builder = Features(data_dir=str(output), file_format="array_record")
     builder.download_and_prepare()
     (target / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
-    logging.info("extracted features to %s in %.1f s.", target, time.time() - began)
+    logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
     return target
 
 
@@ -161,8 +176,9 @@ def _identity(card: dict[str, Any]) -> tuple:
     return card["data"], *((card.get(m) or {}).get("fingerprint") for m in ("visual", "audio"))
 
 
-def _recordings(source: shards.Shards, visual: Encoder | None, audio: Encoder | None, progress: bool | None, split: str
-                ) -> Iterator[dict[str, Any]]:
+def _recordings(
+    source: shards.Shards, visual: Encoder | None, audio: Encoder | None, progress: bool | None, split: str
+) -> Iterator[dict[str, Any]]:
     """Joins consecutive segments into recordings, encoded."""
     fixed = ("recording", "subject", "fps", "label")
     timed = ("time", "targets", "target_mask", "raters")
@@ -170,8 +186,10 @@ def _recordings(source: shards.Shards, visual: Encoder | None, audio: Encoder | 
     parts: list[dict[str, Any]] = []
 
     def join() -> dict[str, Any]:
-        return {**{k: parts[0][k] for k in fixed}, **{k: np.concatenate([p[k] for p in parts])
-                                                      for k in parts[0] if k not in fixed}}
+        return {
+            **{k: parts[0][k] for k in fixed},
+            **{k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k not in fixed},
+        }
 
     disable = not (sys.stderr.isatty() if progress is None else progress)
     for index in tqdm(order, desc=f"extract {split}", unit="segment", disable=disable):

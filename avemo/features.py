@@ -1,4 +1,5 @@
-"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows or padded whole."""
+"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows or padded
+whole."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -58,22 +59,33 @@ def load(folder: str, split: str) -> tuple[list[Recording], list[str]]:
     out = []
     for index in range(len(source)):
         record = source[index]
-        out.append(Recording(
-            name=record["recording"], subject=record["subject"], fps=float(record["fps"]),
-            time=np.asarray(record["time"], np.float64), label=int(record["label"]), raters=record["raters"],
-            **{k: np.asarray(record[k]) for k in _TIMED}))
+        out.append(
+            Recording(
+                name=record["recording"],
+                subject=record["subject"],
+                fps=float(record["fps"]),
+                time=np.asarray(record["time"], np.float64),
+                label=int(record["label"]),
+                raters=record["raters"],
+                **{k: np.asarray(record[k]) for k in _TIMED},
+            )
+        )
     return out, source.class_names
 
 
 def moments(recordings: Sequence[Recording], modality: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation `[D]` of a modality's features over the frames where it is present, in float64."""
-    features = np.concatenate([getattr(r, modality)[getattr(r, f"{modality}_mask")] for r in recordings]).astype(np.float64)
+    features = np.concatenate([getattr(r, modality)[getattr(r, f"{modality}_mask")] for r in recordings]).astype(
+        np.float64
+    )
     dim = getattr(recordings[0], modality).shape[-1]
     if not len(features):
         return np.zeros(dim, np.float32), np.ones(dim, np.float32)
     deviation = features.std(0)
     # A dead feature must not be blown up to noise.
-    return features.mean(0).astype(np.float32), np.maximum(deviation, 1e-3 * max(1e-6, deviation.max())).astype(np.float32)
+    return features.mean(0).astype(np.float32), np.maximum(deviation, 1e-3 * max(1e-6, deviation.max())).astype(
+        np.float32
+    )
 
 
 def sequence(recording: Recording, start: int, length: int, delay: float) -> dict[str, Any]:
@@ -82,12 +94,15 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
     Targets are moved earlier by `delay` s over the whole recording before the cut, so that no label is lost at a seam.
     """
     targets, target_mask = delayed_targets(recording.targets, recording.target_mask, delay, recording.fps)
-    fields = {**{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
-              "targets": np.where(target_mask[:, None], targets, np.float32(0)), "target_mask": target_mask,
-              "mask": np.ones(len(recording), bool)}
+    fields = {
+        **{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
+        "targets": np.where(target_mask[:, None], targets, np.float32(0)),
+        "target_mask": target_mask,
+        "mask": np.ones(len(recording), bool),
+    }
     out = {}
     for name, value in fields.items():
-        part = value[start:start + length]
+        part = value[start : start + length]
         out[name] = np.pad(part, [(0, length - len(part))] + [(0, 0)] * (value.ndim - 1))
     return {**out, "label": np.int32(recording.label)}
 

@@ -1,7 +1,7 @@
 """Shards to batches: deterministic by seed and step, one part per process, iterator state small enough to checkpoint.
 
-Every pipeline is a `grain.MapDataset`, so batch number `k` is a pure function of (data, seed, k). With P processes, process
-p builds rows p·B/P … (p+1)·B/P of the global batch of B: the same rows that one process would put there.
+Every pipeline is a `grain.MapDataset`, so batch number `k` is a pure function of (data, seed, k). With P processes,
+process p builds rows p·B/P … (p+1)·B/P of the global batch of B: the same rows that one process would put there.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from avemo.errors import UserError
 from avemo.shards import Images, Shards
 
 Batch = dict[str, Any]
+_ENDLESS = 1 << 32  # batches
 MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
 
 
@@ -39,7 +40,7 @@ def augment_face(image: np.ndarray, rng: np.random.Generator, config: ConfigDict
         scale = 1 - strength.crop * rng.random()
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
         y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-        image = image[y:y + h, x:x + w]
+        image = image[y : y + h, x : x + w]
     if strength.colour:
         gain, bias = 1 + strength.colour * rng.uniform(-1, 1), 255 * strength.colour * rng.uniform(-0.5, 0.5)
         image = np.clip(image.astype(np.float32) * np.float32(gain) + np.float32(bias), 0, 255).astype(np.uint8)
@@ -78,8 +79,8 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
     """A `clips` record to log-mel windows spread over it, with the targets of their frames.
 
     Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
-    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random, in
-    evaluation the windows are centred in the clip.
+    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random,
+    in evaluation the windows are centred in the clip.
     """
     time, fps = record["time"], float(record["fps"])
     frames, count = len(time), config.data.windows
@@ -94,7 +95,7 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
     windows = np.zeros((count, MEL_ROWS, record["log_mel"].shape[1]), np.float32)
     for i, (row, ok) in enumerate(zip(rows, present, strict=True)):
         if ok:
-            windows[i] = record["log_mel"][row:row + MEL_ROWS]
+            windows[i] = record["log_mel"][row : row + MEL_ROWS]
     targets, target_mask = delayed_targets(record["targets"], record["target_mask"], config.data.delay, fps)
     return {
         "windows": windows,
@@ -119,7 +120,7 @@ def delayed_targets(targets: np.ndarray, mask: np.ndarray, delay: float, fps: fl
         return targets, mask
     shift = min(shift, len(mask))
     moved, kept = np.zeros_like(targets), np.zeros_like(mask)
-    moved[:len(mask) - shift], kept[:len(mask) - shift] = targets[shift:], mask[shift:]
+    moved[: len(mask) - shift], kept[: len(mask) - shift] = targets[shift:], mask[shift:]
     return moved, kept
 
 
@@ -138,12 +139,17 @@ def _check_example(source: "Source") -> Callable:
         try:
             return source.example(record, rng, config)
         except KeyError as error:
-            raise UserError(f"{source.path} has no field {error}: it is a data set of another kind "
-                            f"(it has {', '.join(sorted(record))}).") from error
+            raise UserError(
+                f"{source.path} has no field {error}: it is a data set of another kind "
+                f"(it has {', '.join(sorted(record))})."
+            ) from error
+
     return example
 
 
-def train_batches(sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None) -> grain.IterDataset:
+def train_batches(
+    sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None
+) -> grain.IterDataset:
     """Endless training batches `{part: {field: [B_part, ...]}}`, shuffled, augmented; resumable through `get_state`.
 
     Args:
@@ -165,12 +171,16 @@ def train_batches(sources: Mapping[str, Source], config: ConfigDict, opened: Map
         dataset = grain.MapDataset.source(data).seed(config.seed + 1000 * number).shuffle().repeat()
         dataset = dataset.random_map(lambda record, rng, example=example: example(record, rng, config))
         dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
-        parts.append(dataset.slice(slice(process, None, processes)) if processes > 1 else dataset)
+        # Endless but of one length: grain zips nothing else.
+        parts.append(dataset.slice(slice(process, _ENDLESS * processes + process, processes)))
     names = sorted(sources)
     joined = grain.experimental.ZipMapDataset(parts) if len(parts) > 1 else parts[0]
-    combine = (lambda values: dict(zip(names, values, strict=True))) if len(parts) > 1 else (lambda value: {names[0]: value})
+    combine = (
+        (lambda values: dict(zip(names, values, strict=True))) if len(parts) > 1 else (lambda value: {names[0]: value})
+    )
     return joined.map(combine).to_iter_dataset(
-        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch))
+        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+    )
 
 
 def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
@@ -195,10 +205,23 @@ def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
 def pad_rows(rows: list[Batch], size: int) -> Batch:
     """Stacks examples and pads to `size` with copies of the last, whose `weight` is 0."""
     weight = np.zeros(size, np.float32)
-    weight[:len(rows)] = 1
+    weight[: len(rows)] = 1
     rows = rows + [rows[-1]] * (size - len(rows))
     return {**{k: np.stack([row[k] for row in rows]) for k in rows[0]}, "weight": weight}
 
 
-__all__ = ["MEL_ROWS", "Batch", "Images", "Source", "augment_face", "delayed_targets", "eval_batches", "face_example",
-           "pad_rows", "resize", "train_batches", "triplet_example", "window_example"]
+__all__ = [
+    "MEL_ROWS",
+    "Batch",
+    "Images",
+    "Source",
+    "augment_face",
+    "delayed_targets",
+    "eval_batches",
+    "face_example",
+    "pad_rows",
+    "resize",
+    "train_batches",
+    "triplet_example",
+    "window_example",
+]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -15,7 +16,8 @@ SCHEDULES = ("constant", "cosine", "step")
 
 
 def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-    """Learning rate over steps: linear warm-up for `warmup` of the steps, then `schedule`; `steps` is the run's length."""
+    """Learning rate over steps: linear warm-up for `warmup` of the steps, then `schedule`; `steps` is the run's
+    length."""
     peak, warmup = config.learning_rate, round(config.warmup * steps)
     if config.schedule == "constant":
         main = optax.constant_schedule(peak)
@@ -25,14 +27,16 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         main = optax.piecewise_constant_schedule(peak, {round(steps * f) - warmup: 0.1 for f in (0.6, 0.85)})
     else:
         raise unknown("schedule", config.schedule, SCHEDULES)
-    if not warmup:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+    whole = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup]) if warmup else main
+    # optax mixes the integer count with floats; strict promotion does not.
+    return lambda count: jnp.asarray(whole(jnp.asarray(count, jnp.float32)), jnp.float32)
 
 
 def path_names(tree: Any) -> Any:
     """A tree of the same structure whose leaves are their own paths, `a/b/kernel`."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
+    )
 
 
 def frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
@@ -48,7 +52,9 @@ def frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
         except re.error as error:
             raise UserError(f"optimizer.freeze: {pattern!r} is not a regular expression ({error}).") from error
         if not matched:
-            raise UserError(f"optimizer.freeze: {pattern!r} matches no parameter; one is {jax.tree.leaves(names)[0]!r}.")
+            raise UserError(
+                f"optimizer.freeze: {pattern!r} matches no parameter; one is {jax.tree.leaves(names)[0]!r}."
+            )
     return jax.tree.map(lambda name: any(re.search(p, name) for p in patterns), names)
 
 
@@ -58,8 +64,10 @@ def make(config: ConfigDict, steps: int, params: Any) -> optax.GradientTransform
     rate = schedule(options, steps)
     decayed = lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree)  # noqa: E731
     if options.name == "sgd":
-        core = optax.chain(optax.add_decayed_weights(options.weight_decay, mask=decayed),
-                           optax.sgd(rate, momentum=options.momentum, nesterov=True))
+        core = optax.chain(
+            optax.add_decayed_weights(options.weight_decay, mask=decayed),
+            optax.sgd(rate, momentum=options.momentum, nesterov=True),
+        )
     elif options.name == "adam":
         core = optax.adam(rate)
     elif options.name == "adamw":

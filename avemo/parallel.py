@@ -1,8 +1,9 @@
 """One per-device step, mapped over every accelerator: the state is never stacked, the numbers never change.
 
-A *step* is a function of one device's share of the batch that reduces over the named axis `AXIS` by itself (losses return
-the global value, gradients are averaged with `lax.pmean`, BatchNorm's statistics are synchronised). `map_step` runs it by
-`jax.pmap` or, under the same step, by `jax.shard_map`; both give one device's numbers on any number of devices.
+A *step* is a function of one device's share of the batch that reduces over the named axis `AXIS` by itself (losses
+return the global value, gradients are averaged with `lax.pmean`, BatchNorm's statistics are synchronised). `map_step`
+runs it by `jax.pmap` or, under the same step, by `jax.shard_map`; both give one device's numbers on any number of
+devices.
 """
 
 from collections.abc import Callable
@@ -23,14 +24,17 @@ def _mesh() -> jax.sharding.Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def map_step(step: Callable, mode: str = "pmap", *, donate_state: bool = True, gather_outputs: bool = False) -> Callable:
+def map_step(
+    step: Callable, mode: str = "pmap", *, donate_state: bool = True, gather_outputs: bool = False
+) -> Callable:
     """Maps `step(state, batch, constants) -> outputs` over all devices of all processes.
 
     Args:
       step: per-device function. `state` and `constants` are the same on every device, `batch` is its share.
       mode: "pmap" (default) or "shard_map".
       donate_state: whether the state's buffers may be reused for the outputs (a training step's new state).
-      gather_outputs: False when the outputs are the same on every device (a training step); True when they have a leading
+      gather_outputs: False when the outputs are the same on every device (a training step); True when they have a
+      leading
         batch axis to be joined over the devices (a prediction).
 
     Returns:
@@ -42,8 +46,13 @@ def map_step(step: Callable, mode: str = "pmap", *, donate_state: bool = True, g
         return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=out_axes, donate_argnums=donate)
     if mode == "shard_map":
         out_specs = PartitionSpec(AXIS) if gather_outputs else PartitionSpec()
-        mapped = jax.shard_map(step, mesh=_mesh(), in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
-                               out_specs=out_specs, check_vma=False)
+        mapped = jax.shard_map(
+            step,
+            mesh=_mesh(),
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
+            out_specs=out_specs,
+            check_vma=False,
+        )
         return jax.jit(mapped, donate_argnums=donate)
     raise unknown("parallel mode", mode, MODES)
 
@@ -51,7 +60,8 @@ def map_step(step: Callable, mode: str = "pmap", *, donate_state: bool = True, g
 def shard_batch(batch: Any, mode: str = "pmap") -> Any:
     """Splits this process's rows `[B_local, ...]` over its devices, ahead of the step that will use them.
 
-    Returns arrays `[devices, B_local / devices, ...]` for pmap, global arrays `[B, ...]` sharded on `AXIS` for shard_map.
+    Returns arrays `[devices, B_local / devices, ...]` for pmap, global arrays `[B, ...]` sharded on `AXIS` for
+    shard_map.
 
     Raises:
       UserError: the rows do not divide among the devices.
@@ -61,10 +71,14 @@ def shard_batch(batch: Any, mode: str = "pmap") -> Any:
     def put(x: np.ndarray) -> jax.Array:
         x = np.asarray(x)
         if x.shape[0] % devices:
-            raise UserError(f"{x.shape[0]} examples of a batch do not divide among {devices} devices: "
-                            "choose a batch size that is a multiple of the device count.")
+            raise UserError(
+                f"{x.shape[0]} examples of a batch do not divide among {devices} devices: "
+                "choose a batch size that is a multiple of the device count."
+            )
         if mode == "pmap":
-            return jax.device_put(x.reshape(devices, -1, *x.shape[1:]), NamedSharding(_local_mesh(), PartitionSpec(AXIS)))
+            return jax.device_put(
+                x.reshape(devices, -1, *x.shape[1:]), NamedSharding(_local_mesh(), PartitionSpec(AXIS))
+            )
         return jax.make_array_from_process_local_data(NamedSharding(_mesh(), PartitionSpec(AXIS)), x)
 
     return jax.tree.map(put, batch)
@@ -76,6 +90,7 @@ def _local_mesh() -> jax.sharding.Mesh:
 
 def unshard(outputs: Any, mode: str = "pmap") -> Any:
     """Brings this process's rows of a gathered prediction back to the host, as NumPy arrays `[B_local, ...]`."""
+
     def fetch(x: jax.Array) -> np.ndarray:
         if x.is_fully_addressable:
             x = np.asarray(x)

@@ -1,10 +1,10 @@
 """The process: cluster, compilation cache, log level. Called once by the command line."""
 
+import logging
 import os
 import warnings
 
 import jax
-from absl import logging
 from etils import epath
 
 
@@ -13,8 +13,13 @@ class Preempted(Exception):
 
 
 # Where one of these is set, the host is part of a cluster that `jax.distributed` knows how to join.
-_CLUSTER = ("TPU_WORKER_HOSTNAMES", "MEGASCALE_COORDINATOR_ADDRESS", "SLURM_JOB_NUM_NODES", "OMPI_MCA_orte_hnp_uri",
-            "JAX_COORDINATOR_ADDRESS")
+_CLUSTER = (
+    "TPU_WORKER_HOSTNAMES",
+    "MEGASCALE_COORDINATOR_ADDRESS",
+    "SLURM_JOB_NUM_NODES",
+    "OMPI_MCA_orte_hnp_uri",
+    "JAX_COORDINATOR_ADDRESS",
+)
 
 
 def start() -> None:
@@ -24,12 +29,10 @@ def start() -> None:
     others = any(os.environ.get(name) for name in _CLUSTER if not name.startswith(("TPU", "SLURM")))
     if several_tpu_hosts or several_slurm_nodes or others:
         jax.distributed.initialize()
-    logging.get_absl_logger().setLevel(logging.converter.ABSL_TO_STANDARD[logging.INFO])
+    logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
+    for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*Sharding info not provided when restoring.*")
-    for name in ("jax", "orbax", "root"):
-        import logging as std
-
-        std.getLogger(name).setLevel(std.WARNING)
 
 
 def cache_compilations(workdir: str | epath.Path) -> None:

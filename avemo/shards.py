@@ -22,7 +22,8 @@ from avemo.errors import UserError, unknown
 
 
 def find_dataset(folder: str | epath.Path) -> epath.Path:
-    """Returns the TFDS version folder at or up to two levels below `folder` (the newest version where there are several).
+    """Returns the TFDS version folder at or up to two levels below `folder` (the newest version where there are
+    several).
 
     Raises:
       UserError: no prepared data set is there, or several different ones are.
@@ -34,8 +35,11 @@ def find_dataset(folder: str | epath.Path) -> epath.Path:
         return folder
     below = [p.parent for pattern in ("*/features.json", "*/*/features.json") for p in folder.glob(pattern)]
     if not below:
-        hint = " (an `incomplete` folder is there: the preparation was interrupted; run it again)" if any(
-            "incomplete" in p.name for p in folder.iterdir()) else ""
+        hint = (
+            " (an `incomplete` folder is there: the preparation was interrupted; run it again)"
+            if any("incomplete" in p.name for p in folder.iterdir())
+            else ""
+        )
         raise UserError(f"no prepared data set in {folder}: no features.json at it or below{hint}.")
     if len({p.parent for p in below}) > 1:
         names = ", ".join(sorted(str(p) for p in below))
@@ -105,7 +109,11 @@ class Images:
 
     def decode(self, index: int) -> np.ndarray:
         """Decodes image `index` to uint8 `[H, W, 3]` RGB."""
-        image = cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_COLOR) if self.encoded[index] else None
+        image = (
+            cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_COLOR)
+            if self.encoded[index]
+            else None
+        )
         if image is None:
             raise UserError(f"{self.where}: image {index} cannot be decoded: prepare the data set again.")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -183,7 +191,8 @@ class Shards:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes of the `label` field, in order; empty where labels are plain integers."""
-        label = self.features["label"] if "label" in self.features else None
+        # FeaturesDict has no `get`.
+        label = self.features["label"] if "label" in self.features else None  # noqa: SIM401
         return list(getattr(label, "names", None) or [])
 
 

@@ -6,6 +6,7 @@ saved parameters, which is what makes a resumed run equal an uninterrupted one.
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -18,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -28,6 +28,8 @@ from avemo import checkpoints, configuration, optimizer, parallel, runtime, shar
 from avemo.errors import UserError
 from avemo.runtime import Preempted
 from avemo.tasks.base import Task, TrainState
+
+logger = logging.getLogger(__name__)
 
 
 def initial_state(task: Task, config: ConfigDict) -> tuple[TrainState, optax.GradientTransformation]:
@@ -45,12 +47,13 @@ def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) 
     def step(state: TrainState, batch: Any, constants: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
         (loss, (model_state, values)), gradients = jax.value_and_grad(task.loss, has_aux=True)(
-            state.params, state.model_state, constants, batch, key)
+            state.params, state.model_state, constants, batch, key
+        )
         gradients = jax.lax.pmean(gradients, parallel.AXIS)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = jax.tree.map(lambda e, p: e * config.ema + p * (1 - config.ema), state.ema, params) if config.ema else {}
-        values = {"loss": loss, **values, "gradient_norm": optax.global_norm(gradients)}
+        values = {"loss": loss, **values, "gradient_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, params, model_state, opt_state, ema), values
 
     return step
@@ -83,8 +86,10 @@ def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path
     if path.exists():
         changed = configuration.difference(configuration.from_json(path), config)
         if changed:
-            raise UserError(f"{workdir} holds a run of another config ({'; '.join(changed[:5])}"
-                            f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change.")
+            raise UserError(
+                f"{workdir} holds a run of another config ({'; '.join(changed[:5])}"
+                f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change."
+            )
         return workdir
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -98,9 +103,19 @@ def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path
 def environment() -> dict[str, Any]:
     """Versions and hardware that a result was made with."""
     import flax
-    return {"avemo": avemo.__version__, "jax": jax.__version__, "flax": flax.__version__, "optax": optax.__version__,
-            "numpy": np.__version__, "python": platform.python_version(), "platform": platform.platform(),
-            "devices": jax.device_count(), "device_kind": jax.devices()[0].device_kind, "processes": jax.process_count()}
+
+    return {
+        "avemo": avemo.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": jax.device_count(),
+        "device_kind": jax.devices()[0].device_kind,
+        "processes": jax.process_count(),
+    }
 
 
 def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | None:
@@ -128,13 +143,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
       Preempted: SIGTERM arrived and the state was saved.
     """
     if config.eval_every % config.log_every:
-        raise UserError(f"eval_every ({config.eval_every}) must be a multiple of log_every ({config.log_every}): a resumed run "
-                        "starts there, and would average other steps into its next line.")
+        raise UserError(
+            f"eval_every ({config.eval_every}) must be a multiple of log_every ({config.log_every}): a resumed run "
+            "starts there, and would average other steps into its next line."
+        )
     workdir = prepare_workdir(config, workdir)
     runtime.cache_compilations(workdir)
     done = finished(workdir, config)
     if done is not None:
-        logging.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
+        logger.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
         return done
     with lock(workdir):
         task = tasks.make(config)
@@ -150,15 +167,21 @@ def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | N
     if restored is not None:
         _, state, data = restored
         batches.set_state(data)
-        logging.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
+        logger.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
     start = int(state.step)
     log = writer.MetricsWriter(workdir, start)
     step_fn = parallel.map_step(make_step(task, config, tx), config.parallel)
     evaluate = make_evaluator(task, config)
     began, last_metrics = time.time(), {}
     stop = _catch_sigterm()
-    bar = tqdm(total=config.steps, initial=start, desc=task.name, unit="step", mininterval=0.5,
-               disable=not (sys.stderr.isatty() if progress is None else progress))
+    bar = tqdm(
+        total=config.steps,
+        initial=start,
+        desc=task.name,
+        unit="step",
+        mininterval=0.5,
+        disable=not (sys.stderr.isatty() if progress is None else progress),
+    )
     ahead = _Prefetch(batches, config)
     pending: list[tuple[int, dict[str, jax.Array]]] = []
     tick, tick_step = time.time(), start
@@ -193,8 +216,10 @@ def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | N
         manager.wait_until_finished()
         result = finish(task, config, workdir, prints, evaluate, time.time() - began)
     except OSError as error:
-        raise UserError(f"writing to {workdir} failed ({error.strerror or error}): free some space and run the same "
-                        "command again; the last checkpoint is kept.") from error
+        raise UserError(
+            f"writing to {workdir} failed ({error.strerror or error}): free some space and run the same "
+            "command again; the last checkpoint is kept."
+        ) from error
     finally:
         bar.close()
         log.close()
@@ -227,8 +252,10 @@ def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: e
     values = jax.device_get([v for _, v in pending])
     for (step, _), row in zip(pending, values, strict=True):
         if not np.isfinite(row["loss"]):
-            raise UserError(f"the loss is {row['loss']} at step {step}: stopped; the last checkpoint in {workdir} is kept. "
-                            "Lower optimizer.learning_rate or set optimizer.clip_norm.")
+            raise UserError(
+                f"the loss is {row['loss']} at step {step}: stopped; the last checkpoint in {workdir} is kept. "
+                "Lower optimizer.learning_rate or set optimizer.clip_norm."
+            )
     mean = {k: float(np.mean([row[k] for row in values])) for k in values[0]}
     log.write(pending[-1][0], "train", mean)
     log.write(pending[-1][0], "timing", {"examples_per_second": rate})
@@ -236,11 +263,19 @@ def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: e
 
 def make_evaluator(task: Task, config: ConfigDict) -> Callable:
     """Returns `evaluate(state, split) -> (metrics, predictions)` with the prediction mapped over the devices."""
-    mapped = parallel.map_step(lambda variables, batch, _: task.predict(variables, batch), config.parallel,
-                               donate_state=False, gather_outputs=True)
+    mapped = parallel.map_step(
+        lambda variables, batch, _: task.predict(variables, batch),
+        config.parallel,
+        donate_state=False,
+        gather_outputs=True,
+    )
 
     def predict(variables: Any, batch: Any) -> Any:
-        return parallel.unshard(mapped(variables, parallel.shard_batch(batch, config.parallel), {}), config.parallel)
+        rows = len(jax.tree.leaves(batch)[0])
+        padding = -rows % jax.local_device_count()
+        batch = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], padding, 0)]) if padding else x, batch)
+        out = parallel.unshard(mapped(variables, parallel.shard_batch(batch, config.parallel), {}), config.parallel)
+        return jax.tree.map(lambda x: x[:rows], out)
 
     def evaluate(state: TrainState, split: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         params = state.ema or state.params
@@ -249,23 +284,31 @@ def make_evaluator(task: Task, config: ConfigDict) -> Callable:
     return evaluate
 
 
-def finish(task: Task, config: ConfigDict, workdir: epath.Path, prints: dict[str, str], evaluate: Callable,
-           seconds: float) -> dict[str, Any]:
+def finish(
+    task: Task, config: ConfigDict, workdir: epath.Path, prints: dict[str, str], evaluate: Callable, seconds: float
+) -> dict[str, Any]:
     """Scores the best checkpoint on every split there is, and writes predictions and `result.json`."""
     _, step, variables = checkpoints.load(workdir)
     params = variables.pop("params")
     # Put once: every batch would otherwise carry the weights over to the devices again.
     state = jax.device_put(TrainState(jnp.asarray(step), params, variables, {}, {}))
-    available = set.intersection(*(set(shards.splits(path)) for path in task.data.values()
-                                   )) if task.data else set()
+    available = set.intersection(*(set(shards.splits(path)) for path in task.data.values())) if task.data else set()
     metrics = {}
     for split in sorted({*task.eval_splits, *(available - {"train"})}):
         metrics[split], predictions = evaluate(state, split)
         save_predictions(workdir, split, predictions)
-    result = {"task": task.name, "step": config.steps, "evaluated_step": int(step), "metrics": metrics, "data": prints,
-              "weights": dict(task.weights), "class_names": list(task.class_names),
-              "parameters": int(sum(p.size for p in jax.tree.leaves(params))), "seconds": round(seconds, 1),
-              "environment": environment()}
+    result = {
+        "task": task.name,
+        "step": config.steps,
+        "evaluated_step": int(step),
+        "metrics": metrics,
+        "data": prints,
+        "weights": dict(task.weights),
+        "class_names": list(task.class_names),
+        "parameters": int(sum(p.size for p in jax.tree.leaves(params))),
+        "seconds": round(seconds, 1),
+        "environment": environment(),
+    }
     if jax.process_index() == 0:
         write_atomically(workdir / "result.json", json.dumps(result, indent=2, default=float) + "\n")
     return result
@@ -296,8 +339,10 @@ def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
         before = json.loads(path.read_text())
         for role, value in prints.items():
             if before.get(role, value) != value:
-                raise UserError(f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
-                                "put the old shards back or choose another --workdir.")
+                raise UserError(
+                    f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
+                    "put the old shards back or choose another --workdir."
+                )
     elif jax.process_index() == 0:
         write_atomically(path, json.dumps(prints, indent=2) + "\n")
     return prints
@@ -312,5 +357,4 @@ def _catch_sigterm() -> Callable[[], bool]:
     return lambda: bool(received)
 
 
-__all__ = ["Preempted", "environment", "finished", "initial_state", "make_evaluator", "make_step",
-           "train_and_evaluate"]
+__all__ = ["Preempted", "environment", "finished", "initial_state", "make_evaluator", "make_step", "train_and_evaluate"]

@@ -5,30 +5,32 @@ from ml_collections import ConfigDict
 
 def base(task: str) -> ConfigDict:
     """Loop, optimizer and input fields with neutral values."""
-    return ConfigDict({
-        "task": task,
-        "seed": 0,
-        "steps": 1000,
-        "log_every": 50,
-        "eval_every": 500,  # evaluate and save; a multiple of log_every
-        "eval_splits": ("dev",),
-        "best_metric": "dev/accuracy",
-        "parallel": "pmap",  # or shard_map
-        "ema": 0.0,  # decay of the moving average of the parameters that is evaluated; 0: none
-        "optimizer": {
-            "name": "sgd",  # sgd (Nesterov), adam, adamw
-            "learning_rate": 5e-3,
-            "schedule": "constant",  # constant, cosine, step
-            "warmup": 0.0,  # share of the steps
-            "momentum": 0.9,
-            "weight_decay": 0.0,
-            "clip_norm": 0.0,  # 0: no clipping
-            "freeze": (),  # regular expressions over parameter paths
-        },
-        "data": {"threads": 2, "prefetch": 8, "eval_batch": 64},
-        "model": {},
-        "loss": {},
-    })
+    return ConfigDict(
+        {
+            "task": task,
+            "seed": 0,
+            "steps": 1000,
+            "log_every": 50,
+            "eval_every": 500,  # evaluate and save; a multiple of log_every
+            "eval_splits": ("dev",),
+            "best_metric": "dev/accuracy",
+            "parallel": "pmap",  # or shard_map
+            "ema": 0.0,  # decay of the moving average of the parameters that is evaluated; 0: none
+            "optimizer": {
+                "name": "sgd",  # sgd (Nesterov), adam, adamw
+                "learning_rate": 5e-3,
+                "schedule": "constant",  # constant, cosine, step
+                "warmup": 0.0,  # share of the steps
+                "momentum": 0.9,
+                "weight_decay": 0.0,
+                "clip_norm": 0.0,  # 0: no clipping
+                "freeze": (),  # regular expressions over parameter paths
+            },
+            "data": {"threads": 2, "prefetch": 8, "eval_batch": 64},
+            "model": {},
+            "loss": {},
+        }
+    )
 
 
 def smoke(config: ConfigDict) -> ConfigDict:

@@ -1,4 +1,5 @@
-"""Tiny data sets in the real record schemas, whose signal can be learnt: brightness is the label, loudness the arousal."""
+"""Tiny data sets in the real record schemas, whose signal can be learnt: brightness is the label, loudness the
+arousal."""
 
 import pathlib
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from data_prep import records
 SIZE = 80
 
 
-def write(folder: pathlib.Path, name: str, features: tfds.features.FeaturesDict, splits: dict[str, list[dict[str, Any]]]) -> str:
+def write(
+    folder: pathlib.Path, name: str, features: tfds.features.FeaturesDict, splits: dict[str, list[dict[str, Any]]]
+) -> str:
     """Writes records as a TFDS folder and returns its path."""
 
     class ToyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -43,7 +46,10 @@ def faces(folder: pathlib.Path, train: int = 32, dev: int = 12, labelled: bool =
     rng = np.random.default_rng(0)
 
     def rows(count: int) -> list[dict[str, Any]]:
-        return [records.face_record(f"{name}{i}", image((i % 8) / 7, rng), label=i % 8 if labelled else -1) for i in range(count)]
+        return [
+            records.face_record(f"{name}{i}", image((i % 8) / 7, rng), label=i % 8 if labelled else -1)
+            for i in range(count)
+        ]
 
     return write(folder, name, records.faces_features(), {"train": rows(train), "dev": rows(dev)})
 
@@ -56,14 +62,25 @@ def triplets(folder: pathlib.Path, train: int = 16, dev: int = 6) -> str:
         odd = i % 3
         levels = [0.2 + 0.1 * rng.random()] * 3
         levels[odd] = 0.9
-        return {"name": f"t{i}", "images": [records.jpeg(image(level, rng)) for level in levels], "odd": odd, "type": i % 3,
-                "agreement": 1.0}
+        return {
+            "name": f"t{i}",
+            "images": [records.jpeg(image(level, rng)) for level in levels],
+            "odd": odd,
+            "type": i % 3,
+            "agreement": 1.0,
+        }
 
-    return write(folder, "triplets", records.triplets_features(), {"train": [row(i) for i in range(train)],
-                                                                 "dev": [row(i) for i in range(dev)]})
+    return write(
+        folder,
+        "triplets",
+        records.triplets_features(),
+        {"train": [row(i) for i in range(train)], "dev": [row(i) for i in range(dev)]},
+    )
 
 
-def clips(folder: pathlib.Path, train: int = 8, dev: int = 3, frames: int = 60, segments: int = 2, fps: float = 25.0) -> str:
+def clips(
+    folder: pathlib.Path, train: int = 8, dev: int = 3, frames: int = 60, segments: int = 2, fps: float = 25.0
+) -> str:
     """Recordings of `segments` segments: brightness follows valence, the level of the log-mel follows arousal."""
     rng = np.random.default_rng(2)
 
@@ -82,14 +99,25 @@ def clips(folder: pathlib.Path, train: int = 8, dev: int = 3, frames: int = 60, 
                 level = np.interp(np.arange(mel_rows) / 100 - 0.48 + t[0], time, arousal)
                 mel = (level[:, None] + rng.normal(0, 0.1, (mel_rows, 64))).astype(np.float32)
                 record = {
-                    "recording": f"{split}{n}", "subject": f"{split}{n}", "segment": segment, "fps": fps,
+                    "recording": f"{split}{n}",
+                    "subject": f"{split}{n}",
+                    "segment": segment,
+                    "fps": fps,
                     "time": t.astype(np.float32),
-                    "frames": [records.jpeg(image((x + 1) / 2 if m else 0.0, rng)) for x, m in zip(v, mask, strict=True)],
-                    "face_mask": mask, "face_box": np.tile(np.array([0, 0, 1, 1], np.float32), (frames, 1)),
-                    "face_confidence": mask.astype(np.float32), "log_mel": mel,
-                    "audio_index": np.round((t - t[0]) * 100).astype(np.int32), "audio_mask": np.ones(frames, bool),
-                    "targets": np.stack([v, a], -1).astype(np.float32), "target_mask": np.ones(frames, bool),
-                    "raters": np.full((frames, 1, 2), np.nan, np.float32), "label": n % 8}
+                    "frames": [
+                        records.jpeg(image((x + 1) / 2 if m else 0.0, rng)) for x, m in zip(v, mask, strict=True)
+                    ],
+                    "face_mask": mask,
+                    "face_box": np.tile(np.array([0, 0, 1, 1], np.float32), (frames, 1)),
+                    "face_confidence": mask.astype(np.float32),
+                    "log_mel": mel,
+                    "audio_index": np.round((t - t[0]) * 100).astype(np.int32),
+                    "audio_mask": np.ones(frames, bool),
+                    "targets": np.stack([v, a], -1).astype(np.float32),
+                    "target_mask": np.ones(frames, bool),
+                    "raters": np.full((frames, 1, 2), np.nan, np.float32),
+                    "label": n % 8,
+                }
                 records.check_clip(record)
                 out.append(record)
         return out

@@ -1,7 +1,7 @@
 """The audio encoder: log-mel windows of 0.96 s to the targets of their frames, then frozen as a feature extractor.
 
-VGGish with a linear head for valence and arousal (1 − CCC) or for the clip's emotion (cross-entropy); how the encoder of
-arXiv 2103.09154 was trained is not stated in any source we could read, so this is our assumption.
+VGGish with a linear head for valence and arousal (1 − CCC) or for the clip's emotion (cross-entropy); how the encoder
+of arXiv 2103.09154 was trained is not stated in any source we could read, so this is our assumption.
 """
 
 import functools
@@ -14,7 +14,8 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from avemo import input as data_input, losses, metrics, shards
+from avemo import input as data_input
+from avemo import losses, metrics, shards
 from avemo.models import audio
 from avemo.parallel import AXIS
 from avemo.tasks import start
@@ -35,7 +36,8 @@ class AudioRegressor(nn.Module):
 
     @nn.compact
     def __call__(self, windows: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Returns `embedding` `[B, D]` and `traces` `[B, 2]` or `logits` `[B, C]`, float32, for windows `[B, 96, 64]`."""
+        """Returns `embedding` `[B, D]` and `traces` `[B, 2]` or `logits` `[B, C]`, float32, for windows `[B, 96,
+        64]`."""
         embedding = self.encoder(windows, train).astype(jnp.float32)
         name, size = ("logits", self.num_classes) if self.num_classes else ("traces", 2)
         return {"embedding": embedding, name: nn.Dense(size, name="head")(nn.relu(embedding))}
@@ -56,8 +58,9 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     names = shards.Shards(folder, shards.splits(folder)[0]).class_names
 
     def init(key: jax.Array) -> dict[str, Any]:
-        variables = jax.jit(functools.partial(model.init, train=False))(key, jnp.zeros((1, data_input.MEL_ROWS, 64)))
-        return start.from_pretrained(dict(variables), config)
+        windows = jnp.zeros((1, data_input.MEL_ROWS, 64))
+        variables = start.initialise(functools.partial(model.init, train=False), key, windows)
+        return start.from_pretrained(variables, config)
 
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         windows = batch["windows"]
@@ -69,20 +72,34 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         return _evaluate(mapped, variables, source, config)
 
     return Task(
-        name=config.task, init=init, loss=functools.partial(_loss, model, config),
+        name=config.task,
+        init=init,
+        loss=functools.partial(_loss, model, config),
         batches=lambda: data_input.train_batches(
-            {"clips": data_input.Source(folder, data_input.window_example, config.data.batch.clips)}, config),
-        examples=config.data.batch.clips * config.data.windows, predict=predict, evaluate=evaluate,
-        eval_splits=tuple(config.eval_splits), data={"clips": folder}, class_names=tuple(names))
+            {"clips": data_input.Source(folder, data_input.window_example, config.data.batch.clips)}, config
+        ),
+        examples=config.data.batch.clips * config.data.windows,
+        predict=predict,
+        evaluate=evaluate,
+        eval_splits=tuple(config.eval_splits),
+        data={"clips": folder},
+        class_names=tuple(names),
+    )
 
 
-def _loss(model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
-          ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+def _loss(
+    model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     del constants
     rows = batch["clips"]
     windows = rows["windows"]
-    out, changed = model.apply({"params": params, **model_state}, windows.reshape(-1, *windows.shape[2:]), train=True,
-                               rngs={"dropout": key}, mutable=list(model_state))
+    out, changed = model.apply(
+        {"params": params, **model_state},
+        windows.reshape(-1, *windows.shape[2:]),
+        train=True,
+        rngs={"dropout": key},
+        mutable=list(model_state),
+    )
     if config.model.num_classes:
         logits = clip_logits(out["logits"].reshape(*windows.shape[:2], -1), rows["mask"])
         # A silent clip says nothing about its emotion.
@@ -90,19 +107,30 @@ def _loss(model: Any, config: ConfigDict, params: Any, model_state: Any, constan
         loss = losses.cross_entropy(logits, label, label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
         correct = (logits.argmax(-1) == label).astype(jnp.float32)
         return loss, (changed, {"accuracy": losses.weighted_mean(correct, (label >= 0).astype(jnp.float32), AXIS)})
-    loss = losses.ccc_loss(out["traces"].reshape(*windows.shape[:2], 2), rows["targets"], rows["target_mask"],
-                           per=config.loss.per, mse_weight=config.loss.mse_weight, axis_name=AXIS)
+    loss = losses.ccc_loss(
+        out["traces"].reshape(*windows.shape[:2], 2),
+        rows["targets"],
+        rows["target_mask"],
+        per=config.loss.per,
+        mse_weight=config.loss.mse_weight,
+        axis_name=AXIS,
+    )
     return loss, (changed, {})
 
 
-def _evaluate(mapped: Callable, variables: Any, source: data_input.Source, config: ConfigDict) -> tuple[Metrics, Predictions]:
+def _evaluate(
+    mapped: Callable, variables: Any, source: data_input.Source, config: ConfigDict
+) -> tuple[Metrics, Predictions]:
     variables = jax.device_put(variables)
     rows: dict[str, list[np.ndarray]] = {}
     name = "logits" if config.model.num_classes else "traces"
     for batch in data_input.eval_batches(source, config):
         keep = batch["weight"] > 0
         out = mapped(variables, {"windows": batch["windows"]})
-        for key, value in {name: out[name], **{k: batch[k] for k in ("targets", "target_mask", "mask", "label")}}.items():
+        for key, value in {
+            name: out[name],
+            **{k: batch[k] for k in ("targets", "target_mask", "mask", "label")},
+        }.items():
             rows.setdefault(key, []).append(np.asarray(value)[keep])
     joined = {k: np.concatenate(v) for k, v in rows.items()}
     if config.model.num_classes:
@@ -110,10 +138,16 @@ def _evaluate(mapped: Callable, variables: Any, source: data_input.Source, confi
         pooled = (joined["logits"] * weight).sum(1) / np.maximum(weight.sum(1), 1)
         keep, probability = joined["label"] >= 0, metrics.softmax(pooled)
         if not keep.any():
-            raise start.UserError(f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0.")
+            raise start.UserError(
+                f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
+            )
         return metrics.classification(joined["label"][keep], probability[keep]), {
-            "label": joined["label"], "probability": probability}
+            "label": joined["label"],
+            "probability": probability,
+        }
     if not joined["target_mask"].any():
-        raise start.UserError(f"no window of {source.path} has valence and arousal: set model.num_classes for emotions.")
+        raise start.UserError(
+            f"no window of {source.path} has valence and arousal: set model.num_classes for emotions."
+        )
     scores = metrics.traces(list(joined["traces"]), list(joined["targets"]), list(joined["target_mask"]))
     return scores, {"prediction": joined["traces"], "target": joined["targets"], "mask": joined["target_mask"]}

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import features, input as data_input, losses, metrics, shards
+from avemo import features, losses, metrics, shards
+from avemo import input as data_input
 from avemo.models import audiovisual
 from avemo.parallel import AXIS
 from avemo.tasks import start
@@ -34,8 +35,16 @@ def standardise(batch: Any, constants: Any) -> dict[str, jax.Array]:
 def apply(model: Any, variables: Any, batch: Any, train: bool, key: jax.Array | None = None) -> dict[str, jax.Array]:
     """Runs the model on a batch of sequences; `variables` carry the standardisation as the collection `constants`."""
     x = standardise(batch, variables["constants"])
-    return model.apply({"params": variables["params"]}, x["audio"], x["visual"], batch["audio_mask"],
-                       batch["visual_mask"], batch["mask"], train=train, rngs=None if key is None else {"dropout": key})
+    return model.apply(
+        {"params": variables["params"]},
+        x["audio"],
+        x["visual"],
+        batch["audio_mask"],
+        batch["visual_mask"],
+        batch["mask"],
+        train=train,
+        rngs=None if key is None else {"dropout": key},
+    )
 
 
 def make(config: ConfigDict, *, data: str | None = None) -> Task:
@@ -48,17 +57,23 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     first_split = "train" if "train" in shards.splits(folder) else shards.splits(folder)[0]
     names = shards.Shards(folder, first_split).class_names
     if config.model.num_classes and names and len(names) != config.model.num_classes:
-        raise start.UserError(f"model.num_classes is {config.model.num_classes}, but {folder} has {len(names)} classes "
-                              f"({', '.join(names)}): set --config.model.num_classes={len(names)}.")
+        raise start.UserError(
+            f"model.num_classes is {config.model.num_classes}, but {folder} has {len(names)} classes "
+            f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
+        )
 
     def init(key: jax.Array) -> dict[str, Any]:
         train, _ = recordings(first_split)
         constants = {}
         for modality in MODALITIES:
-            constants[f"{modality}_mean"], constants[f"{modality}_std"] = map(jnp.asarray, features.moments(train, modality))
-        example = jax.tree.map(lambda x: jnp.asarray(x)[None], features.sequence(train[0], 0, config.data.sequence_length, 0.0))
-        variables = jax.jit(functools.partial(model.init, train=False))(
-            key, example["audio"], example["visual"], example["audio_mask"], example["visual_mask"], example["mask"])
+            constants[f"{modality}_mean"], constants[f"{modality}_std"] = map(
+                jnp.asarray, features.moments(train, modality)
+            )
+        example = jax.tree.map(
+            lambda x: jnp.asarray(x)[None], features.sequence(train[0], 0, config.data.sequence_length, 0.0)
+        )
+        inputs = (example[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
+        variables = start.initialise(functools.partial(model.init, train=False), key, *inputs)
         return {"params": variables["params"], "constants": constants}
 
     def batches() -> Any:
@@ -75,9 +90,17 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         return _evaluate(mapped, variables, recordings(split)[0], config)
 
     return Task(
-        name=config.task, init=init, loss=functools.partial(_loss, model, config), batches=batches,
-        examples=config.data.batch.sequences, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
-        data={"features": folder}, class_names=tuple(names))
+        name=config.task,
+        init=init,
+        loss=functools.partial(_loss, model, config),
+        batches=batches,
+        examples=config.data.batch.sequences,
+        predict=predict,
+        evaluate=evaluate,
+        eval_splits=tuple(config.eval_splits),
+        data={"features": folder},
+        class_names=tuple(names),
+    )
 
 
 def clip_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:
@@ -86,8 +109,9 @@ def clip_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:
     return (logits * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
 
 
-def _loss(model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
-          ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+def _loss(
+    model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     del constants
     rows = batch["sequences"]
     out = apply(model, {"params": params, **model_state}, rows, train=True, key=key)
@@ -97,8 +121,14 @@ def _loss(model: Any, config: ConfigDict, params: Any, model_state: Any, constan
         correct = (logits.argmax(-1) == rows["label"]).astype(jnp.float32)
         accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32), AXIS)
         return loss, (model_state, {"accuracy": accuracy})
-    loss = losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], per=config.loss.per,
-                           mse_weight=config.loss.mse_weight, axis_name=AXIS)
+    loss = losses.ccc_loss(
+        out["traces"],
+        rows["targets"],
+        rows["target_mask"],
+        per=config.loss.per,
+        mse_weight=config.loss.mse_weight,
+        axis_name=AXIS,
+    )
     return loss, (model_state, {})
 
 
@@ -108,15 +138,16 @@ def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
     return prediction if shift <= 0 else np.concatenate([np.repeat(prediction[:1], shift, 0), prediction[:-shift]])
 
 
-def _evaluate(mapped: Callable, variables: Any, recordings: list[features.Recording], config: ConfigDict
-              ) -> tuple[Metrics, Predictions]:
+def _evaluate(
+    mapped: Callable, variables: Any, recordings: list[features.Recording], config: ConfigDict
+) -> tuple[Metrics, Predictions]:
     """Scores whole recordings, padded to the longest of the split so that one program serves them all."""
     longest = max(len(r) for r in recordings)
     size = config.data.eval_batch
     variables = jax.device_put(variables)
     outputs: list[dict[str, np.ndarray]] = []
     for begin in range(0, len(recordings), size):
-        rows = [features.sequence(r, 0, longest, 0.0) for r in recordings[begin:begin + size]]
+        rows = [features.sequence(r, 0, longest, 0.0) for r in recordings[begin : begin + size]]
         batch = data_input.pad_rows(rows, size)
         batch = {k: batch[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask")}
         out = mapped(variables, batch)
@@ -127,29 +158,41 @@ def _evaluate(mapped: Callable, variables: Any, recordings: list[features.Record
 
 
 def _score_classes(outputs: list, recordings: list[features.Recording]) -> tuple[Metrics, Predictions]:
-    pooled = np.stack([o["logits"][:len(r)].mean(0) for o, r in zip(outputs, recordings, strict=True)])
+    pooled = np.stack([o["logits"][: len(r)].mean(0) for o, r in zip(outputs, recordings, strict=True)])
     labels = np.array([r.label for r in recordings])
     probability, keep = metrics.softmax(pooled), labels >= 0
     if not keep.any():
         raise start.UserError("no recording of this split has an emotion label: use a config with model.num_classes=0.")
     names = np.array([r.name for r in recordings])
     return metrics.classification(labels[keep], probability[keep]), {
-        "recording": names, "label": labels, "probability": probability}
+        "recording": names,
+        "label": labels,
+        "probability": probability,
+    }
 
 
 def _score_traces(outputs: list, recordings: list[features.Recording], delay: float) -> tuple[Metrics, Predictions]:
-    traces = [undo_delay(np.asarray(o["traces"][:len(r)]), delay, r.fps) for o, r in zip(outputs, recordings, strict=True)]
+    traces = [
+        undo_delay(np.asarray(o["traces"][: len(r)]), delay, r.fps) for o, r in zip(outputs, recordings, strict=True)
+    ]
     if not any(r.target_mask.any() for r in recordings):
-        raise start.UserError("no frame of this split has valence and arousal: its labels are not public, or are emotions "
-                              "(set model.num_classes).")
+        raise start.UserError(
+            "no frame of this split has valence and arousal: its labels are not public, or are emotions "
+            "(set model.num_classes)."
+        )
     scores = metrics.traces(traces, [r.targets for r in recordings], [r.target_mask for r in recordings])
     predictions = {
-        "recording": np.array([r.name for r in recordings]), "length": np.array([len(r) for r in recordings]),
-        "time": np.concatenate([r.time for r in recordings]), "prediction": np.concatenate(traces),
+        "recording": np.array([r.name for r in recordings]),
+        "length": np.array([len(r) for r in recordings]),
+        "time": np.concatenate([r.time for r in recordings]),
+        "prediction": np.concatenate(traces),
         "target": np.concatenate([r.targets for r in recordings]),
         "mask": np.concatenate([r.target_mask for r in recordings]),
         "visual_mask": np.concatenate([r.visual_mask for r in recordings]),
-        "audio_mask": np.concatenate([r.audio_mask for r in recordings])}
+        "audio_mask": np.concatenate([r.audio_mask for r in recordings]),
+    }
     if "gates" in outputs[0]:
-        predictions["gates"] = np.concatenate([np.asarray(o["gates"][:len(r)]) for o, r in zip(outputs, recordings, strict=True)])
+        predictions["gates"] = np.concatenate(
+            [np.asarray(o["gates"][: len(r)]) for o, r in zip(outputs, recordings, strict=True)]
+        )
     return scores, predictions

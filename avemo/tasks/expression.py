@@ -1,9 +1,9 @@
 """Teacher and student: facial expression from still faces.
 
-Both learn from labelled faces (cross-entropy on hard labels or on rater votes) and from FEC triplets, in one joint batch
-through one trunk: L = w_fec · L_FEC + w_ce · CE, where the thesis that re-implements arXiv 2103.09154 has w_fec = 1 and
-w_ce = 0.1. The student adds, on every image of the batch and on unlabelled faces, the distance to a frozen teacher:
-KL(teacher ‖ student) on tempered logits (× T²) and a distance between the embeddings.
+Both learn from labelled faces (cross-entropy on hard labels or on rater votes) and from FEC triplets, in one joint
+batch through one trunk: L = w_fec · L_FEC + w_ce · CE, where the thesis that re-implements arXiv 2103.09154 has w_fec
+= 1 and w_ce = 0.1. The student adds, on every image of the batch and on unlabelled faces, the distance to a frozen
+teacher: KL(teacher ‖ student) on tempered logits (× T²) and a distance between the embeddings.
 """
 
 import functools
@@ -15,13 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, input as data_input, losses, metrics, shards
+from avemo import checkpoints, losses, metrics, shards
+from avemo import input as data_input
 from avemo.models import expression
 from avemo.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 
-_PARTS = {"faces": data_input.face_example, "triplets": data_input.triplet_example, "unlabelled": data_input.face_example}
+_PARTS = {
+    "faces": data_input.face_example,
+    "triplets": data_input.triplet_example,
+    "unlabelled": data_input.face_example,
+}
 
 
 def make(config: ConfigDict, *, data: str | None = None) -> Task:
@@ -31,8 +36,11 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     paths = {part: config.data[part] for part in _PARTS if config.data.get(part)}
     if data is not None:
         paths = {_kind(data): data}
-    sources = {part: data_input.Source(path, _PARTS[part], config.data.batch[part]) for part, path in paths.items()
-               if config.data.batch.get(part)}
+    sources = {
+        part: data_input.Source(path, _PARTS[part], config.data.batch[part])
+        for part, path in paths.items()
+        if config.data.batch.get(part)
+    }
     constants, weights, teacher = {}, {}, None
     if config.task == "student":
         teacher_config, _, variables = checkpoints.load(start.run_folder(config.teacher, "teacher"))
@@ -40,16 +48,19 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         constants, weights = {"teacher": variables}, {"teacher": start.fingerprint(variables)}
 
     def init(key: jax.Array) -> dict[str, Any]:
-        # Compiled: run eagerly, every layer's initialiser would be compiled on its own.
-        variables = jax.jit(functools.partial(model.init, train=False))(key, jnp.zeros((1, size, size, 3), jnp.uint8))
+        images = jnp.zeros((1, size, size, 3), jnp.uint8)
+        variables = start.initialise(functools.partial(model.init, train=False), key, images)
         variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
         return start.from_pretrained(variables, config)
 
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         images = batch["images"] if "images" in batch else batch["image"]
         flat = images.reshape(-1, *images.shape[-3:])
-        out = {"embedding": model.apply(variables, flat, train=False)["embedding"]} if images.ndim == 5 else {
-            k: v for k, v in model.apply(variables, flat, train=False).items()}
+        out = (
+            {"embedding": model.apply(variables, flat, train=False)["embedding"]}
+            if images.ndim == 5
+            else {k: v for k, v in model.apply(variables, flat, train=False).items()}
+        )
         if teacher is not None and images.ndim == 4:
             out["teacher_logits"] = teacher.apply(batch_teacher(variables), flat, train=False)["logits"]
         out = {k: v for k, v in out.items() if k in ("embedding", "logits", "teacher_logits")}
@@ -66,15 +77,25 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     labelled = next((paths[p] for p in ("faces", "unlabelled") if p in paths), None)
     names = shards.Shards(labelled, shards.splits(labelled)[0]).class_names if labelled else []
     if names and len(names) != config.model.num_classes:
-        raise start.UserError(f"model.num_classes is {config.model.num_classes}, but {labelled} has {len(names)} classes "
-                              f"({', '.join(names)}): set --config.model.num_classes={len(names)}.")
+        raise start.UserError(
+            f"model.num_classes is {config.model.num_classes}, but {labelled} has {len(names)} classes "
+            f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
+        )
     scored = {part: path for part, path in paths.items() if part != "unlabelled"}
     return Task(
-        name=config.task, init=init, loss=functools.partial(_loss, model, teacher, config),
+        name=config.task,
+        init=init,
+        loss=functools.partial(_loss, model, teacher, config),
         batches=lambda: data_input.train_batches(sources, config),
         examples=sum(s.batch_size * (3 if part == "triplets" else 1) for part, s in sources.items()),
-        predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits), constants=constants, data=scored or paths,
-        weights=weights, class_names=tuple(names))
+        predict=predict,
+        evaluate=evaluate,
+        eval_splits=tuple(config.eval_splits),
+        constants=constants,
+        data=scored or paths,
+        weights=weights,
+        class_names=tuple(names),
+    )
 
 
 def _kind(folder: str) -> str:
@@ -83,8 +104,16 @@ def _kind(folder: str) -> str:
     return "triplets" if "images" in first.features else "faces"
 
 
-def _loss(model: Any, teacher: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any,
-          key: jax.Array) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+def _loss(
+    model: Any,
+    teacher: Any,
+    config: ConfigDict,
+    params: Any,
+    model_state: Any,
+    constants: Any,
+    batch: Any,
+    key: jax.Array,
+) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
     """Joint loss of one device's share; one forward pass over all the images of all parts."""
     images, spans, offset = [], {}, 0
     for part in sorted(batch):
@@ -95,8 +124,9 @@ def _loss(model: Any, teacher: Any, config: ConfigDict, params: Any, model_state
         images.append(flat)
     images = jnp.concatenate(images)
     # Mutable only what the model has: a frozen network has no statistics to update.
-    out, changed = model.apply({"params": params, **model_state}, images, train=True, rngs={"dropout": key},
-                               mutable=list(model_state))
+    out, changed = model.apply(
+        {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
+    )
     values, total = {}, jnp.zeros(())
 
     def add(name: str, weight: float, value: jax.Array) -> None:
@@ -109,17 +139,28 @@ def _loss(model: Any, teacher: Any, config: ConfigDict, params: Any, model_state
         embedding = out["embedding"][spans["triplets"]].reshape(-1, 3, out["embedding"].shape[-1])
         odd = jnp.full(embedding.shape[0], 2, jnp.int32)  # `triplet_example` puts the odd one last
         margin = settings.margin if isinstance(settings.margin, float) else tuple(settings.margin)
-        add("fec_loss", settings.fec_weight, losses.triplet(embedding, odd, batch["triplets"]["type"], margin=margin,
-                                                            axis_name=AXIS))
+        add(
+            "fec_loss",
+            settings.fec_weight,
+            losses.triplet(embedding, odd, batch["triplets"]["type"], margin=margin, axis_name=AXIS),
+        )
     if "faces" in batch:
         logits, faces = out["logits"][spans["faces"]], batch["faces"]
         if settings.labels == "votes":
             add("ce_loss", settings.ce_weight, losses.vote_kl(logits, faces["votes"], axis_name=AXIS))
         else:
             class_weights = jnp.asarray(tuple(settings.class_weights), jnp.float32) if settings.class_weights else None
-            add("ce_loss", settings.ce_weight, losses.cross_entropy(
-                logits, faces["label"], class_weights=class_weights, label_smoothing=settings.label_smoothing,
-                axis_name=AXIS))
+            add(
+                "ce_loss",
+                settings.ce_weight,
+                losses.cross_entropy(
+                    logits,
+                    faces["label"],
+                    class_weights=class_weights,
+                    label_smoothing=settings.label_smoothing,
+                    axis_name=AXIS,
+                ),
+            )
         correct = (logits.argmax(-1) == faces["label"]).astype(jnp.float32)
         values["accuracy"] = losses.weighted_mean(correct, (faces["label"] >= 0).astype(jnp.float32), AXIS)
     if teacher is not None:
@@ -132,27 +173,45 @@ def _loss(model: Any, teacher: Any, config: ConfigDict, params: Any, model_state
     return total, (changed, values)
 
 
-def _distillation(settings: ConfigDict, student: dict, teacher: dict, labels: jax.Array) -> list[tuple[str, float, jax.Array]]:
+def _distillation(
+    settings: ConfigDict, student: dict, teacher: dict, labels: jax.Array
+) -> list[tuple[str, float, jax.Array]]:
     """The distillation terms that the config gives a weight: (name, weight, value)."""
     terms = []
     if settings.kd_weight:
         if settings.logits == "dkd":
-            value = losses.dkd(student["logits"], teacher["logits"], labels, temperature=settings.temperature,
-                               alpha=settings.dkd_alpha, beta=settings.dkd_beta, axis_name=AXIS)
+            value = losses.dkd(
+                student["logits"],
+                teacher["logits"],
+                labels,
+                temperature=settings.temperature,
+                alpha=settings.dkd_alpha,
+                beta=settings.dkd_beta,
+                axis_name=AXIS,
+            )
         else:
             value = losses.kd(student["logits"], teacher["logits"], temperature=settings.temperature, axis_name=AXIS)
         terms.append(("kd_loss", settings.kd_weight, value))
     if settings.embedding_weight:
-        terms.append(("embedding_loss", settings.embedding_weight, losses.embedding_distance(
-            student["embedding"], teacher["embedding"], kind=settings.embedding, axis_name=AXIS)))
+        terms.append(
+            (
+                "embedding_loss",
+                settings.embedding_weight,
+                losses.embedding_distance(
+                    student["embedding"], teacher["embedding"], kind=settings.embedding, axis_name=AXIS
+                ),
+            )
+        )
     if settings.rkd_weight:
-        terms.append(("rkd_loss", settings.rkd_weight, losses.rkd(student["descriptor"], teacher["descriptor"],
-                                                                  axis_name=AXIS)))
+        terms.append(
+            ("rkd_loss", settings.rkd_weight, losses.rkd(student["descriptor"], teacher["descriptor"], axis_name=AXIS))
+        )
     return terms
 
 
-def _evaluate(mapped: Callable, variables: Any, split: str, paths: dict[str, str], config: ConfigDict
-              ) -> tuple[Metrics, Predictions]:
+def _evaluate(
+    mapped: Callable, variables: Any, split: str, paths: dict[str, str], config: ConfigDict
+) -> tuple[Metrics, Predictions]:
     """Accuracy and its kin on the labelled faces, triplet accuracy by type on the triplets, of one split."""
     scores: Metrics = {}
     predictions: Predictions = {}
@@ -168,12 +227,16 @@ def _evaluate(mapped: Callable, variables: Any, split: str, paths: dict[str, str
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
         predictions |= {"label": rows["label"], "probability": probability, "embedding": rows["embedding"]}
     if "triplets" in paths and split in shards.splits(paths["triplets"]):
-        source = data_input.Source(paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split)
+        source = data_input.Source(
+            paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split
+        )
         rows = _collect(mapped, variables, data_input.eval_batches(source, config), ("type",))
         scores |= metrics.triplets(rows["embedding"], rows["type"])
     if not scores:
-        raise start.UserError(f"no data of split {split!r} to evaluate on: {', '.join(paths.values())} have "
-                              f"{', '.join(sorted(set().union(*(shards.splits(p) for p in paths.values()))))}.")
+        raise start.UserError(
+            f"no data of split {split!r} to evaluate on: {', '.join(paths.values())} have "
+            f"{', '.join(sorted(set().union(*(shards.splits(p) for p in paths.values()))))}."
+        )
     return scores, predictions
 
 

@@ -1,6 +1,7 @@
 """What a run starts from: another run's weights, or pretrained ones; and their fingerprints."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,6 +35,16 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def initialise(init: Callable, key: jax.Array, *inputs: Any) -> dict[str, Any]:
+    """Runs `init(key, *inputs)` compiled, so that not every layer's initialiser is compiled on its own.
+
+    It runs once: on the CPU, where optimising it would take longer than everything it does, it is not optimised.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if on_cpu else {}
+    return dict(jax.jit(init, compiler_options=options)(key, *inputs))
+
+
 def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     """Replaces what `config.model.init_from` (a folder made by `avemo.models.pretrained`, or a run) has weights for."""
     if not config.model.get("init_from"):
@@ -43,4 +54,4 @@ def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, 
     return pretrained.initialise(variables, config.model.init_from)
 
 
-__all__ = ["UserError", "fingerprint", "from_pretrained", "run_folder"]
+__all__ = ["UserError", "fingerprint", "from_pretrained", "initialise", "run_folder"]

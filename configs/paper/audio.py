@@ -1,4 +1,5 @@
-"""Audio encoder: VGGish on log-mel windows, fine-tuned on valence and arousal, then frozen (arXiv 2103.09154; recipe A).
+"""Audio encoder: VGGish on log-mel windows, fine-tuned on valence and arousal, then frozen (arXiv 2103.09154; recipe
+A).
 
 72,141,184 parameters; one window of 0.96 s around every video frame. Targets: the gold standard, moved earlier by the
 raters' reaction delay.
@@ -21,17 +22,28 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 5000  # A
     config.log_every, config.eval_every = 50, 500
     config.best_metric = "dev/ccc_mean"
-    config.optimizer.update({"name": "adam", "learning_rate": 1e-4, "schedule": "cosine", "warmup": 0.05, "clip_norm": 1.0})  # A
-    config.data.update({
-        "clips": "",
-        "batch": {"clips": 8},
-        "windows": 32, "window_hop": 0.96,  # windows a clip, s between them (A)
-        "delay": 2.8,  # s; searched on dev in other work, 2-4 s (A)
-        "eval_batch": 8,
-    })
+    config.optimizer.update(
+        {"name": "adam", "learning_rate": 1e-4, "schedule": "cosine", "warmup": 0.05, "clip_norm": 1.0}
+    )  # A
+    config.data.update(
+        {
+            "clips": "",
+            "batch": {"clips": 8},
+            "windows": 32,
+            "window_hop": 0.96,  # windows a clip, s between them (A)
+            "delay": 2.8,  # s; searched on dev in other work, 2-4 s (A)
+            "eval_batch": 8,
+        }
+    )
     config.model = {
-        "name": "vggish", "width": 1.0, "fc_dim": 4096, "embedding_dim": 128, "final_activation": "none",
-        "dtype": "float32", "num_classes": 0, "init_from": "",
+        "name": "vggish",
+        "width": 1.0,
+        "fc_dim": 4096,
+        "embedding_dim": 128,
+        "final_activation": "none",
+        "dtype": "float32",
+        "num_classes": 0,
+        "init_from": "",
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

@@ -7,7 +7,8 @@ sequence. A GRU over `scan` is this project's default; the thesis has an LSTM (S
 Expected: no RECOLA figure of the paper is certain, so none is quoted. Hardware: minutes on one GPU, or on a laptop.
 
     python launch.py extract --workdir=runs/student,runs/audio --data=DATA/recola --output=DATA/recola_features
-    python launch.py train --config=configs/paper/fusion.py --workdir=runs/fusion --config.data.features=DATA/recola_features
+    python launch.py train --config=configs/paper/fusion.py --workdir=runs/fusion \\
+        --config.data.features=DATA/recola_features
 """
 
 from ml_collections import ConfigDict
@@ -20,18 +21,26 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 3000  # A
     config.log_every, config.eval_every = 50, 250
     config.best_metric = "dev/ccc_mean"
-    config.optimizer.update({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05, "clip_norm": 1.0})  # A
-    config.data.update({
-        "features": "",
-        "batch": {"sequences": 16},
-        "sequence_length": 300, "sequence_hop": 150,  # frames: 12 s at 25 Hz (A)
-        "delay": 2.8,  # s (A)
-        "eval_batch": 8,
-    })
+    config.optimizer.update(
+        {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.05, "clip_norm": 1.0}
+    )  # A
+    config.data.update(
+        {
+            "features": "",
+            "batch": {"sequences": 16},
+            "sequence_length": 300,
+            "sequence_hop": 150,  # frames: 12 s at 25 Hz (A)
+            "delay": 2.8,  # s (A)
+            "eval_batch": 8,
+        }
+    )
     config.model = {
-        "fusion": "model_level", "fusion_args": {"features": 128},
-        "temporal": "gru", "temporal_args": {"features": 128},
-        "num_classes": 0, "dropout": 0.2,
+        "fusion": "model_level",
+        "fusion_args": {"features": 128},
+        "temporal": "gru",
+        "temporal_args": {"features": 128},
+        "num_classes": 0,
+        "dropout": 0.2,
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

@@ -1,8 +1,9 @@
-"""Student: self-distillation of the teacher with additional unlabelled faces (arXiv 2103.09154, P; the recipe is assumed, A).
+"""Student: self-distillation of the teacher with additional unlabelled faces (arXiv 2103.09154, P; the recipe is
+assumed, A).
 
-The teacher's own architecture, trained from the frozen teacher: supervised losses where labels exist, and on every image
-T² · KL(teacher ‖ student) on tempered logits and a distance between the embeddings. The unlabelled set is any folder of
-face crops or videos prepared by `python -m data_prep unlabelled`.
+The teacher's own architecture, trained from the frozen teacher: supervised losses where labels exist, and on every
+image T² · KL(teacher ‖ student) on tempered logits and a distance between the embeddings. The unlabelled set is any
+folder of face crops or videos prepared by `python -m data_prep unlabelled`.
 
 Expected: 61.6 % on AffectNet's eight classes, 65.4 % on seven (P, leaderboard entry). Not run by this project.
 
@@ -24,8 +25,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.batch.unlabelled = 64
     config.loss.distillation = {  # A throughout
         "logits": "kd",  # or dkd
-        "kd_weight": 1.0, "temperature": 2.0, "dkd_alpha": 1.0, "dkd_beta": 8.0,
-        "embedding": "l2", "embedding_weight": 1.0,
+        "kd_weight": 1.0,
+        "temperature": 2.0,
+        "dkd_alpha": 1.0,
+        "dkd_beta": 8.0,
+        "embedding": "l2",
+        "embedding_weight": 1.0,
         "rkd_weight": 0.0,
     }
     if variant == "smoke":

@@ -1,4 +1,5 @@
-"""Teacher: facial expression from AffectNet and Google FEC, jointly (arXiv 2103.09154, section on the visual extractor).
+"""Teacher: facial expression from AffectNet and Google FEC, jointly (arXiv 2103.09154, section on the visual
+extractor).
 
 FaceNet Inception-ResNet-v1 to `mixed_7a`, a dense block, two heads: 15,556,008 parameters at 140 px. The figure and the
 algorithm are known second hand, from a thesis that re-implements them (S); what no source says is assumed (A).
@@ -22,25 +23,40 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log_every, config.eval_every = 100, 2000
     config.optimizer.name = "sgd"  # A: the thesis's text says Adam, its code SGD with Nesterov momentum
     config.optimizer.learning_rate = 5e-3  # S
-    config.data.update({
-        "faces": "", "triplets": "",
-        "batch": {"faces": 64, "triplets": 64},  # S: batch 64 of each
-        "augment": {"flip": True, "crop": 0.1, "colour": 0.1},  # A
-    })
+    config.data.update(
+        {
+            "faces": "",
+            "triplets": "",
+            "batch": {"faces": 64, "triplets": 64},  # S: batch 64 of each
+            "augment": {"flip": True, "crop": 0.1, "colour": 0.1},  # A
+        }
+    )
     config.model = {
-        "name": "inception_resnet_v1", "image_size": 140,  # S
-        "width": 1.0, "repeats_35": 5, "repeats_17": 10,
-        "neck_channels": 512, "dense_layers": 5, "dense_growth": 64, "dense_bottleneck": 4,  # S
-        "descriptor_dim": 128, "embedding_dim": 32, "num_classes": 8,  # S
+        "name": "inception_resnet_v1",
+        "image_size": 140,  # S
+        "width": 1.0,
+        "repeats_35": 5,
+        "repeats_17": 10,
+        "neck_channels": 512,
+        "dense_layers": 5,
+        "dense_growth": 64,
+        "dense_bottleneck": 4,  # S
+        "descriptor_dim": 128,
+        "embedding_dim": 32,
+        "num_classes": 8,  # S
         "unit_norm_embedding": True,  # A: FECNet's convention
         "bn_momentum": 0.9,  # A
-        "dtype": "float32", "freeze_trunk": False, "init_from": "",  # VGGFace2 weights (S): see above
+        "dtype": "float32",
+        "freeze_trunk": False,
+        "init_from": "",  # VGGFace2 weights (S): see above
     }
     config.loss = {
-        "fec_weight": 1.0, "ce_weight": 0.1,  # S: L = L_FEC + 0.1 CE
+        "fec_weight": 1.0,
+        "ce_weight": 0.1,  # S: L = L_FEC + 0.1 CE
         "margin": 0.2,  # S: flat; FECNet's own is (0.1, 0.2, 0.2) by type
         "labels": "hard",  # or "votes": KL to the raters' distribution
-        "class_weights": (), "label_smoothing": 0.0,
+        "class_weights": (),
+        "label_smoothing": 0.0,
     }
     if variant == "smoke":
         config.data.batch = {"faces": 8, "triplets": 8}

@@ -1,0 +1,41 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`. Python 3.11 or newer is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint parity clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+# The lock is what was tested; requirements.txt holds the ranges.
+$(VENV)/runtime: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+$(VENV)/test: requirements-test.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-test.txt
+	touch $@
+
+demo: $(VENV)/runtime       ## run every stage on the synthetic corpus and write report.html
+	$(BIN)/python launch.py demo --workdir=$(WORKDIR)
+
+test: $(VENV)/test       ## the test suite
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+
+test-slow: $(VENV)/test  ## the checks that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/test       ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+parity: $(VENV)/runtime     ## our networks, losses and features against the reference implementations
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	.venv-parity/bin/python -m benchmarks.parity
+
+clean:           ## remove the environments and the demo's runs
+	rm -rf $(VENV) .venv-parity runs

@@ -1,0 +1,28 @@
+"""The demo's audio encoder: `configs/paper/audio.py` at an eighth of VGGish's width.
+
+Variants: `synthetic` (default; valence and arousal), `real` (RAVDESS speech: eight emotions), `smoke`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from configs.paper import audio
+
+
+def get_config(variant: str = "synthetic") -> ConfigDict:
+    config = audio.get_config()
+    config.steps, config.log_every, config.eval_every = 160, 20, 40
+    config.optimizer.learning_rate = 1e-3
+    config.data.update(windows=12, window_hop=1.0, delay=1.0)
+    config.data.batch.clips, config.data.eval_batch = 8, 8
+    config.model.update(width=0.125, fc_dim=256)
+    if variant == "real":
+        config.steps, config.eval_every = 400, 100
+        config.data.update(windows=3, window_hop=0.8, delay=0.0)
+        config.data.batch.clips, config.data.eval_batch = 32, 32
+        config.model.num_classes = 8
+        config.best_metric = "dev/uar"
+    if variant == "smoke":
+        config.data.windows = 2
+        return common.smoke(config)
+    return config

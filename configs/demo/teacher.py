@@ -1,0 +1,33 @@
+"""The demo's teacher: `configs/paper/teacher.py` at an eighth of the width and 80 px, for two CPU cores.
+
+Variants: `synthetic` (default), `real` (FER+ faces and triplets from the raters' votes), `smoke`.
+`python launch.py demo --workdir=runs/demo` runs it and prints its result; nothing of it is the paper's result.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from configs.paper import teacher
+
+
+def shrink(config: ConfigDict, variant: str) -> ConfigDict:
+    """Sets the numbers of the demo on a teacher's or student's config."""
+    config.steps = 400 if variant == "real" else 240
+    config.log_every, config.eval_every = 20, config.steps // 4
+    config.data.eval_batch = 128
+    config.data.batch.faces, config.data.batch.triplets = 48, 16
+    config.optimizer.update(learning_rate=2e-2, schedule="cosine", warmup=0.1, weight_decay=1e-4, clip_norm=5.0)
+    config.model.update(
+        image_size=80, width=0.25, repeats_35=1, repeats_17=2, neck_channels=128, dense_layers=3, dense_growth=32
+    )
+    config.loss.ce_weight = 1.0
+    if variant == "real":
+        config.loss.labels = "votes"
+    if variant == "smoke":
+        config.data.batch.faces, config.data.batch.triplets, config.data.eval_batch = 8, 8, 8
+        return common.smoke(config)
+    return config
+
+
+def get_config(variant: str = "synthetic") -> ConfigDict:
+    return shrink(teacher.get_config(), variant)
