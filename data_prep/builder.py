@@ -28,6 +28,11 @@ FORMATS = {
 SHARD_BYTES = 256 << 20
 
 
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Nothing of ours is in TFDS's bucket; looking there would leave an empty temporary folder behind."""
+
+
 class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """The TFDS builder of any `Corpus`.
 
@@ -44,7 +49,7 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         super().__init__(data_dir=os.fspath(output))
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=self.corpus.title,
             features=self.corpus.features(),

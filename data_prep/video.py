@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from data_prep.errors import BadItem
 
@@ -71,6 +72,7 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
             stream = container.streams.video[0]
             stream.thread_type = "AUTO" if threads != 1 else "NONE"
             stream.codec_context.thread_count = threads
+            reformatter = VideoReformatter()  # one for all frames: a new one each costs more than the conversion
             for frame in container.decode(stream):
                 time = frame.time if frame.time is not None else (0.0 if last is None else last + 1 / rate)
                 if last is not None and time <= last:
@@ -81,14 +83,14 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
                         continue
                     due = (time if due is None else due) + 1 / fps
                     due = max(due, time)
-                yield Frame(time, _upright(frame))
+                yield Frame(time, _upright(frame, reformatter))
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise BadItem(f"video cannot be decoded: {error}") from error
     if last is None:
         raise BadItem("the video holds no frame")
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
+def _upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4  # counter-clockwise degrees, as the display matrix gives them
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
