@@ -5,6 +5,6 @@ as they read the licensed corpora: `recola/`, `affectnet/`, `fec/` and `unlabell
 scores on them say whether the system works, never how well it reads people.
 """
 
-from data_prep.synthetic.generate import Settings, generate
+from data_prep.synthetic.corpus import Settings, generate
 
 __all__ = ["Settings", "generate"]

@@ -7,7 +7,7 @@ import sys
 import tqdm
 
 from avemo.errors import UserError
-from data_prep.synthetic.generate import Settings, generate
+from data_prep.synthetic.corpus import Settings, generate
 
 
 def _numbers(text: str) -> tuple[int, ...]:

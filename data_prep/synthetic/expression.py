@@ -58,15 +58,15 @@ def from_affect(affect: np.ndarray) -> np.ndarray:
     pleased, displeased = np.maximum(valence, 0), np.maximum(-valence, 0)
     tense = 0.5 + 0.5 * np.clip(arousal, -1, 1)
     face = np.zeros((len(affect), len(MOVES)))
-    face[:, INDEX["mouth_curve"]] = valence
-    face[:, INDEX["mouth_open"]] = 0.18 * pleased + 0.12 * np.maximum(arousal, 0)
-    face[:, INDEX["mouth_width"]] = 0.35 * pleased
+    face[:, INDEX["mouth_curve"]] = 1.25 * valence
+    face[:, INDEX["mouth_open"]] = 0.22 * pleased + 0.12 * np.maximum(arousal, 0)
+    face[:, INDEX["mouth_width"]] = 0.5 * pleased
     face[:, INDEX["lip_press"]] = 0.5 * displeased * tense
     face[:, INDEX["brow_raise"]] = 0.55 * arousal - 0.4 * displeased * tense
-    face[:, INDEX["brow_slant"]] = displeased * (0.9 - 1.5 * tense)
-    face[:, INDEX["brow_knit"]] = 0.7 * displeased * tense
+    face[:, INDEX["brow_slant"]] = displeased * (1.1 - 1.7 * tense)
+    face[:, INDEX["brow_knit"]] = 0.9 * displeased * tense
     face[:, INDEX["eye_open"]] = 0.6 * arousal
-    face[:, INDEX["squint"]] = 0.6 * pleased
+    face[:, INDEX["squint"]] = 0.9 * pleased
     return face
 
 

@@ -94,10 +94,10 @@ class Face:
         t = np.linspace(0, 1, 7)
         between = np.array([shift, who.eye_height])
         for s in (-1, 1):
-            x = s * (who.nose_width + 0.035 + 0.20 * t + 0.05 * np.sin(np.pi * t)) + shift
+            x = s * (who.nose_width + 0.035 + 0.24 * t + 0.05 * np.sin(np.pi * t)) + shift
             fold = np.stack([x, wing - 0.04 + 0.27 * t], axis=1)
             skew = 0.35 * move[INDEX["mouth_skew"]] if s > 0 else 0.0
-            self._soft_line(image, fold, self._crease, 0.022, 0.15 + 0.7 * max(0.0, smile + skew))
+            self._soft_line(image, fold, self._crease, 0.022, 0.12 + 0.55 * max(0.0, smile + skew))
             inner = 0.065 - 0.012 * move[INDEX["brow_knit"]]
             frown = np.array([[s * inner, -0.27], [s * (inner - 0.012), -0.11]])
             self._soft_line(image, between + frown, self._crease, 0.018, 0.75 * move[INDEX["brow_knit"]])

@@ -85,12 +85,12 @@ class Identity:
             glasses=bool(rng.random() < 0.22),
             light=light / np.linalg.norm(light),
             texture=int(rng.integers(1 << 31)),
-            rest=rng.normal(0, 0.10, 12) * np.array([1, 0.3, 1, 0.5, 0.3, 0.6, 1.2, 1.2, 0.5, 1.2, 0.5, 0.3]),
+            rest=rng.normal(0, 0.07, 12) * np.array([1, 0.3, 1, 0.5, 0.3, 0.6, 1.2, 1.2, 0.5, 1.2, 0.5, 0.3]),
         )
 
     def outline(self, grow: float = 0.0) -> np.ndarray:
         """Returns the contour of the face, float64 `[N, 2]` (x, y), clockwise from the top."""
-        height = np.linspace(-1, 1, 33)
+        height = -np.cos(np.linspace(0, np.pi, 33))
         half = (
             self.width
             * np.sqrt(np.maximum(1 - np.abs(height) ** 2.5, 0))

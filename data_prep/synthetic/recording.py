@@ -1,6 +1,7 @@
 """One speaker before a camera: from a latent trace to an mp4, a wav and the six raters' tables, in RECOLA's layout."""
 
 import dataclasses
+import fractions
 import pathlib
 
 import av
@@ -26,6 +27,7 @@ RAMP = 6  # frames in which a face turns away, or a hand comes up
 class Performance:
     """Everything that happens in a recording, at 25 Hz: `[T]` or `[T, …]` arrays."""
 
+    who: Identity
     truth: np.ndarray  # [T, 2] valence, arousal
     face: np.ndarray  # [T, 2] what the face shows of them
     voice: np.ndarray  # [T, 2] what the voice shows of them
@@ -55,15 +57,15 @@ def perform(seed: int, name: str, frames: int, cues: latent.Cues) -> Performance
         ramp = np.minimum(1, np.minimum(np.arange(first, end) - first + 1, end - np.arange(first, end)) / RAMP)
         hidden[first:end, rng.integers(3)] = ramp
     rng = latent.stream(seed, name, "speech")
-    speaker = voice.Speaker.sample(rng)
-    return Performance(truth, face, shown, hidden, voice.plan(rng, shown, speaker.tempo), speaker)
+    who = Identity.sample(latent.stream(seed, name, "identity"))
+    speaker = voice.Speaker.sample(rng, deep=who.hair_style in ("short", "bald"))
+    return Performance(who, truth, face, shown, hidden, voice.plan(rng, shown, speaker.tempo), speaker)
 
 
 def pictures(seed: int, name: str, act: Performance, size: int):
     """Yields the frames of a performance, uint8 RGB `[size, size, 3]`."""
     rng = latent.stream(seed, name, "scene")
-    who = Identity.sample(latent.stream(seed, name, "identity"))
-    scene = Scene(rng, who, size)
+    scene = Scene(rng, act.who, size)
     frames = len(act.truth)
     sway = np.stack([latent.smooth_noise(rng, frames, 0.5) for _ in range(6)], axis=1)
     sway *= np.array([0.055, 0.035, 0.045, 0.02, 0.12, 0.015])  # x, y, tilt, zoom, turn, brightness
@@ -109,7 +111,7 @@ def write_video(path: pathlib.Path, frames, sound: np.ndarray, size: int) -> Non
             container.mux(video.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(video.encode(None))
         block = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-        block.sample_rate = voice.RATE
+        block.sample_rate, block.pts, block.time_base = voice.RATE, 0, fractions.Fraction(1, voice.RATE)
         container.mux(audio.encode(block))
         container.mux(audio.encode(None))
 

@@ -13,6 +13,7 @@ from data_prep.synthetic.scene import Scene
 
 # AffectNet's own training counts; the square root keeps the order of the classes but leaves the rare ones learnable.
 AFFECTNET_COUNTS = np.array([74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750])
+CLOSE = 0.44  # half face height as a share of the side: as close as a detector's box with a margin is cropped
 TAKES = 4  # pictures of one person
 NONE, UNCERTAIN, NO_FACE = 8, 9, 10
 UNLABELLED = -2
@@ -64,7 +65,7 @@ def write_affectnet(folder: pathlib.Path, seed: int, split: str, first: int, lab
     """Writes the stills of one person, numbered from `first`, into `folder` (`train_set` or `val_set`)."""
     who = Identity.sample(latent.stream(seed, "affectnet", split, "identity", first))
     rng = latent.stream(seed, "affectnet", split, first)
-    scene = Scene(rng, who, size, head=0.40, noise=2.5, centre=(0.5, 0.49))
+    scene = Scene(rng, who, size, head=CLOSE, noise=2.5, centre=(0.5, 0.487))
     for number, label in enumerate(labels, start=first):
         if label < len(expression.CLASSES):
             face, affect = expression.sample(rng, int(label))
@@ -160,7 +161,7 @@ def _candidates(rng: np.random.Generator, labels: np.ndarray, kind: int) -> np.n
 def write_unlabelled(folder: pathlib.Path, seed: int, first: int, count: int, size: int) -> None:
     """Writes pictures of one more person, whose expressions lie anywhere in the plane of valence and arousal."""
     rng = latent.stream(seed, "unlabelled", first)
-    scene = Scene(rng, Identity.sample(rng), size, head=rng.uniform(0.32, 0.40), noise=2.5, centre=(0.5, 0.48))
+    scene = Scene(rng, Identity.sample(rng), size, head=CLOSE * rng.uniform(0.9, 1.0), noise=2.5, centre=(0.5, 0.487))
     for number in range(first, first + count):
         if rng.random() < 0.5:
             face = expression.from_affect(rng.uniform(-1, 1, (1, 2)))[0]

@@ -34,9 +34,8 @@ class Speaker:
     tempo: float
 
     @classmethod
-    def sample(cls, rng: np.random.Generator) -> "Speaker":
-        """Draws a voice; two of them differ by up to an octave in pitch and a few dB in level and tilt."""
-        deep = rng.random() < 0.5
+    def sample(cls, rng: np.random.Generator, deep: bool) -> "Speaker":
+        """Draws a deep or a high voice; two may differ by an octave in pitch and a few dB in level and tilt."""
         return cls(
             pitch=rng.uniform(100, 130) if deep else rng.uniform(175, 215),
             tract=rng.uniform(0.96, 1.04) if deep else rng.uniform(1.10, 1.18),
@@ -117,8 +116,8 @@ def plan(rng: np.random.Generator, shown: np.ndarray, tempo: float) -> Utterance
 def synthesise(rng: np.random.Generator, speaker: Speaker, said: Utterances, shown: np.ndarray) -> np.ndarray:
     """Returns the sound, float32 `[N * 160]` in −1…1, mono at 16 kHz.
 
-    Arousal raises pitch, level, brightness and (in `plan`) tempo; valence widens melody, shifts the formants up as a
-    smile does, and takes breath out of the voice.
+    Arousal raises pitch, level, brightness and (in `plan`) tempo; valence widens melody, shifts the formants up and
+    strengthens the third as a smile does, and takes breath out of the voice.
     """
     count = len(said.voiced)
     at = np.arange(count) * latent.FPS / _CONTROL
@@ -134,7 +133,7 @@ def synthesise(rng: np.random.Generator, speaker: Speaker, said: Utterances, sho
     noise = rng.standard_normal(count * HOP, dtype=np.float32)
 
     frequency = np.linspace(0, RATE / 2, _FFT // 2 + 1, dtype=np.float32)
-    centre = said.formants * (speaker.tract * (1 + 0.09 * valence))[:, None]
+    centre = said.formants * (speaker.tract * (1 + 0.12 * valence))[:, None]
     centre = np.concatenate([centre, np.full((count, 1), 3600.0 * speaker.tract)], axis=1).astype(np.float32)
     gain = np.ones((count, len(frequency)), np.float32)
     for column, width in enumerate((80.0, 100.0, 140.0, 220.0)):
@@ -142,6 +141,8 @@ def synthesise(rng: np.random.Generator, speaker: Speaker, said: Utterances, sho
         gain *= f**2 / np.sqrt((f**2 - frequency**2) ** 2 + (width * frequency) ** 2 + 1.0)
     order = (speaker.tilt - 0.45 * arousal - 0.18 * valence).astype(np.float32)[:, None]
     gain *= np.exp(-0.5 * order * np.log1p((frequency / 500) ** 2))
+    smile = np.exp(-(((frequency - 2900) / 800) ** 2)) - 0.7 * np.exp(-(((frequency - 1100) / 500) ** 2))
+    gain *= np.exp(0.9 * valence.astype(np.float32)[:, None] * smile)
     level = 10 ** ((speaker.level + 6.0 * arousal) / 20)
     breath = speaker.breath * (1 - 0.6 * np.clip(valence, -1, 1))
     fricative = np.exp(-(((frequency - 5200) / 1800) ** 2))

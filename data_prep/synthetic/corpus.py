@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 import cv2
+import soundfile
 
 from avemo.errors import UserError
 from data_prep.synthetic import latent, raters, recording, stills
@@ -87,17 +88,17 @@ def generate(output, settings: Settings | None = None, *, workers: int = 2, prog
     settings = dataclasses.replace(settings or Settings(), **changes)
     output = pathlib.Path(output).absolute()
     asked = {"version": VERSION, "settings": json.loads(json.dumps(dataclasses.asdict(settings)))}
-    made = _existing(output, asked)
-    if made is not None:
-        return made
     partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        manifest = asked | _fill(partial, output, settings, workers, progress)
+        made = _existing(output, asked)
+        if made is not None:
+            return made
+        shutil.rmtree(partial, ignore_errors=True)
+        manifest = json.loads(json.dumps(asked | _fill(partial, output, settings, workers, progress)))
         stills.dump(partial / MANIFEST, manifest)
         partial.rename(output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
@@ -105,9 +106,7 @@ def generate(output, settings: Settings | None = None, *, workers: int = 2, prog
 
 def _existing(output: pathlib.Path, asked: dict) -> dict | None:
     """Returns the manifest of a finished folder with the same settings, nothing where there is none to respect."""
-    if output.is_dir() and not any(output.iterdir()):
-        return None
-    if not output.exists():
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     try:
         made = json.loads((output / MANIFEST).read_text())
