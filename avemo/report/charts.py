@@ -250,7 +250,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], caption: str) -> str:
                 text = '<span class="soft">0</span>' if total[i, 0] else ABSENT
             strong = " hit" if i == j else ""
             cells.append(
-                f'<td class="cell{strong}{" deep" if value > 0.55 else ""}" style="--share:{value:.2f}" '
+                f'<td class="cell{strong}{" deep" if value > 0.8 else ""}" style="--share:{value:.2f}" '
                 f'title="{escape(name)} read as {escape(other)}: {counts[i, j]} of {total[i, 0]}">'
                 f"{text}</td>"
             )

@@ -86,7 +86,7 @@ def number(value: Any, digits: int = 3) -> str:
 def percent(value: Any) -> str:
     """A share as a percentage with one decimal."""
     text = number(100 * value if isinstance(value, int | float) else value, 1)
-    return text if text == ABSENT else f"{text} %"
+    return text if text == ABSENT else f"{text}\N{NO-BREAK SPACE}%"
 
 
 def metric(name: str, value: Any) -> str:

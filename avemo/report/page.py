@@ -93,8 +93,8 @@ def _what(notes: Notes) -> str:
         limit = notes.ceiling.get("gold_vs_latent", {})
         known = ", ".join(f"{markup.number(v)} for {k}" for k, v in limit.items())
         ceiling = (
-            f" Simulated raters are late, biased and noisy: even a perfect reader of the hidden truth would reach a "
-            f"CCC of only {known}. That ceiling is what the scores are to be held against."
+            f" Simulated raters are late, biased and noisy: a perfect reader of the hidden truth would reach a CCC of "
+            f"{known}. Hold the scores against that ceiling."
             if known
             else " The noise of the simulated raters sets a ceiling below 1."
         )

@@ -273,7 +273,7 @@ def test_formats():
     assert markup.number(-0.12345) == "\N{MINUS SIGN}0.123"
     assert markup.number(1234567) == "1,234,567"
     assert markup.number(None) == markup.number(float("inf")) == markup.number(True) == markup.ABSENT
-    assert markup.percent(0.6134) == "61.3 %"
+    assert markup.percent(0.6134) == "61.3\N{NO-BREAK SPACE}%"
     assert [markup.duration(s) for s in (8.42, 200, 7500)] == ["8.4 s", "3 min 20 s", "2 h 05 min"]
     assert [markup.count(n) for n in (950, 166_640, 15_556_008)] == ["950", "167 k", "15.6 M"]
     assert markup.metric_label("ccc_recording_valence") == "CCC valence, mean of recordings"
