@@ -19,8 +19,8 @@ def section(runs: Sequence[Run]) -> str:
     return tag(
         "section",
         "<h2>Emotions: what is taken for what</h2>"
-        "<p>Each row is one true class and adds up to 100&nbsp;%: the large figure is the share in per cent, the small one "
-        "the number of items.</p>"
+        "<p>Each row is one true class and adds up to 100&nbsp;%: the large figure is the share in per cent, the small "
+        "one the number of items.</p>"
         f'<div class="pair">{"".join(cards)}</div>',
         id="classes",
     )
