@@ -24,19 +24,6 @@ BLOCKS = (
     (("conv4_1", 512), ("conv4_2", 512)),
 )
 
-# TF checkpoint tensor -> path in our parameters; both `weights` and `biases`, which are `kernel` and `bias` here.
-TENSORFLOW_NAMES = {
-    "vggish/conv1": "conv1",
-    "vggish/conv2": "conv2",
-    "vggish/conv3/conv3_1": "conv3_1",
-    "vggish/conv3/conv3_2": "conv3_2",
-    "vggish/conv4/conv4_1": "conv4_1",
-    "vggish/conv4/conv4_2": "conv4_2",
-    "vggish/fc1/fc1_1": "fc1_1",
-    "vggish/fc1/fc1_2": "fc1_2",
-    "vggish/fc2": "fc2",
-}
-
 
 class VGGish(nn.Module):
     """Log-mel windows to embeddings.

@@ -1,10 +1,12 @@
 """YAMNet: MobileNet-v1 over the same 0.96 s log-mel windows as VGGish, 20 times lighter, 1024-d embedding.
 
 Source: the public TensorFlow definition (`models/research/audioset/yamnet`), trained on AudioSet; MobileNet-v1 is
-Howard et al., arXiv 1704.04861. Layer names follow it: `layer1` is a 3×3 convolution, `layerN_depthwise` and
+Howard et al., arXiv 1704.04861. Layer names follow it: `layer1` is a 3x3 convolution, `layerN_depthwise` and
 `layerN_pointwise` for N = 2..14 the separable ones, each convolution without bias, batch norm (epsilon 1e-4), ReLU.
-The definition's batch norm has no scale: a converted `scale` is 1 (or what folding made of it). In the TFLite file
-batch norm is already folded; `TFLITE_LAYERS` names its operations in the order in which they run.
+The definition's batch norm has no scale: a converted `scale` is 1.
+
+Its front end is VGGish's in all but the offset of the logarithm, 0.001 instead of 0.01, so the network takes VGGish's
+windows and moves them to its own offset first.
 """
 
 import functools
@@ -22,7 +24,7 @@ SEPARABLE = (
     (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
 )  # fmt: skip
 
-TFLITE_LAYERS = ("layer1", *(f"layer{n}_{part}" for n in range(2, 15) for part in ("depthwise", "pointwise")))
+VGGISH_OFFSET, YAMNET_OFFSET = 0.01, 0.001  # in ln(mel + offset)
 
 
 class YAMNet(nn.Module):
@@ -31,6 +33,7 @@ class YAMNet(nn.Module):
     Attributes:
       width: multiplies every channel count, 1 is the published net; the embedding is the last layer's, 1024 wide.
       layers: how many of the 14 layers, counted from the input.
+      input_offset: of the logarithm of the windows; VGGish's by default.
       bn_epsilon: of the batch norms.
       bn_momentum: share of the old running value that is kept.
       axis_name: device axis over which batch norm is synchronised.
@@ -39,6 +42,7 @@ class YAMNet(nn.Module):
 
     width: float = 1.0
     layers: int = 14
+    input_offset: float = VGGISH_OFFSET
     bn_epsilon: float = 1e-4
     bn_momentum: float = 0.9
     axis_name: str | None = None
@@ -46,7 +50,7 @@ class YAMNet(nn.Module):
 
     @nn.compact
     def __call__(self, windows: jax.Array, train: bool = False) -> jax.Array:
-        """(windows float [B, 96, 64]: natural log-mel, time by band) -> [B, D] float32, the mean over the last map."""
+        """(windows float [B, 96, 64]: ln(mel + offset), time by band) -> [B, D] float32, the mean over the last map."""
         unit = functools.partial(
             ConvNorm,
             epsilon=self.bn_epsilon,
@@ -54,7 +58,8 @@ class YAMNet(nn.Module):
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
-        x = windows.astype(self.dtype)[..., None]
+        mel = jnp.maximum(jnp.exp(windows.astype(jnp.float32)) - self.input_offset, 0.0)
+        x = jnp.log(mel + YAMNET_OFFSET).astype(self.dtype)[..., None]
         x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, train)
         for number, (channels, stride) in enumerate(SEPARABLE[: self.layers - 1], start=2):
             x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"layer{number}_depthwise")(x, train)

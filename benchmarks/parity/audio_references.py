@@ -58,7 +58,7 @@ def recurrent(kind: str, params: dict[str, Any], x: np.ndarray, probe: np.ndarra
 
 
 def place_torchvggish(name: str, value: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """torchvggish's tensor name and value as ours: its convolutions are `features.N`, its dense layers `embeddings.N`."""
+    """torchvggish's tensor name and value as ours: convolutions are `features.N`, dense layers `embeddings.N`."""
     part, number, leaf = name.split(".")
     layers = {
         "features": {0: "conv1", 3: "conv2", 6: "conv3_1", 8: "conv3_2", 11: "conv4_1", 13: "conv4_2"},
