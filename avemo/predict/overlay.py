@@ -1,0 +1,247 @@
+"""`overlay.mp4`: the video with its sound, the face's box, and below the picture a V/A pad and a scrolling trace.
+
+The picture's own area is untouched but for the box, so that the viewer can show it alone.
+"""
+
+import dataclasses
+import fractions
+import pathlib
+from collections.abc import Iterator
+
+import av
+import cv2
+import numpy as np
+
+from avemo.predict.media import Media, ahead, readable
+from avemo.predict.trace import Trace
+from avemo.predict.writer import COLOURS
+from data_prep import video
+
+LONGEST_SIDE, SHORTEST_SIDE = 960, 360  # pixels of the picture in the overlay
+SPAN = 6.0  # seconds of the scrolling trace
+TRAIL = 2.0  # seconds of the trail in the pad
+_BACK, _INK, _FAINT = (250, 250, 250), (40, 40, 40), (205, 205, 205)
+_TICKS = 90_000
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+_LINES = tuple(_rgb(colour) for colour in COLOURS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Pixels of the overlay: the picture `width` × `height` on top, a strip of `strip` rows below it."""
+
+    width: int
+    height: int
+    strip: int
+
+    @classmethod
+    def of(cls, width: int, height: int) -> "Layout":
+        """For a picture of so many pixels: reduced or enlarged to a size that can be read, even numbers (for 4:2:0)."""
+        scale = min(1.0, LONGEST_SIDE / max(width, height))
+        scale = max(scale, min(SHORTEST_SIDE / width, 2.0)) if width < SHORTEST_SIDE else scale
+        even = lambda n: max(2, 2 * round(n / 2))  # noqa: E731
+        width, height = even(width * scale), even(height * scale)
+        return cls(width, height, even(min(200, max(96, width // 4))))
+
+    @property
+    def total(self) -> int:
+        """Rows of the whole."""
+        return self.height + self.strip
+
+
+class Painter:
+    """Draws the frames of the overlay."""
+
+    def __init__(self, trace: Trace, layout: Layout):
+        self._trace, self._layout = trace, layout
+        self._signed = "traces" in trace.values
+        self._pad = layout.strip if self._signed else 0
+        reach = float(np.nanmax(np.abs(trace.curves))) if np.isfinite(trace.curves).any() else 1.0
+        self._low, self._high = (-max(1.0, reach), max(1.0, reach)) if self._signed else (0.0, 1.0)
+        self._blank = self._background()
+
+    def _background(self) -> np.ndarray:
+        strip, width = self._layout.strip, self._layout.width
+        image = np.full((strip, width, 3), _BACK, np.uint8)
+        if self._signed:
+            middle, margin = strip // 2, 14
+            cv2.rectangle(image, (margin, margin), (strip - margin, strip - margin), _FAINT, 1, cv2.LINE_AA)
+            cv2.line(image, (margin, middle), (strip - margin, middle), _FAINT, 1)
+            cv2.line(image, (middle, margin), (middle, strip - margin), _FAINT, 1)
+            _text(image, "V", (strip - 11, middle + 4), _LINES[0])
+            _text(image, "A", (middle - 4, 11), _LINES[1])
+        x = self._pad + 8
+        for k, name in enumerate(self._trace.names):
+            size = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)[0][0]
+            if x + size > width - 4:
+                break
+            _text(image, name, (x, 12), _LINES[k % len(_LINES)])
+            x += size + 12
+        cv2.line(image, (self._pad + 8, self._row(0.0)), (width - 8, self._row(0.0)), _FAINT, 1)
+        return image
+
+    def _row(self, value: float) -> int:
+        top, bottom = 20, self._layout.strip - 10
+        return round(
+            bottom - (bottom - top) * (np.clip(value, self._low, self._high) - self._low) / (self._high - self._low)
+        )
+
+    def __call__(self, picture: np.ndarray, time: float) -> np.ndarray:
+        """The overlay uint8 `[total, width, 3]` of a picture uint8 `[H, W, 3]` at `time` (s of the trace's clock)."""
+        layout, trace = self._layout, self._trace
+        shrink = picture.shape[1] > layout.width
+        method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        if picture.shape[:2] != (layout.height, layout.width):
+            picture = cv2.resize(picture, (layout.width, layout.height), interpolation=method)
+        out = np.concatenate([picture, self._blank])
+        now = max(0, int(np.searchsorted(trace.time, time + 1e-6, side="right")) - 1)
+        for person in range(len(trace.persons)):
+            self._box(out, person, now)
+        self._scroll(out[layout.height :], time)
+        if self._signed:
+            self._point(out[layout.height :], now, time)
+        return out
+
+    def _box(self, out: np.ndarray, person: int, now: int) -> None:
+        box = self._trace.box[person, now]
+        if not box.any():
+            return
+        layout = self._layout
+        x0, y0, x1, y1 = (round(float(v) * s) for v, s in zip(box, (layout.width, layout.height) * 2, strict=True))
+        seen = bool(self._trace.face[person, now])
+        colour = _LINES[(2 + person) % len(_LINES)] if seen else (150, 150, 150)
+        cv2.rectangle(out, (x0, y0), (x1, min(y1, layout.height - 1)), colour, 2, cv2.LINE_AA)
+        label = self._label(person, now)
+        if label:
+            _text(out, label, (x0 + 2, max(12, y0 - 5)), colour, 0.45)
+
+    def _label(self, person: int, now: int) -> str:
+        several = f"{self._trace.persons[person]}: " if len(self._trace.persons) > 1 else ""
+        values = self._trace.curves[person, now]
+        if not np.isfinite(values).all():
+            return several.strip(": ")
+        if self._signed:
+            return f"{several}V {values[0]:+.2f} A {values[1]:+.2f}"
+        return f"{several}{self._trace.class_names[int(values.argmax())]} {values.max():.2f}"
+
+    def _scroll(self, strip: np.ndarray, time: float) -> None:
+        """The last `SPAN` seconds, the newest at the right edge."""
+        trace, left, right = self._trace, self._pad + 8, self._layout.width - 8
+        first, last = np.searchsorted(trace.time, (time - SPAN, time + 1e-6), side="right")
+        if last <= first:
+            return
+        x = np.round(right - (time - trace.time[first:last]) / SPAN * (right - left)).astype(np.int32)
+        absent = ~trace.face[:, first:last].any(0) & bool(trace.notes.get("sees", True))
+        for column in np.unique(x[absent]):
+            cv2.line(strip, (int(column), 20), (int(column), self._layout.strip - 10), (228, 228, 228), 1)
+        scale = self._layout.strip - 30
+        for person in range(len(trace.persons)):
+            values = np.clip(trace.curves[person, first:last], self._low, self._high)
+            for k in range(values.shape[1]):
+                known = np.isfinite(values[:, k])
+                y = self._layout.strip - 10 - scale * (values[known, k] - self._low) / (self._high - self._low)
+                points = np.stack([x[known], np.round(y).astype(np.int32)], -1)
+                cv2.polylines(strip, [points[:, None]], False, _LINES[k % len(_LINES)], 1 + (person == 0), cv2.LINE_AA)
+
+    def _point(self, strip: np.ndarray, now: int, time: float) -> None:
+        trace, size = self._trace, self._layout.strip
+        first = int(np.searchsorted(trace.time, time - TRAIL))
+        half, reach = size / 2 - 14, self._high
+        for person in range(len(trace.persons)):
+            values = trace.curves[person, first : now + 1]
+            values = values[np.isfinite(values).all(-1)]
+            if not len(values):
+                continue
+            points = np.round(size / 2 + half * np.clip(values / reach, -1, 1) * [[1, -1]]).astype(np.int32)
+            cv2.polylines(strip, [points[:, None]], False, (170, 190, 205), 1, cv2.LINE_AA)
+            cv2.circle(strip, tuple(int(v) for v in points[-1]), 5, _LINES[(2 + person) % len(_LINES)], -1, cv2.LINE_AA)
+
+
+def _text(image: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.36) -> None:
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:
+    """Writes the overlay of a recording; returns its layout, None where there is no picture to lay anything over.
+
+    Decoding runs ahead in a thread of its own; times stay what they are, so variable frame rates do too.
+    """
+    if not media.picture:
+        return None
+    with readable(media), ahead(video.decode(media.path), 8) as frames, av.open(str(path), "w", format="mp4") as out:
+        first = next(frames)
+        layout = Layout.of(first.image.shape[1], first.image.shape[0])
+        painter = Painter(trace, layout)
+        rate = fractions.Fraction(media.fps).limit_denominator(1001)
+        picture = out.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23", "bf": "0"})
+        picture.width, picture.height, picture.pix_fmt = layout.width, layout.total, "yuv420p"
+        picture.time_base = picture.codec_context.time_base = fractions.Fraction(1, _TICKS)
+        sound = _Sound(media, out, first.time) if media.sound else None
+        for number, frame in enumerate(_chain(first, frames)):
+            time = frame.time - first.time
+            image = av.VideoFrame.from_ndarray(painter(frame.image, time), format="rgb24")
+            image.pts, image.time_base = round(time * _TICKS), fractions.Fraction(1, _TICKS)
+            out.mux(picture.encode(image))
+            if sound is not None and number % 8 == 0:
+                sound.until(time + 0.5)
+        out.mux(picture.encode(None))
+        if sound is not None:
+            sound.until(float("inf"))
+    return layout
+
+
+def _chain(first: video.Frame, rest: Iterator[video.Frame]) -> Iterator[video.Frame]:
+    yield first
+    yield from rest
+
+
+class _Sound:
+    """The recording's own sound, encoded as AAC into the overlay, kept in step with the picture."""
+
+    def __init__(self, media: Media, out: av.container.OutputContainer, origin: float | None):
+        self._source = av.open(str(media.path), metadata_errors="ignore")
+        self._frames = self._source.decode(self._source.streams.audio[0])
+        self._out, self._origin, self._done, self._time = out, origin, False, 0.0
+        self._rate = 48_000
+        self._stream = out.add_stream("aac", rate=self._rate, options={"b": "96k"})
+        self._stream.layout = "mono"
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self._rate)
+        self._samples: int | None = None
+
+    def until(self, seconds: float) -> None:
+        """Encodes the sound up to a time of the picture."""
+        while not self._done and self._time < seconds:
+            frame = next(self._frames, None)
+            if frame is None:
+                self._done = True
+                self._encode(None)
+                self._out.mux(self._stream.encode(None))
+                self._source.close()
+                return
+            if self._samples is None:
+                self._origin = (frame.time or 0.0) if self._origin is None else self._origin
+                self._samples = round(((frame.time or 0.0) - self._origin) * self._rate)
+            elif frame.time is not None:  # gaps in the track stay gaps
+                self._samples = max(self._samples, round((frame.time - self._origin - 0.05) * self._rate))
+            frame.pts = None
+            self._encode(frame)
+
+    def _encode(self, frame: av.AudioFrame | None) -> None:
+        for part in self._resampler.resample(frame):
+            if self._samples >= 0:
+                part.pts, part.time_base = self._samples, fractions.Fraction(1, self._rate)
+                self._out.mux(self._stream.encode(part))
+            self._samples += part.samples
+            self._time = self._samples / self._rate
+
+
+def write_sound(media: Media, path: pathlib.Path) -> None:
+    """The sound of a recording that has no picture, as AAC; its time 0 is the first sample."""
+    with readable(media), av.open(str(path), "w", format="mp4") as out:
+        _Sound(media, out, None).until(float("inf"))

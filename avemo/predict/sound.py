@@ -1,0 +1,126 @@
+"""Sound as it arrives: the log-mel windows of frames, from no more than the seconds of sound that they need.
+
+The rows and the alignment are `data_prep.audio`'s own; only what has been passed is let go.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from data_prep import audio
+
+_LOOK_AHEAD = 0.52  # seconds of sound after a frame's time that settle its window (0.48 s and what a row needs)
+_BLOCK = audio.SAMPLE_RATE  # samples analysed at a time
+
+
+class SoundStream:
+    """Log-mel rows of a sound track, growing at one end and let go at the other.
+
+    Args:
+      origin: seconds of the container's clock that are time 0; None = the first sample.
+      causal: windows end at the frame's time instead of being centred on it; no sound after it is needed.
+    """
+
+    def __init__(self, origin: float | None = 0.0, causal: bool = False):
+        self._origin, self._shift = origin, audio.EXAMPLE_ROWS / 2 / audio.ROWS_PER_SECOND if causal else 0.0
+        self._start: float | None = None
+        self._pending: list[np.ndarray] = []
+        self._held = self._count = self._dropped = 0
+        self._rows = np.zeros((0, audio.NUM_BANDS), np.float32)
+        self._peak = np.zeros(0, np.float32)
+        self._ended = False
+
+    @property
+    def end(self) -> float:
+        """Seconds up to which sound has been analysed; infinite when it has ended."""
+        if self._ended:
+            return math.inf
+        return -math.inf if self._start is None else self._start + (self._count - self._held) / audio.SAMPLE_RATE
+
+    def push(self, samples: np.ndarray, start: float, block: int = _BLOCK) -> None:
+        """Takes samples float32 `[n]` (mono, 16 kHz); `start` is the time of the first sample of all."""
+        if self._start is None:
+            self._start = start - (start if self._origin is None else self._origin)
+        self._pending.append(np.nan_to_num(samples))
+        self._held += len(samples)
+        self._count += len(samples)
+        if self._held >= block:
+            self._analyse()
+
+    def finish(self) -> None:
+        """No more sound will come."""
+        self._analyse()
+        self._ended = True
+
+    def _analyse(self) -> None:
+        samples = np.concatenate(self._pending) if self._pending else np.zeros(0, np.float32)
+        ready = audio.num_rows(len(samples))
+        if ready:
+            rows = audio.log_mel(samples[: (ready - 1) * audio.HOP + audio.WINDOW])
+            peak = np.abs(samples[: ready * audio.HOP]).reshape(ready, audio.HOP).max(axis=1)
+            self._rows, self._peak = np.concatenate([self._rows, rows]), np.concatenate([self._peak, peak])
+        self._pending = [samples[ready * audio.HOP :]]
+        self._held = len(self._pending[0])
+
+    def settled(self, time: float) -> bool:
+        """Whether the window of a frame at `time` can no longer change."""
+        return self.end >= time - self._shift + _LOOK_AHEAD
+
+    def windows(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of frames in order of time, each time asked for not before those of an earlier call.
+
+        Args:
+          time: float `[T]`, seconds.
+
+        Returns:
+          windows float32 `[n, 96, 64]` of the n frames that have sound, and mask bool `[T]`.
+        """
+        time = np.asarray(time, np.float64)
+        if self._start is None or not len(time):
+            return np.zeros((0, audio.EXAMPLE_ROWS, audio.NUM_BANDS), np.float32), np.zeros(len(time), bool)
+        offset = self._dropped / audio.ROWS_PER_SECOND
+        kept = audio.Sound(
+            self._rows,
+            self._peak,
+            self._start + offset + self._shift,  # a window that ends at t is one that is centred, of later sound
+            self._count / audio.SAMPLE_RATE - offset,
+            0.0,
+        )
+        index, mask = audio.align(time, kept)
+        rows, first = audio.window_rows(kept.log_mel, index, mask)
+        windows = rows[first[mask][:, None] + np.arange(audio.EXAMPLE_ROWS)[None, :]]
+        # Windows only move on: what is before the last one is not asked for again.
+        passed = int(index[-1])
+        self._rows, self._peak = self._rows[passed:], self._peak[passed:]
+        self._dropped += passed
+        return windows, mask
+
+
+class SoundReader:
+    """A `SoundStream` that draws on decoded sound as far as the frames asked for need it."""
+
+    def __init__(self, parts: Iterable[tuple[float, np.ndarray]], origin: float | None = 0.0, causal: bool = False):
+        self._parts: Iterator[tuple[float, np.ndarray]] = iter(parts)
+        self._stream = SoundStream(origin, causal)
+        self.seconds = 0.0
+
+    def windows(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `SoundStream.windows`, with as much sound as there is for frames at `time`."""
+        if len(time):
+            self._read(lambda: self._stream.settled(float(time[-1])))
+        return self._stream.windows(time)
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether the track is at least so long."""
+        self._read(lambda: self.seconds >= seconds)
+        return self.seconds >= seconds - 1e-6
+
+    def _read(self, enough: Callable[[], bool]) -> None:
+        while not enough():
+            part = next(self._parts, None)
+            if part is None:
+                self._stream.finish()
+                return
+            self.seconds += len(part[1]) / audio.SAMPLE_RATE
+            self._stream.push(part[1], part[0])

@@ -1,0 +1,103 @@
+"""What a run says of a recording: arrays over persons and frames."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from avemo import metrics
+from data_prep.faces import bridge_gaps
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """A recording of T frames with B persons (one, without a face, where nobody is seen).
+
+    Attributes:
+      time: float64 `[T]`, s from the first frame (the first sample, for sound alone).
+      persons: their numbers, `B` of them.
+      face: bool `[B, T]`, whether the face was seen; box float32 `[B, T, 4]`, x0, y0, x1, y1 as fractions of the picture
+        (bridged over short gaps, 0 where there is none); confidence float32 `[B, T]`, the detector's.
+      sound: bool `[T]`, whether something is heard around the frame.
+      values: "traces" float32 `[B, T, 2]` (valence, arousal), "spread" `[B, T, 2]` (deviation over raters), "gates"
+        `[B, T, 2]` (share of audio, visual), "probabilities" `[B, T, C]` and "clip" `[B, C]`; only what the run has.
+      class_names: of the probabilities.
+      notes: about the input and the run, for `trace.json`.
+    """
+
+    time: np.ndarray
+    persons: tuple[int, ...]
+    face: np.ndarray
+    box: np.ndarray
+    confidence: np.ndarray
+    sound: np.ndarray
+    values: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...]
+    notes: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the trace."""
+        return float(self.notes["fps"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the drawn curves: valence and arousal, or the classes."""
+        return ("valence", "arousal") if "traces" in self.values else self.class_names
+
+    @property
+    def curves(self) -> np.ndarray:
+        """The drawn curves `[B, T, K]`, in the order of `names`."""
+        return self.values["traces" if "traces" in self.values else "probabilities"]
+
+
+class Collector:
+    """Gathers a trace piece by piece."""
+
+    def __init__(self) -> None:
+        self._seen: list[dict[str, np.ndarray]] = []
+        self._outputs: list[dict[str, np.ndarray]] = []
+
+    def frames(self, **arrays: np.ndarray) -> None:
+        """Adds frames: time `[T]`, sound `[T]`, face and confidence `[B, T]`, box `[B, T, 4]`."""
+        self._seen.append(arrays)
+
+    def outputs(self, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Adds outputs `[B, t, ...]`, in order."""
+        self._outputs += [dict(part) for part in parts]
+
+    def trace(
+        self, max_gap: float, class_names: tuple[str, ...], notes: Mapping[str, Any], keep: Sequence[int] | None = None
+    ) -> Trace:
+        """The whole; `keep` names the persons to keep (all those seen for half a second where it is None)."""
+        time = np.concatenate([s["time"] for s in self._seen])
+        sound = np.concatenate([s["sound"] for s in self._seen])
+        face, box, confidence = (
+            np.concatenate([s[k] for s in self._seen], axis=1) for k in ("face", "box", "confidence")
+        )
+        outputs = {k: np.concatenate([o[k] for o in self._outputs], axis=1) for k in self._outputs[0]}
+        if keep is None:
+            shortest = min(0.5 * notes["fps"], 0.5 * len(time))
+            keep = [p for p in range(len(face)) if face[p].sum() >= max(1, shortest)] or [0]
+        keep = list(keep)
+        box = np.stack([bridge_gaps(time, box[p], face[p], max_gap) for p in keep])
+        values = _values({k: v[keep] for k, v in outputs.items()})
+        return Trace(time, tuple(keep), face[keep], box, confidence[keep], sound, values, class_names, notes)
+
+
+def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    values = {k: outputs[k] for k in ("traces", "gates") if k in outputs}
+    if "rater_traces" in outputs:
+        values["spread"] = outputs["rater_traces"].std(axis=2)
+    if "logits" in outputs:
+        logits = outputs["logits"]
+        values["probabilities"] = metrics.softmax(logits).astype(np.float32)
+        # As the clip's emotion is scored: the mean of the logits over the frames that have any.
+        known = np.isfinite(logits).all(-1, keepdims=True)
+        mean = np.where(known, logits, 0).sum(1) / np.maximum(known.sum(1), 1)
+        values["clip"] = np.where(known.any(1), metrics.softmax(mean), np.nan).astype(np.float32)
+    return values

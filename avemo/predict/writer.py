@@ -1,0 +1,174 @@
+"""A trace as files: `trace.csv`, `trace.json`, `trace.png`; a file has its final name only when it is whole."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from avemo.errors import UserError
+from avemo.predict.trace import Trace
+
+FORMAT_VERSION = 1
+# Okabe & Ito's palette: told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000", "#F0E442")
+
+
+@contextlib.contextmanager
+def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into; on success its files move to `output`, on any failure they are removed.
+
+    Raises:
+      UserError: `output` cannot be written, or the disk is full.
+    """
+    output = pathlib.Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    except OSError as error:
+        raise UserError(f"--output={output} cannot be written: {error.strerror}.") from error
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, output / path.name)
+    except OSError as error:
+        raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def columns(trace: Trace) -> list[str]:
+    """Names of the columns of `trace.csv`."""
+    names = ["time", "face"]
+    if "traces" in trace.values:
+        names += ["valence", "arousal"]
+    if "spread" in trace.values:
+        names += ["valence_spread", "arousal_spread"]
+    names += ["face_confidence", "x0", "y0", "x1", "y1", "face_present", "sound_present"]
+    if "gates" in trace.values:
+        names += ["audio_gate", "visual_gate"]
+    return names + [f"p_{name}" for name in trace.class_names]
+
+
+def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
+    """The rows of one person (an index into `trace.persons`), None where nothing is known."""
+    values, number = trace.values, trace.persons[person]
+    for t in range(len(trace)):
+        row: list[Any] = [_number(trace.time[t], 6), number]
+        for name in ("traces", "spread"):
+            if name in values:
+                row += [_number(v, 6) for v in values[name][person, t]]
+        box = trace.box[person, t]
+        row += [_number(trace.confidence[person, t], 4), *(_number(v, 5) if box.any() else None for v in box)]
+        row += [int(trace.face[person, t]), int(trace.sound[t])]
+        if "gates" in values:
+            row += [_number(v, 5) for v in values["gates"][person, t]]
+        if trace.class_names:
+            row += [_number(v, 6) for v in values["probabilities"][person, t]]
+        yield row
+
+
+def _number(value: Any, digits: int) -> float | None:
+    value = float(value)
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def write_csv(trace: Trace, path: pathlib.Path) -> None:
+    """One line a frame and person; empty where nothing is known."""
+    with path.open("w", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(columns(trace))
+        for person in range(len(trace.persons)):
+            out.writerows(rows(trace, person))
+
+
+def summary(trace: Trace, person: int) -> dict[str, Any]:
+    """One person's clip in a few numbers: means, share of frames seen, and the clip's emotion where there is one."""
+    out: dict[str, Any] = {"face": trace.persons[person], "face_seen": round(float(trace.face[person].mean()), 4)}
+    if "traces" in trace.values:
+        known = trace.values["traces"][person]
+        known = known[np.isfinite(known).all(-1)]
+        if len(known):
+            out |= {"valence": _number(known[:, 0].mean(), 5), "arousal": _number(known[:, 1].mean(), 5)}
+    if trace.class_names:
+        clip = trace.values["clip"][person]
+        out["probabilities"] = {n: _number(p, 6) for n, p in zip(trace.class_names, clip, strict=True)}
+        out["label"] = trace.class_names[int(clip.argmax())] if np.isfinite(clip).all() else None
+    return out
+
+
+def document(trace: Trace) -> dict[str, Any]:
+    """The trace as JSON: notes, a summary a person, and the columns of `trace.csv` as lists."""
+    names = columns(trace)
+    faces = []
+    for person in range(len(trace.persons)):
+        table = list(rows(trace, person))
+        frames = {name: [row[i] for row in table] for i, name in enumerate(names) if name != "face"}
+        faces.append({**summary(trace, person), "frames": frames})
+    return {
+        "version": FORMAT_VERSION,
+        **trace.notes,
+        "frames": len(trace),
+        "duration": _number(trace.time[-1] + 1 / trace.fps, 6),
+        "classes": list(trace.class_names),
+        "faces": faces,
+    }
+
+
+def write_json(trace: Trace, path: pathlib.Path) -> None:
+    """`document` as a file."""
+    path.write_text(json.dumps(document(trace), allow_nan=False) + "\n")
+
+
+def gaps(time: np.ndarray, present: np.ndarray, step: float) -> list[tuple[float, float]]:
+    """Stretches (begin, end in s) of frames that are not `present`; each frame lasts until the next one."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(np.int8)))
+    ends = np.append(time[1:], time[-1] + step)
+    return [(float(time[a]), float(ends[b - 1])) for a, b in edges.reshape(-1, 2)]
+
+
+def write_png(trace: Trace, path: pathlib.Path) -> None:
+    """A picture of the trace: one panel a person, stretches without a face or sound shaded."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(trace.persons)
+    figure = Figure(figsize=(10, 0.9 + 2.3 * count), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    step = 1 / trace.fps
+    seen, heard = trace.notes.get("sees", True), trace.notes.get("hears", True)
+    for person, axes in enumerate(panels):
+        for k, name in enumerate(trace.names):
+            curve = trace.curves[person, :, k]
+            axes.plot(trace.time, curve, color=COLOURS[k % len(COLOURS)], lw=1.6, label=name)
+            if "spread" in trace.values and "traces" in trace.values:
+                spread = trace.values["spread"][person, :, k]
+                axes.fill_between(trace.time, curve - spread, curve + spread, color=COLOURS[k], alpha=0.15, lw=0)
+        shades = [(trace.face[person], "#999999", "no face", seen), (trace.sound, "#E6D27A", "no sound", heard)]
+        for row, (present, colour, label, wanted) in enumerate(shades):
+            for i, (a, b) in enumerate(gaps(trace.time, present, step) if wanted else ()):
+                low, high = (0.0, 0.93) if row == 0 else (0.93, 1.0)
+                axes.axvspan(a, b, low, high, color=colour, alpha=0.35, lw=0, label=label if i == 0 else None)
+        if "traces" in trace.values:
+            axes.axhline(0, color="#444444", lw=0.6)
+            reach = np.nanmax(np.abs(trace.curves)) if np.isfinite(trace.curves).any() else 1
+            axes.set_ylim(-max(1, reach * 1.05), max(1, reach * 1.05))
+        else:
+            axes.set_ylim(0, 1)
+            axes.set_ylabel("probability")
+        if count > 1:
+            axes.set_title(f"face {trace.persons[person]}", loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0)
+    panels[-1].set_xlabel("time (s)")
+    panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    figure.suptitle(str(trace.notes.get("input", "")), fontsize=10)
+    figure.savefig(path, format="png")
