@@ -110,15 +110,16 @@ def decode(path: str | pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
             if not container.streams.audio:
                 return
             stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            # Channels are averaged here: FFmpeg's own way to mono adds them up, 3 dB too loud and clipping.
+            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             for frame in container.decode(stream):
                 seconds = frame.time if frame.pts is not None else None
                 frame.pts = None  # the time is kept here; odd time bases make the resampler fail
                 for part in resampler.resample(frame):
-                    yield seconds, part.to_ndarray().reshape(-1)
+                    yield seconds, part.to_ndarray().mean(axis=0)
                     seconds = None
             for part in resampler.resample(None):
-                yield None, part.to_ndarray().reshape(-1)
+                yield None, part.to_ndarray().mean(axis=0)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"sound cannot be decoded: {error}") from error
 

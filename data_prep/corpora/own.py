@@ -171,16 +171,18 @@ class Own(Corpus):
         items = []
         for name in names:
             subject = table.subjects.get(name, "") if table else ""
-            split = (table.splits.get(name) or _held_out(subject or name)) if table else "test"
+            if table and name in table.files:
+                split = table.splits.get(name) or _held_out(subject or name)
+            else:
+                split = "test"  # nothing is known of it: to be predicted on
             items.append(Item(name, split, subject, {"path": paths.get(name, "")}))
-        if table and not table.splits and len({item.split for item in items}) == 1 and len(items) > 1:
+        named = [item for item in items if item.split != "test"]
+        if len(named) > 1 and not table.splits and len({item.split for item in named}) == 1:
             # So few that chance held out none or all: the last one, with whoever it shows, is dev.
-            last = items[-1]
-            home = {True: "dev", False: "train"}
+            last = named[-1]
+            out = {item.key for item in named if item is last or (last.subject and item.subject == last.subject)}
             items = [
-                dataclasses.replace(
-                    item, split=home[item.key == last.key or (bool(last.subject) and item.subject == last.subject)]
-                )
+                item if item.split == "test" else dataclasses.replace(item, split="dev" if item.key in out else "train")
                 for item in items
             ]
         return items

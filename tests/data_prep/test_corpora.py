@@ -1,0 +1,388 @@
+"""Each corpus from its exact layout, with the traps that others fell into."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from avemo.errors import UserError
+from data_prep import records
+from data_prep.builder import prepare
+from data_prep.corpora import fec, fer, recola
+from data_prep.errors import BadItem
+
+
+def read(folder, split):
+    """Every record of a split, decoded, in stored order."""
+    builder = tfds.builder_from_directory(str(folder))
+    if split not in builder.info.splits:
+        return []
+    return list(builder.as_data_source(split=split))
+
+
+def run(corpus, source, output, **options):
+    target, done = prepare(corpus, source, output, workers=1, quiet=True, **options)
+    assert done
+    return target, json.loads((target / "card.json").read_text())
+
+
+def clips(target, split):
+    out = read(target, split)
+    for record in out:
+        records.check_clip({**record, "recording": record["recording"].decode()})
+    return out
+
+
+# ---- AffectNet
+
+
+def test_affectnets_new_release(tmp_path, draw):
+    source = draw.affectnet(tmp_path / "affectnet")
+    target, card = run("affectnet", source, tmp_path / "out")
+    train = {r["name"].decode(): r for r in read(target, "train")}
+    assert len(train) == 22  # pictures 4 and 14 are Uncertain
+    assert len(read(target, "dev")) == 11
+    assert card["items_left_out"] == {"uncertain (9)": 3}
+    record = train["train_set/5.jpg"]
+    assert record["label"] == 5
+    assert records.CLASSES[5] == "disgust"
+    assert record["votes"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert record["valence"] == 0.5
+    assert record["arousal"] == -0.25
+    assert np.isnan(train["train_set/3.jpg"]["valence"])  # -2 is "no label", not a value
+    stored = cv2.imread(str(source / "train_set" / "images" / "5.jpg"))[..., ::-1]
+    np.testing.assert_array_equal(record["image"], stored)  # bytes pass unchanged, and come out RGB
+
+
+def test_an_alphabetical_repack_is_refused_and_the_remedy_works(tmp_path, draw):
+    source = draw.affectnet(tmp_path / "affectnet", train=0, dev=1)
+    alphabetical = sorted(records.CLASSES)
+    counts = np.array([74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750]) // 800
+    jpeg = (source / "val_set" / "images" / "0.jpg").read_bytes()
+    number = 0
+    for label, count in enumerate(counts):
+        for _ in range(count):
+            (source / "train_set" / "images" / f"{number}.jpg").write_bytes(jpeg)
+            values = {"exp": alphabetical.index(records.CLASSES[label]), "val": 0.1, "aro": 0.1}
+            for key, value in values.items():
+                np.save(source / "train_set" / "annotations" / f"{number}_{key}.npy", str(value))
+            number += 1
+    with pytest.raises(UserError, match="--class_order=alphabetical"):
+        prepare("affectnet", source, tmp_path / "out", workers=1, quiet=True)
+    assert not (tmp_path / "out").exists()
+    _, card = run("affectnet", source, tmp_path / "out", class_order="alphabetical")
+    assert card["splits"]["train"]["labels"]["happy"] == counts[1]
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_affectnets_old_release(tmp_path, header):
+    source = tmp_path / "old"
+    folder = source / "Manually_Annotated_Images" / "12"
+    folder.mkdir(parents=True)
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[10:40, 20:50] = (200, 30, 30)
+    cv2.imwrite(str(folder / "a b.jpg"), image[..., ::-1])
+    lists = source / "Manually_Annotated_file_lists"
+    lists.mkdir()
+    columns = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+    row = "12/a b.jpg,20,10,30,30,1.0;2.0,6,-0.4,0.7"
+    (lists / "training.csv").write_text(f"{columns}\n{row}\n")
+    (lists / "validation.csv").write_text(
+        (f"{columns}\n" if header else "") + row.replace("a b", "c").replace(",6,", ",1,")
+    )
+    shutil.copy(folder / "a b.jpg", folder / "c.jpg")
+    target, _ = run("affectnet", source, tmp_path / "out", margin=0.0)
+    (record,) = read(target, "train")
+    assert record["label"] == 6
+    assert record["image"].shape == (30, 30, 3)
+    assert np.abs(record["image"][15, 15].astype(int) - (200, 30, 30)).max() < 12
+    (record,) = read(target, "dev")
+    assert record["label"] == 1
+
+
+# ---- FEC
+
+
+def test_fec_crops_counts_dead_links_and_keeps_two_thirds(tmp_path, draw):
+    pictures = tmp_path / "pictures é"
+    pictures.mkdir()
+    for i in range(13):
+        image = np.full((50, 40, 3), 10 * i, np.uint8)
+        cv2.imwrite(str(pictures / f"{i}.jpg"), image)
+    source = draw.fec(tmp_path / "fec", lambda i: (pictures / f"{i}.jpg").as_uri())
+    target, card = run("fec", source, tmp_path / "out", crop_size=32)
+    assert card["items_left_out"] == {
+        "the annotators disagree": 8,
+        "a picture is not in the cache (dead link or not downloaded)": 2,
+    }
+    train = {r["name"].decode(): r for r in read(target, "train")}
+    assert len(train) == 7
+    record = train["train/2"]
+    assert record["type"] == 1
+    assert record["odd"] == 1  # the answer 2 names the picture outside the pair
+    assert record["agreement"] == 0.75
+    assert [image.shape for image in record["images"]] == [(32, 32, 3)] * 3
+    assert [round(float(image[16, 16].mean()), -1) for image in record["images"]] == [10, 20, 30]
+
+
+def test_an_address_is_looked_up_in_the_cache_by_its_sum_and_by_its_name(tmp_path):
+    cache = tmp_path / "images"
+    cache.mkdir()
+    url = 'https://example.org/a "quoted" picture.jpg?x=1,2'
+    corpus = fec.FEC(tmp_path, fec.Options())
+    assert corpus.locate(url) is None
+    (cache / 'a "quoted" picture.jpg').write_bytes(b"x")
+    assert corpus.locate(url).name == 'a "quoted" picture.jpg'
+    (cache / fec.cache_name(url)).write_bytes(b"x")
+    assert corpus.locate(url).name == fec.cache_name(url)
+
+
+def test_fec_rows_are_ragged(tmp_path):
+    base = ["u", ".1", ".2", ".3", ".4"] * 3 + ["ONE_CLASS_TRIPLET"]
+    assert fec.parse([*base, "a", "1"])[3] == [1]
+    assert fec.parse([*base, "a", "1", "b", "3", "c", "3"])[2:] == (0, [1, 3, 3])
+    with pytest.raises(BadItem, match="at least 18"):
+        fec.parse(base)
+    with pytest.raises(BadItem, match="1, 2 or 3"):
+        fec.parse([*base, "a", "4"])
+
+
+# ---- RECOLA
+
+
+@pytest.fixture
+def prepared_recola(tmp_path, draw, red_square):
+    source = draw.recola(tmp_path / "source", (16, 19, 13), unlabelled=(13,))
+    target, _ = run("recola", source, tmp_path / "out", detector=red_square, crop_size=24, max_frames=30)
+    return target
+
+
+def test_recola_keeps_every_frame_its_time_and_its_targets(prepared_recola):
+    first, second = clips(prepared_recola, "train")
+    assert (first["segment"], second["segment"]) == (0, 1)
+    assert len(first["time"]) == 30
+    assert len(second["time"]) == 20
+    time = np.concatenate([first["time"], second["time"]])
+    np.testing.assert_allclose(time, np.arange(50) / 25, atol=1e-4)
+    targets = np.concatenate([first["targets"], second["targets"]])
+    assert np.concatenate([first["target_mask"], second["target_mask"]]).all()
+    # Valence rises and arousal falls by 0.25 a second; raters differ by 0.01.
+    np.testing.assert_allclose(np.diff(targets[:, 0]), 0.01, atol=1e-4)
+    np.testing.assert_allclose(np.diff(targets[:, 1]), -0.01, atol=1e-4)
+    assert first["raters"].shape == (30, 6, 2)
+    np.testing.assert_allclose(first["raters"][10, :, 0], 0.1 + 0.01 * np.arange(6), atol=1e-4)
+    assert first["audio_mask"].all()
+    assert first["face_mask"].all()
+    assert len(first["frames"]) == 30
+    assert first["frames"][0].shape == (24, 24, 3)
+    assert first["subject"] == b"P16"
+
+
+def test_recolas_test_set_has_no_labels(prepared_recola):
+    (first, _) = clips(prepared_recola, "test")
+    assert not first["target_mask"].any()
+    assert first["raters"].shape == (30, 6, 2)
+    assert np.isnan(first["raters"]).all()
+
+
+def test_a_recording_without_annotation_or_sound_is_listed(tmp_path, draw, red_square):
+    source = draw.recola(tmp_path / "source", (16, 21, 23), unlabelled=(21,))
+    target, card = run("recola", source, tmp_path / "out", detector=red_square, crop_size=16)
+    assert card["skipped"] == [{"item": "P21", "split": "train", "reason": "its annotation is missing"}]
+    assert (target / "skipped.jsonl").read_text().count("\n") == 1
+    (source / "RECOLA-Audio-recordings" / "P23.wav").unlink()
+    with pytest.raises(UserError, match="2 of 3 items of recola failed"):
+        prepare("recola", source, tmp_path / "other", workers=1, quiet=True, detector=red_square)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_split_file_replaces_the_challenge_split(tmp_path, draw):
+    source = draw.recola(tmp_path / "source", (16, 17), seconds=0.5)
+    table = tmp_path / "split.csv"
+    table.write_text("recording,split\nP17,train\nP16,dev\n")
+    corpus = recola.Recola(source, recola.Options(split_file=str(table)))
+    assert [(item.key, item.split) for item in corpus.items()] == [("P17", "train"), ("P16", "dev")]
+    assert [item.key for item in recola.Recola(source, recola.Options()).items()] == ["P16"]
+    table.write_text("P17,training\n")
+    with pytest.raises(UserError, match=r"split.csv, line 1"):
+        recola.Options(split_file=str(table)).check()
+
+
+def test_avecs_layout(tmp_path, draw, red_square):
+    source = tmp_path / "avec"
+    images, times, sound = draw.talking(1.0, 25)
+    draw.video(source / "recordings_video" / "train_1.mp4", images, times)
+    draw.sound(source / "recordings_audio" / "train_1.wav", sound)
+    for dimension, value in (("arousal", 0.3), ("valence", -0.3)):
+        gold = source / "ratings_gold_standard" / dimension / "train_1.arff"
+        gold.parent.mkdir(parents=True)
+        lines = "\n".join(f"train_1,{i / 25:.2f},{value}" for i in range(26))
+        gold.write_text(
+            "@relation x\n@attribute Instance_name string\n@attribute frameTime numeric\n"
+            f"@attribute GoldStandard numeric\n@data\n{lines}\n"
+        )
+    target, _ = run("recola", source, tmp_path / "out", detector=red_square, crop_size=16)
+    (record,) = clips(target, "train")
+    np.testing.assert_allclose(record["targets"], [[-0.3, 0.3]] * 25, atol=1e-6)
+
+
+# ---- FER+
+
+
+def write_fer(folder, count=40):
+    rng = np.random.default_rng(0)
+    for part in ("FER2013Train", "FER2013Valid"):
+        folder.mkdir(exist_ok=True)
+        with zipfile.ZipFile(folder / f"{part}.zip", "w") as packed:
+            lines = []
+            for i in range(count):
+                name = f"fer{i:07d}.png"
+                packed.writestr(f"{part}/{name}", cv2.imencode(".png", rng.integers(0, 255, (48, 48), np.uint8))[1])
+                counts = [0] * 10
+                counts[i % 8] = 8
+                counts[(i + 3) % 8] += 2
+                if i == 0:
+                    counts = [1, 0, 0, 0, 0, 0, 0, 0, 0, 9]
+                if i == 1:
+                    counts = [4, 0, 0, 0, 0, 0, 0, 0, 6, 0]
+                if i == 2:
+                    counts = [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]
+                lines.append(f'{name},"(0, 0, 48, 48)",' + ",".join(map(str, counts)))
+            packed.writestr(f"{part}/label.csv", "\n".join(lines) + "\n")
+    return folder
+
+
+def test_ferplus_votes_come_in_canonical_order(tmp_path):
+    target, card = run("fer", write_fer(tmp_path / "fer"), tmp_path / "out")
+    train = {r["name"].decode(): r for r in read(target, "train")}
+    assert card["items_left_out"] == {"not a face": 2, "expression unknown to half of the raters": 2}
+    # Column 3 is sadness, column 6 fear: canonical 2 and 4.
+    record = train["FER2013Train/fer0000003.png"]
+    assert record["label"] == records.CLASSES.index("sad")
+    np.testing.assert_allclose(record["votes"], [0, 0, 0.8, 0, 0.2, 0, 0, 0], atol=1e-6)
+    assert record["image"].shape == (48, 48, 3)
+    tie = train["FER2013Train/fer0000002.png"]
+    assert tie["label"] == -1
+    np.testing.assert_allclose(tie["votes"][:2], [0.5, 0.5])
+
+
+def test_triplets_from_votes_name_the_far_one(tmp_path):
+    source = write_fer(tmp_path / "fer")
+    target, card = run("fer_triplets", source, tmp_path / "out", train=30, dev=9, min_margin=0.1)
+    by_name = {one.name: one for one in fer.labels(source, "FER2013Train")}
+    assert card["splits"]["train"]["counts"]["records"] == 30
+    assert sum(card["splits"]["train"]["labels"].values()) == 30
+    for item in fer.FERTriplets(source, fer.TripletOptions(train=30, dev=9, min_margin=0.1)).items():
+        if item.split != "train":
+            assert all(part == "FER2013Valid" for part, _ in item.payload["pictures"])
+            continue
+        votes = [by_name[name].votes for _, name in item.payload["pictures"]]
+        distances = [np.linalg.norm(votes[(i + 1) % 3] - votes[(i + 2) % 3]) for i in range(3)]
+        odd = item.payload["odd"]
+        assert all(distances[odd] <= distances[i] - 0.1 + 1e-9 for i in range(3) if i != odd)
+    assert len(read(target, "dev")) == 9
+
+
+# ---- RAVDESS
+
+
+def test_ravdess_by_speaker(tmp_path, draw):
+    source = tmp_path / "ravdess"
+    for actor in (1, 2, 3):
+        for emotion in (1, 3):
+            name = f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav"
+            draw.sound(source / f"Actor_{actor:02d}" / name, 0.1 * np.random.default_rng(actor).standard_normal(24000))
+    target, card = run("ravdess", source, tmp_path / "out", modality="audio", crop_size=8)
+    train, dev = clips(target, "train"), clips(target, "dev")
+    assert {r["subject"] for r in train} == {b"01", b"02"}
+    assert {r["subject"] for r in dev} == {b"03"}
+    assert card["classes"][2] == "happy"
+    assert sorted(int(r["label"]) for r in train) == [0, 0, 2, 2]
+    np.testing.assert_allclose(train[0]["time"], np.arange(37) / 25, atol=1e-6)
+    assert not train[0]["face_mask"].any()
+    assert train[0]["audio_mask"].all()
+    with pytest.raises(UserError, match="no speaker 9"):
+        prepare("ravdess", source, tmp_path / "x", modality="audio", dev_speakers="9")
+
+
+def test_ravdess_of_one_speaker_shares_no_repetition(tmp_path, draw, red_square):
+    source = tmp_path / "ravdess"
+    images, times, sound = draw.talking(0.6, 10)
+    for emotion in (2, 3):
+        for statement in (1, 2):
+            for repetition in (1, 2):
+                name = f"01-01-{emotion:02d}-01-{statement:02d}-{repetition:02d}-01.mp4"
+                draw.video(source / name, images, times, sound)
+    target, _ = run("ravdess", source, tmp_path / "out", detector=red_square, crop_size=8)
+    groups = {}
+    for split in ("train", "dev"):
+        found = [r["recording"].decode() for r in clips(target, split)]
+        groups[split] = {name[6:14] for name in found}
+        assert {name[6:8] for name in found} == {"02", "03"}
+    assert not groups["train"] & groups["dev"]
+
+
+# ---- folders of one's own
+
+
+def test_unlabelled_faces_from_videos_and_pictures(tmp_path, draw, red_square):
+    source = tmp_path / "any folder é"
+    images = [draw.picture((30, 30, 30) if i < 10 else None) for i in range(20)]
+    draw.video(source / "sub" / "a.mp4", images, np.arange(20) / 10)
+    cv2.imwrite(str(source / "b.png"), draw.picture(None))
+    (source / "loop").symlink_to(source)
+    target, card = run("faces", source, tmp_path / "out", detector=red_square, fps=5, crop_size=16)
+    found = {r["name"].decode(): r for r in read(target, "train")}
+    assert set(found) == {"b.png", *(f"sub/a.mp4@{i}" for i in range(5))}
+    assert all(r["label"] == -1 and r["votes"].max() == 0 for r in found.values())
+    assert card["splits"]["train"]["labels"] == {"unlabelled": 6}
+
+
+def write_own(folder, draw, count=4):
+    images, times, sound = draw.talking(1.0, 10)
+    for i in range(count):
+        draw.video(folder / f"clip {i}.mp4", images, times, sound)
+    return folder
+
+
+def test_your_own_clips_with_labels(tmp_path, draw, red_square):
+    source = write_own(tmp_path / "own", draw)
+    (source / "labels.csv").write_text(
+        "file, label, subject, split\nclip 0.mp4,happy,ann,train\nclip 1.mp4,sad,ann,train\nclip 2.mp4,sad,bob,dev\n"
+    )
+    target, _ = run("own", source, tmp_path / "out", detector=red_square, crop_size=16)
+    assert [r["label"] for r in clips(target, "train")] == [1, 2]
+    assert [r["subject"] for r in clips(target, "dev")] == [b"bob"]
+    assert [r["recording"] for r in clips(target, "test")] == [b"clip 3.mp4"]
+
+
+def test_your_own_traces_by_two_raters(tmp_path, draw, red_square):
+    source = write_own(tmp_path / "own", draw, 2)
+    with (source / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "time", "valence", "arousal", "rater", "split"])
+        for i in range(11):
+            for rater, offset in (("r1", 0.0), ("r2", 0.4)):
+                writer.writerow(["clip 0.mp4", i / 10, 5 + offset + i / 10, 3, rater, "train"])
+    with pytest.raises(UserError, match="--scale=LOW,HIGH"):
+        prepare("own", source, tmp_path / "out", workers=1, detector=red_square)
+    target, _ = run(
+        "own", source, tmp_path / "out", detector=red_square, crop_size=16, scale="1,9", gold_standard="mean"
+    )
+    (record,) = clips(target, "train")
+    assert record["raters"].shape == (10, 2, 2)
+    np.testing.assert_allclose(record["targets"][:, 0], 0.05 + np.arange(10) / 40, atol=1e-5)
+    np.testing.assert_allclose(record["targets"][:, 1], -0.5, atol=1e-5)
+
+
+def test_a_speaker_in_two_splits_is_an_error(tmp_path, draw):
+    source = write_own(tmp_path / "own", draw, 2)
+    (source / "labels.csv").write_text("file,subject,split\nclip 0.mp4,ann,train\nclip 1.mp4,ann,dev\n")
+    with pytest.raises(UserError, match="'ann' is in both 'train' and 'dev'"):
+        prepare("own", source, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
