@@ -87,11 +87,12 @@ def pictures(seed: int, name: str, act: Performance, size: int):
         yield scene.render(
             moves[t],
             pose,
-            at=(x + side * (3.4 * gone**2 + 0.25 * away), y + 0.4 * gone),
-            tilt=tilt + side * 0.1 * gone,
+            at=(x + side * 0.25 * away, y),
+            tilt=tilt,
             zoom=1 + zoom,
             away=away,
             cover=cover,
+            gone=side * gone**2,
             gain=1 + light,
             grain=grain[t],
         )

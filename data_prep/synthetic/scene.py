@@ -11,48 +11,54 @@ HEAD = 0.31  # half face height as a share of the picture's side, at rest, in vi
 EYE_LINE = 0.45  # height of the face's centre in the picture
 
 
-def backdrop(
-    rng: np.random.Generator, who: Identity, side: int, head: float = HEAD, centre=(0.5, EYE_LINE)
-) -> np.ndarray:
-    """Returns a blurred room with the person's neck and shoulders, uint8 RGB `[side, side, 3]`."""
+def room(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Returns a room out of focus, uint8 RGB `[side, side, 3]`."""
     coarse = 40
     y, x = np.mgrid[0:coarse, 0:coarse].astype(np.float32) / coarse
     wall = rng.uniform(80, 190) + rng.normal(0, 10, 3)
-    room = wall + ((x - 0.5) * rng.normal(0, 40) + (y - 0.5) * rng.normal(0, 25))[..., None]
-    for _ in range(3):  # furniture, windows, posters: out of focus
+    image = wall + ((x - 0.5) * rng.normal(0, 40) + (y - 0.5) * rng.normal(0, 25))[..., None]
+    for _ in range(3):  # furniture, windows, posters
         left, top = rng.uniform(-0.2, 0.9, 2)
         wide, high = rng.uniform(0.15, 0.5, 2)
         inside = (x > left) & (x < left + wide) & (y > top) & (y < top + high)
-        room = np.where(inside[..., None], room + rng.normal(0, 22) + rng.normal(0, 6, 3), room)
-    room = cv2.GaussianBlur(np.clip(room, 10, 245).astype(np.float32), (0, 0), 1.6)
-    image = cv2.resize(np.rint(room).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
-    unit, origin = head * side, np.array(centre) * side
+        image = np.where(inside[..., None], image + rng.normal(0, 22) + rng.normal(0, 6, 3), image)
+    image = cv2.GaussianBlur(np.clip(image, 10, 245).astype(np.float32), (0, 0), 1.6)
+    return cv2.resize(np.rint(image).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def body(who: Identity, side: int, unit: float, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns neck and shoulders, uint8 RGB `[side, side, 3]`, and their opacity, float32 `[side, side]`.
+
+    Args:
+      who: the person.
+      side: picture side in pixels.
+      unit: half face height in pixels.
+      centre: the face's centre in pixels.
+    """
+    image, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
 
     def fill(points, colour):
-        cv2.fillPoly(image, [np.rint((points * unit + origin) * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
+        pixels = np.rint((points * unit + centre) * 16).astype(np.int32)
+        # A wider edge of colour under the mask's soft one, or black would shine through.
+        cv2.polylines(image, [pixels], True, tuple(colour), 3, cv2.LINE_AA, 4)
+        cv2.fillPoly(image, [pixels], tuple(colour), cv2.LINE_AA, 4)
+        cv2.fillPoly(mask, [pixels], 255, cv2.LINE_AA, 4)
 
     if who.hair_style == "long":
-        fill(ellipse(0, 0.5, who.width * 1.15, 0.95), tuple(who.hair * 0.6))
-    fill(np.array([[-0.40, 0.5], [0.40, 0.5], [0.46, 1.5], [-0.46, 1.5]]), tuple(who.skin * 0.72))
-    shade = np.stack([0.42 * np.cos(np.linspace(0, np.pi, 12)), 0.98 + 0.28 * np.sin(np.linspace(0, np.pi, 12))], 1)
-    fill(shade, tuple(who.skin * 0.55))
+        fill(ellipse(0, 0.5, who.width * 1.15, 0.95), who.hair * 0.6)
+    half_turn = np.linspace(0, np.pi, 12)
+    fill(np.array([[-0.40, 0.5], [0.40, 0.5], [0.46, 1.5], [-0.46, 1.5]]), who.skin * 0.72)
+    fill(np.stack([0.40 * np.cos(half_turn), 0.98 + 0.28 * np.sin(half_turn)], 1), who.skin * 0.55)  # the chin's shadow
     t = np.linspace(0, 1, 14)
     shoulder = np.stack([0.42 + 1.35 * t, 1.22 + 0.55 * t**0.6 + 0.5 * t**3], axis=1)
-    collar = np.stack([0.42 * np.cos(np.linspace(0, np.pi, 9)), 1.22 + 0.22 * np.sin(np.linspace(0, np.pi, 9))], 1)
-    torso = np.concatenate([shoulder, [[1.8, 4.0], [-1.8, 4.0]], (shoulder * [-1, 1])[::-1], collar[::-1]])
-    fill(torso, tuple(who.cloth))
+    collar = np.stack([0.42 * np.cos(half_turn), 1.22 + 0.22 * np.sin(half_turn)], 1)
+    fill(np.concatenate([shoulder, [[1.8, 4.0], [-1.8, 4.0]], (shoulder * [-1, 1])[::-1], collar[::-1]]), who.cloth)
     for s in (-1, 1):
         fold = np.array([[s * 0.95, 1.75], [s * 0.8, 2.2], [s * 0.86, 2.8]])
-        cv2.polylines(
-            image,
-            [np.rint((fold * unit + origin) * 16).astype(np.int32)],
-            False,
-            tuple(who.cloth * 0.75),
-            2,
-            cv2.LINE_AA,
-            4,
-        )
-    return cv2.GaussianBlur(image, (0, 0), 0.005 * side * head / HEAD)
+        pixels = np.rint((fold * unit + centre) * 16).astype(np.int32)
+        cv2.polylines(image, [pixels], False, tuple(who.cloth * 0.75), 2, cv2.LINE_AA, 4)
+    blur = 0.016 * unit
+    return cv2.GaussianBlur(image, (0, 0), blur), cv2.GaussianBlur(mask, (0, 0), blur).astype(np.float32) / 255
 
 
 class Scene:
@@ -72,14 +78,26 @@ class Scene:
         self.centre = np.array(centre) * side
         self.layers = Layers(who, min(self.unit * 1.05, 84.0))
         self.face, self.canvas = Face(self.layers), self.layers.canvas
-        self.background = backdrop(rng, who, side, head, centre)
+        self.room = room(rng, side)
+        self._body, self._body_mask = body(who, side, self.unit, self.centre)
+        self._still = cv2.blendLinear(self._body, self.room, self._body_mask, 1 - self._body_mask)
         self._noise = np.rint(rng.normal(0, noise, (side + 32, side + 32, 1))).astype(np.int16) if noise else None
         if noise:
             self._noise = np.repeat(self._noise, 3, axis=2)
         self._cover = self._cover_shape(rng, who)
 
     def render(
-        self, expression, pose: Pose, at=(0.0, 0.0), tilt=0.0, zoom=1.0, away=0.0, cover=0.0, gain=1.0, grain=(0, 0)
+        self,
+        expression,
+        pose: Pose,
+        at=(0.0, 0.0),
+        tilt=0.0,
+        zoom=1.0,
+        away=0.0,
+        cover=0.0,
+        gone=0.0,
+        gain=1.0,
+        grain=(0, 0),
     ) -> np.ndarray:
         """Returns one picture, uint8 RGB `[side, side, 3]`.
 
@@ -91,6 +109,7 @@ class Scene:
           zoom: size of the head relative to rest.
           away: 0 facing the camera … 1 turned away.
           cover: 0 nothing … 1 an object in front of the face.
+          gone: 0 here … ±1 out of the picture on that side, body and all.
           gain: brightness.
           grain: offset (0–31, 0–31) into the camera's noise.
         """
@@ -99,7 +118,8 @@ class Scene:
             head = cv2.addWeighted(self.layers.back, away, head, 1 - away, 0)
         scale = zoom * self.unit / self.canvas.unit
         cos, sin = scale * np.cos(tilt), scale * np.sin(tilt)
-        target = self.centre + np.array(at) * self.unit
+        off = gone * (self.side / 2 + 1.8 * self.unit)
+        target = self.centre + np.array(at) * self.unit + np.array([off, 0.0])
         neck = np.array([0, 0.8])  # a head turns about its neck
         origin, target = self.canvas.centre + neck * self.canvas.unit, target + neck * self.unit
         matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
@@ -108,7 +128,7 @@ class Scene:
         size = (self.side, self.side)
         moved = cv2.warpAffine(head, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpAffine(self.layers.alpha, matrix, size, flags=cv2.INTER_LINEAR)
-        image = cv2.blendLinear(moved, self.background, alpha, 1 - alpha)
+        image = cv2.blendLinear(moved, self._behind(off) if off else self._still, alpha, 1 - alpha)
         if cover > 0:
             self._draw_cover(image, target - neck * self.unit, cover)
         if gain != 1:
@@ -117,6 +137,12 @@ class Scene:
             x, y = grain
             image = cv2.add(image, self._noise[y : y + self.side, x : x + self.side], dtype=cv2.CV_8U)
         return image
+
+    def _behind(self, off: float) -> np.ndarray:
+        """Returns the room with the body moved sideways by `off` pixels."""
+        matrix, size = np.array([[1.0, 0.0, off], [0.0, 1.0, 0.0]]), (self.side, self.side)
+        alpha = cv2.warpAffine(self._body_mask, matrix, size)
+        return cv2.blendLinear(cv2.warpAffine(self._body, matrix, size), self.room, alpha, 1 - alpha)
 
     def landmarks(self) -> np.ndarray:
         """Returns the 68 facial landmarks of the picture rendered last, in its pixels, float64 `[68, 2]`."""

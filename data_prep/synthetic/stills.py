@@ -71,7 +71,7 @@ def write_affectnet(folder: pathlib.Path, seed: int, split: str, first: int, lab
             face, affect = expression.sample(rng, int(label))
         else:
             face, affect = expression.make(), np.array([UNLABELLED, UNLABELLED])
-        image = scene.background if label == NO_FACE else _photograph(rng, scene, face)
+        image = scene.room if label == NO_FACE else _photograph(rng, scene, face)
         if rng.random() < 0.01:
             affect = np.array([UNLABELLED, UNLABELLED])
         save(folder / "images" / f"{number}.jpg", image)

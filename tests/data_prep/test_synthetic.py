@@ -224,8 +224,8 @@ def test_detector_finds_faces_and_nothing_else():
         scene = Scene(rng, Identity.sample(rng), 176)
         for label in range(0, 8, 2):
             face, _ = expression.sample(rng, label)
-            for away, cover, hits in ((0.0, 0.0, found), (1.0, 0.0, hidden), (0.0, 1.0, hidden)):
-                picture = scene.render(face, Pose(), tilt=rng.normal(0, 0.05), away=away, cover=cover)
+            for away, cover, gone, hits in ((0, 0, 0, found), (1, 0, 0, hidden), (0, 1, 0, hidden), (0, 0, 1, hidden)):
+                picture = scene.render(face, Pose(), tilt=rng.normal(0, 0.05), away=away, cover=cover, gone=gone)
                 grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
                 hits.append(len(cascade.detectMultiScale(grey, 1.2, 3, minSize=(48, 48))) > 0)
     assert np.mean(found) >= 0.97
