@@ -5,7 +5,6 @@ nothing of this package. Images are stored as JPEG bytes and decode to RGB.
 """
 
 import io
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -208,8 +207,9 @@ class Serializer:
         self._parser = example_parser.ExampleParserNp(spec)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        """Serialises one record as a `tf.train.Example`."""
-        return typing.cast(bytes, self._serializer.serialize_example(self._features.encode_example(dict(record))))
+        """Serialises one record as a `tf.train.Example`, the same bytes for the same record in any process."""
+        example = self._serializer.get_tf_example(self._features.encode_example(dict(record)))
+        return example.SerializeToString(deterministic=True)
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Parses and decodes one record: images become uint8 `[H, W, 3]` RGB."""
