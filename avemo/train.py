@@ -328,7 +328,7 @@ def write_atomically(path: epath.Path, text: str) -> None:
     """Writes a text file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.parent / f".{path.name}.{os.getpid()}"
     temporary.write_text(text)
-    temporary.rename(path)
+    temporary.replace(path)
 
 
 def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
