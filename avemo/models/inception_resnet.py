@@ -14,7 +14,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from avemo.errors import UserError
-from avemo.models.layers import BatchNorm, Conv, ConvNorm, Dtype, l2_normalise, max_pool, scale_images, scale_width
+from avemo.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Dtype,
+    l2_normalise,
+    max_pool,
+    scale_images,
+    scale_width,
+    statistics_dtype,
+)
 
 # The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
 MIN_IMAGE_SIZE = 75
@@ -170,7 +180,7 @@ class InceptionResNetV1(nn.Module):
         block8 = (((c(192), 1, 1),), ((c(192), 1, 1), (c(192), 1, 3), (c(192), 3, 1)))
         x = repeat("repeat_3", self.repeats_8, block8, SCALE_8, x)
         x = stage("block8", Residual(block8, 1.0, unit, self.dtype, final_relu=False, name="block8")(x, train))
-        x = stage("avgpool_1a", x.astype(jnp.promote_types(self.dtype, jnp.float32)).mean(axis=(1, 2)))
+        x = stage("avgpool_1a", x.astype(statistics_dtype(self.dtype)).mean(axis=(1, 2)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")(x.astype(self.dtype))
         x = stage("last_linear", x)
@@ -178,7 +188,7 @@ class InceptionResNetV1(nn.Module):
             self.bn_epsilon,
             self.bn_momentum,
             self.axis_name,
-            jnp.promote_types(self.dtype, jnp.float32),
+            statistics_dtype(self.dtype),
             name="last_bn",
         )
         x = stage("last_bn", norm(x, train))

@@ -58,8 +58,8 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Ar
 
 @max_pool.defjvp
 def _max_pool_jvp(window: int, stride: int, padding: int, primals: tuple, tangents: tuple) -> tuple:
-    # The derivative of `jnp.maximum` asks which operand equals the result. Where XLA computes `x` again for the backward
-    # pass, fused and so rounded otherwise, none does and the gradient is lost. The place of the maximum is kept.
+    # The derivative of `jnp.maximum` asks which operand equals the result. Where XLA computes `x` again for the
+    # backward pass, fused and so rounded otherwise, none does and the gradient is lost. The place is kept instead.
     best, *others = _pool_shifts(primals[0], window, stride, padding)
     place = jnp.zeros(best.shape, jnp.int8)
     for i, other in enumerate(others, start=1):
@@ -88,6 +88,11 @@ def _shifts(x: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> 
         for i in range(window[0])
         for j in range(window[1])
     ]
+
+
+def statistics_dtype(dtype: Dtype) -> Dtype:
+    """Returns the dtype for sums and statistics of `dtype`: float32 at least."""
+    return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
 class Conv(nn.Module):
@@ -133,7 +138,7 @@ class Conv(nn.Module):
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(x.shape[1:3], self.kernel_size, self.strides, padding)
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-        inside = jnp.promote_types(self.dtype, jnp.float32)
+        inside = statistics_dtype(self.dtype)
         taps = kernel.astype(inside).reshape(-1, 1, 1, 1, self.features)
         shifts = _shifts(x, self.kernel_size, self.strides)
         return sum(shift.astype(inside) * tap for shift, tap in zip(shifts, taps, strict=True)).astype(self.dtype)
@@ -173,7 +178,7 @@ class BatchNorm(nn.Module):
             return lax.pmean(v, self.axis_name) if synchronised else v
 
         # At least float32 inside, whatever comes in; float64 stays float64.
-        inside = jnp.promote_types(self.dtype, jnp.float32)
+        inside = statistics_dtype(self.dtype)
         x, scale, bias = x.astype(inside), scale.astype(inside), bias.astype(inside)
         if train:
             mean = batch_mean(x)

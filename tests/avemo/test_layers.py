@@ -1,0 +1,127 @@
+"""The layers against JAX's and Flax's own, and BatchNorm over devices against one device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from avemo.models import layers
+
+
+def image(*shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("size", [7, 8])
+def test_max_pool_and_its_gradient_equal_reduce_window(padding, size):
+    x = jnp.round(2 * image(2, size, size + 3, 3))  # rounded: ties
+    edge = ((padding, padding),) * 2
+
+    def both(pool):
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(pool(x) ** 2)))(x)
+
+    ours = both(lambda x: layers.max_pool(x, 3, 2, padding))
+    theirs = both(lambda x: nn.max_pool(x, (3, 3), (2, 2), edge))
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_average_pool_drops_an_odd_edge():
+    x = image(1, 5, 4, 2)
+    expected = x[:, :4].reshape(1, 2, 2, 2, 2, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(layers.average_pool(x, 2), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "depthwise"),
+    [((1, 1), 1, "SAME", False), ((1, 1), 2, "SAME", False), ((3, 3), 1, "SAME", True), ((3, 3), 2, "SAME", True),
+     ((3, 3), 2, "VALID", True), ((1, 7), 1, "SAME", False)],
+)  # fmt: skip
+def test_convolution_equals_xla(kernel, stride, padding, depthwise):
+    x = image(2, 9, 8, 4)
+    features = 4 if depthwise else 6
+    groups = 4 if depthwise else 1
+    conv = layers.Conv(features, kernel, (stride, stride), padding, groups, use_bias=False)
+    params = conv.init(jax.random.key(1), x)
+    expected = lax.conv_general_dilated(
+        x, params["params"]["kernel"], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )  # fmt: skip
+    np.testing.assert_allclose(conv.apply(params, x), expected, atol=1e-5)
+
+
+def test_grouped_convolution_that_is_not_depthwise_is_refused():
+    with pytest.raises(ValueError, match="depthwise only"):
+        layers.Conv(8, (3, 3), feature_group_count=2).init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)))
+
+
+def test_batch_norm_updates_by_momentum_and_infers_with_running_statistics():
+    x = 3 + 2 * image(16, 5)
+    norm = layers.BatchNorm(epsilon=1e-3, momentum=0.75)
+    variables = norm.init(jax.random.key(0), x, True)
+    y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, (x - x.mean(0, keepdims=True)) / jnp.sqrt(x.var(0, keepdims=True) + 1e-3), atol=1e-5)
+    stats = changed["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.25 * x.mean(0), atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.75 + 0.25 * x.var(0), atol=1e-5)
+    inferred = norm.apply({**variables, **changed}, x, False)
+    np.testing.assert_allclose(inferred, (x - stats["mean"][None]) / jnp.sqrt(stats["var"][None] + 1e-3), atol=1e-5)
+
+
+def test_batch_norm_keeps_the_variance_of_numbers_far_from_zero():
+    x = 1e4 + image(256, 1)
+    norm = layers.BatchNorm(momentum=0.0)
+    _, changed = norm.apply(norm.init(jax.random.key(0), x, True), x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(changed["batch_stats"]["var"], np.var(np.float64(x), axis=0), rtol=1e-3)
+
+
+def test_batch_norm_over_eight_devices_equals_one_in_value_gradient_and_statistics():
+    x, above = image(16, 3, 4), image(16, 3, 4, seed=1)
+
+    def run(axis_name, x, above):
+        norm = layers.BatchNorm(axis_name=axis_name)
+        variables = norm.init(jax.random.key(0), x, False)
+
+        def loss(x):
+            y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
+            # A device's own share: the transposed mean carries the others' gradients back to it.
+            return jnp.sum(y * above), (y, changed["batch_stats"])
+
+        slope, (y, stats) = jax.grad(loss, has_aux=True)(x)
+        return slope, y, stats
+
+    whole = run(None, x, above)
+    split = jax.pmap(functools.partial(run, "batch"), axis_name="batch")(*(v.reshape(8, 2, 3, 4) for v in (x, above)))
+    assert jax.device_count() == 8
+    np.testing.assert_allclose(split[1].reshape(x.shape), whole[1], atol=1e-5)
+    np.testing.assert_allclose(split[0].reshape(x.shape), whole[0], atol=1e-4)
+    for device in range(8):
+        np.testing.assert_allclose(split[2]["var"][device], whole[2]["var"], atol=1e-6)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters_and_statistics():
+    unit = layers.ConvNorm(4, (3, 3), dtype=jnp.bfloat16)
+    x = image(2, 5, 5, 3).astype(jnp.bfloat16)
+    variables = unit.init(jax.random.key(0), x, True)
+    y, changed = unit.apply(variables, x, True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "scaled"),
+    [(80, 1.0, 80), (80, 0.5, 40), (32, 0.25, 8), (32, 0.1, 8), (33, 0.5, 16), (38, 0.5, 24)],
+)
+def test_width_scales_to_multiples_of_eight_never_below_nine_tenths(channels, width, scaled):
+    assert layers.scale_width(channels, width) == scaled
+
+
+def test_l2_normalise_has_unit_norm_and_a_finite_gradient_at_zero():
+    x = image(3, 8)
+    np.testing.assert_allclose(jnp.linalg.norm(layers.l2_normalise(x), axis=-1), 1.0, atol=1e-6)
+    assert np.isfinite(jax.grad(lambda x: layers.l2_normalise(x).sum())(jnp.zeros(4))).all()
