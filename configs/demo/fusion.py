@@ -11,7 +11,7 @@ from configs.paper import fusion
 
 def get_config(variant: str = "synthetic") -> ConfigDict:
     config = fusion.get_config()
-    config.steps, config.log_every, config.eval_every = 200, 20, 50
+    config.steps, config.log_every, config.eval_every = 200, 10, 50
     config.optimizer.learning_rate = 2e-3
     config.data.update(sequence_length=250, sequence_hop=50, delay=1.0, eval_batch=4)
     config.data.batch.sequences = 8
