@@ -175,7 +175,7 @@ def yamnet_rows() -> list[Row]:
             f"YAMNet's own front end, {version}",
             float(np.median(front_end)),
             5e-2,
-            f"ours moved to its offset, 0.001; its DFT is int8 and loses quiet bands, up to {front_end.max():.1f} ln units",
+            f"ours moved to its offset, 0.001; its int8 DFT loses quiet bands: up to {front_end.max():.1f} ln units",
         ),
     ]
 
