@@ -17,6 +17,7 @@ from avemo.predict import media as sources
 from avemo.predict import overlay, stream, viewer, writer
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
+from data_prep.faces import FaceOptions
 
 logger = logging.getLogger(__name__)
 FILES = ("csv", "json", "png", "overlay", "viewer")
@@ -57,11 +58,14 @@ def predict(
     for name in files:
         if name not in FILES:
             raise unknown("file of --files", name, FILES)
+    stream.Options(face, fps).check()
+    faces = {k: v for k, v in faces.items() if v is not None}
+    if faces.get("detector"):  # what is wrong is said before any network is opened
+        FaceOptions(**faces).check()
     began = time.time()
     models = Models(workdir, visual, audio)
-    chosen = dataclasses.replace(models.faces, **{k: v for k, v in faces.items() if v is not None})
+    chosen = dataclasses.replace(models.faces, **faces)
     options = stream.Options(face, fps, chosen)
-    options.check()
     if models.visual is not None:
         chosen.check()
     logger.info("opened %s in %.1f s.", workdir, time.time() - began)
@@ -97,7 +101,7 @@ def one(
     seconds = time.time() - began
     length = float(trace.time[-1]) + 1 / trace.fps
     logger.info(
-        "%s: %d frames in %.1f s (%.1f × real time; analysis alone %.1f ×).",
+        "%s: %d frames in %.1f s (%.1f times real time, the analysis alone %.1f).",
         media.path, len(trace), seconds, length / seconds, length / analysed,
     )  # fmt: skip
     return {

@@ -1,4 +1,4 @@
-"""What a user hands in: which tracks a file has, or in one line why it cannot be read; and work done ahead in a thread."""
+"""What a user hands in: its tracks, or in one line why it cannot be read; and work done ahead in a thread."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,6 @@ class Media:
       fps: average frame rate; 0 without a picture.
       duration: s, as the container declares it; 0 where it does not.
       declared: s, of the picture track, where the container declares it; else 0.
-      width, height: of the upright picture, pixels.
     """
 
     path: pathlib.Path
@@ -42,8 +41,6 @@ class Media:
     fps: float
     duration: float
     declared: float
-    width: int
-    height: int
 
 
 def probe(path: str | os.PathLike) -> Media:
@@ -72,14 +69,13 @@ def probe(path: str | os.PathLike) -> Media:
                 )
             duration = float(container.duration or 0) / av.time_base
             if stream is None:
-                return Media(path, False, True, 0.0, duration, 0.0, 0, 0)
+                return Media(path, False, True, 0.0, duration, 0.0)
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-            width, height = stream.codec_context.width, stream.codec_context.height
             rate = stream.average_rate or stream.guessed_rate
-            return Media(path, True, bool(sounds), float(rate or 25), duration, declared, width, height)
+            return Media(path, True, bool(sounds), float(rate or 25), duration, declared)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read as video or sound ({_reason(error)}): check that it is complete and plays elsewhere."
+            f"{path} cannot be read as video or sound ({_reason(error)}): copy it again, or convert it to H.264."
         ) from error
 
 

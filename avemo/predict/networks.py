@@ -139,7 +139,7 @@ class Head:
     def apply(
         self, batch: Mapping[str, np.ndarray], carry: Any = None, length: int | None = None
     ) -> tuple[dict[str, np.ndarray], Any]:
-        """Runs `batch` (audio, visual `[B, T, D]`, their masks `[B, T]`), padded to `length`; returns outputs and carry."""
+        """Runs `batch` (audio, visual `[B, T, D]`, masks `[B, T]`), padded to `length`; returns outputs and carry."""
         persons, frames = batch["visual_mask"].shape
         padded = self._blank(persons, length or frames)
         for name, value in {**batch, "mask": np.ones((persons, frames), bool)}.items():

@@ -87,7 +87,8 @@ class People:
 
     def _follow(self, person: int) -> Iterator[FaceFrame]:
         follower = Follower(self._options)
-        follower._detect = lambda image: self._assigner.face_of(person, image)
+        # The shared pass looks for faces of all sizes: `smallest`, a hint to save time, is of no use to it.
+        follower._detect = lambda image, smallest=0.0: self._assigner.face_of(person, image)
         feed = self._feeds[person]
         return follower(iter(lambda: feed.popleft() if feed else None, None))
 

@@ -21,9 +21,9 @@ WINDOW, CONTEXT = 1500, 250  # frames seen at once by a network that needs its w
 class FusionStream:
     """A head over a sequence that comes in pieces.
 
-    Where the network carries a state, pieces of `CHUNK` frames follow one another and equal the whole sequence. Where it
-    needs the whole (a transformer, a bidirectional GRU, attention over time), up to `WINDOW` frames are seen at once,
-    which equals the whole for recordings up to that length; longer ones are cut into windows that overlap by
+    Where the network carries a state, pieces of `CHUNK` frames follow one another and equal the whole sequence. Where
+    it needs the whole (a transformer, a bidirectional GRU, attention over time), up to `WINDOW` frames are seen at
+    once, which equals the whole for recordings up to that length; longer ones are cut into windows that overlap by
     2·`CONTEXT` frames, and each gives its middle.
     """
 

@@ -11,6 +11,7 @@ import numpy as np
 from data_prep import audio
 
 _LOOK_AHEAD = 0.52  # seconds of sound after a frame's time that settle its window (0.48 s and what a row needs)
+_FIRST_WINDOW = (audio.EXAMPLE_ROWS * audio.HOP + audio.WINDOW) / audio.SAMPLE_RATE
 _BLOCK = audio.SAMPLE_RATE  # samples analysed at a time
 
 
@@ -65,7 +66,12 @@ class SoundStream:
 
     def settled(self, time: float) -> bool:
         """Whether the window of a frame at `time` can no longer change."""
-        return self.end >= time - self._shift + _LOOK_AHEAD
+        if self._start is None or self._ended:
+            return self._ended
+        if time < self._start - audio.EDGE_SECONDS:
+            return True
+        # Where the track begins, windows are moved inwards and so reach further ahead.
+        return self.end >= max(time - self._shift + _LOOK_AHEAD, self._start + _FIRST_WINDOW)
 
     def windows(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Windows of frames in order of time, each time asked for not before those of an earlier call.

@@ -82,7 +82,7 @@ def analyse(
     fps = options.fps or (models.fps if media.fps > _FASTER * models.fps else 0.0)
     rate = min(media.fps or np.inf, fps or np.inf) if media.picture else fps or models.fps
     session, collector = Session(models, persons), Collector()
-    last = 0.0
+    last, width, height = 0.0, 0, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(sources.readable(media))
         parts: Iterable = ()
@@ -91,6 +91,7 @@ def analyse(
         if media.picture:
             frames = video.decode(media.path, fps=fps or None)
             first = next(frames)
+            height, width = first.image.shape[:2]  # upright; the container's own are those before any rotation
             sound = SoundReader(parts, first.time)
             rows = _faces(itertools.chain([first], frames), models, faces if looks else None, persons)
             batches = stack.enter_context(sources.ahead(sources.batches(rows, _BATCH), 2))
@@ -107,8 +108,8 @@ def analyse(
         "input": media.path.name,
         "run": {"workdir": models.workdir, "task": models.task},
         "fps": rate,
-        "width": media.width,
-        "height": media.height,
+        "width": width,
+        "height": height,
         "sees": looks,
         "hears": bool(media.sound and models.audio is not None),
         "delay": models.delay,

@@ -17,7 +17,7 @@ class Trace:
     Attributes:
       time: float64 `[T]`, s from the first frame (the first sample, for sound alone).
       persons: their numbers, `B` of them.
-      face: bool `[B, T]`, whether the face was seen; box float32 `[B, T, 4]`, x0, y0, x1, y1 as fractions of the picture
+      face: bool `[B, T]`, whether the face was seen; box float32 `[B, T, 4]`, x0, y0, x1, y1 as shares of the picture
         (bridged over short gaps, 0 where there is none); confidence float32 `[B, T]`, the detector's.
       sound: bool `[T]`, whether something is heard around the frame.
       values: "traces" float32 `[B, T, 2]` (valence, arousal), "spread" `[B, T, 2]` (deviation over raters), "gates"

@@ -1,4 +1,4 @@
-"""`viewer.html`: one page with the video, its trace and the data inside; opens from disk, without a server or a network."""
+"""`viewer.html`: one page with the video, its trace and the data inside; opens from disk, without a server."""
 
 import base64
 import html
