@@ -8,12 +8,14 @@ from typing import Any
 
 from etils import epath
 
+from data_prep import card_page
 from data_prep.corpus import Corpus, Item
-from data_prep.records import SCHEMA_VERSION
+from data_prep.records import SCHEMA_VERSION, Serializer
 from data_prep.statistics import Statistics, share
 
 FILENAME = "card.json"
 SKIPPED = "skipped.jsonl"
+PAGE = "card.html"
 
 
 def reasons(indices: Sequence[Mapping[str, Any]]) -> str:
@@ -42,7 +44,7 @@ def write(
     arguments: Mapping[str, Any],
     items: Sequence[Item],
 ) -> None:
-    """Writes `card.json`, and `skipped.jsonl` (one line a failed item: item, split, reason; empty if none failed)."""
+    """Writes `card.json`, `card.html`, and `skipped.jsonl` (a line for each failed item)."""
     folder = epath.Path(folder)
     skipped = [failure for index in indices for failure in index["skipped"]]
     dropped: collections.Counter[str] = collections.Counter()
@@ -76,5 +78,19 @@ def write(
         "arguments": dict(arguments),
     }
     (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    (folder / PAGE).write_text(card_page.page(card, _samples(corpus, indices, names)))
     lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in skipped]
     (folder / SKIPPED).write_text("".join(lines))
+
+
+def _samples(corpus: Corpus, indices: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[bytes, str]]:
+    """Pictures of records spread evenly over the data set."""
+    entries = [(index["path"], offset, length) for index in indices for _, _, offset, length in index["records"]]
+    wanted = min(len(entries), card_page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
+    serializer, samples = Serializer(corpus.features()), []
+    for position in range(card_page.SAMPLES if corpus.kind == "clips" else wanted):
+        path, offset, length = entries[position % wanted * len(entries) // wanted]
+        with open(path, "rb") as file:
+            file.seek(offset)
+            samples += card_page.sample_images(corpus.kind, serializer.parse(file.read(length)), names, position)
+    return samples

@@ -211,6 +211,10 @@ class Serializer:
         example = self._serializer.get_tf_example(self._features.encode_example(dict(record)))
         return example.SerializeToString(deterministic=True)
 
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """Parses one record and leaves its images encoded."""
+        return self._parser.parse_example(data)
+
     def decode(self, data: bytes) -> dict[str, Any]:
         """Parses and decodes one record: images become uint8 `[H, W, 3]` RGB."""
         return self._features.decode_example_np(self._parser.parse_example(data))

@@ -1,7 +1,6 @@
 """What the data set card counts, gathered record by record and merged over tasks."""
 
 import collections
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,4 +89,4 @@ def _plot(plane: np.ndarray, points: np.ndarray) -> None:
 
 def share(part: int, whole: int) -> float | None:
     """part / whole rounded for the card; None for an empty whole."""
-    return None if not whole else round(part / whole, 4 - min(0, math.floor(math.log10(max(part / whole, 1e-9)))))
+    return None if not whole else round(part / whole, 4)

@@ -1,0 +1,80 @@
+"""The card says what is in the data set, as figures and as a page."""
+
+import html.parser
+import json
+
+import numpy as np
+
+from data_prep import card_page
+from data_prep.builder import prepare
+from data_prep.statistics import CELLS, Statistics, share
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.words, self.squares = 0, [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.images += tag == "img"
+        self.squares += tag == "title"
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+
+def test_the_card_of_faces(tmp_path, draw):
+    target, _ = prepare("affectnet", draw.affectnet(tmp_path / "a"), tmp_path / "out", workers=1, quiet=True)
+    card = json.loads((target / "card.json").read_text())
+    train = card["splits"]["train"]
+    assert train["counts"] == {"records": 22}
+    assert sum(train["labels"].values()) == 22
+    assert np.sum(train["plane"]) == 21  # one has no valence and arousal
+    column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
+    assert train["plane"][row][column] == 21
+    page = Page((target / "card.html").read_text())
+    assert page.images == card_page.SAMPLES
+    assert "22" in page.words
+    assert any("train_set/" in word for word in page.words)
+
+
+def test_the_card_of_clips(tmp_path, draw, red_square):
+    source = draw.recola(tmp_path / "a", (16, 19), seconds=1.0)
+    target, _ = prepare("recola", source, tmp_path / "out", workers=1, quiet=True, detector=red_square, crop_size=16)
+    card = json.loads((target / "card.json").read_text())
+    train = card["splits"]["train"]
+    assert train["seconds"] == 1.0
+    assert train["face_miss_rate"] == 0.0
+    assert train["counts"]["frames_with_target"] == 25
+    assert train["subjects"] == 1
+    assert Page((target / "card.html").read_text()).images == card_page.SAMPLES
+
+
+def test_counts_merge_and_come_back_from_json():
+    rng = np.random.default_rng(0)
+    records = [{"label": int(rng.integers(-1, 8)), "valence": v, "arousal": -v} for v in rng.uniform(-1, 1, 20)]
+    whole, parts = Statistics("faces"), Statistics("faces")
+    for i, record in enumerate(records):
+        whole.add("train", record)
+        one = Statistics("faces")
+        one.add("train", record)
+        parts.merge(Statistics.from_json("faces", json.loads(json.dumps(one.to_json()))))
+        assert np.sum(parts.splits["train"]["plane"]) == i + 1
+    assert parts.to_json() == whole.to_json()
+
+
+def test_share_of_nothing_is_unknown():
+    assert share(0, 0) is None
+    assert share(1, 3) == 0.3333
+
+
+def test_markup_in_a_name_is_shown_and_not_run():
+    card = {
+        "corpus": "own", "kind": "clips", "title": "<script>", "citation": "", "licence": "", "schema": "1.0.0",
+        "classes": [], "splits": {}, "items": 1, "items_skipped": 1, "items_left_out": {},
+        "skipped": [{"item": "<b>.mp4", "split": "train", "reason": "a & b"}], "source_fingerprint": "0", "arguments": {},
+    }  # fmt: skip
+    text = card_page.page(card, [])
+    assert "<script>" not in text
+    assert "&lt;b&gt;.mp4" in text
