@@ -102,6 +102,16 @@ def unshard(outputs: Any, mode: str = "pmap") -> Any:
     return jax.tree.map(fetch, outputs)
 
 
+def replicate(tree: Any) -> Any:
+    """Puts a state on the devices the way a mapped step returns it.
+
+    A step that is first called with a state placed otherwise is compiled twice, for its own output the second time.
+    """
+    if jax.process_count() > 1:
+        return tree
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
 def replicate_key(seed: int) -> jax.Array:
     """The run's random key; every step folds its number in, every example its position in the global batch."""
     return jax.random.key(seed)

@@ -38,7 +38,8 @@ def initial_state(task: Task, config: ConfigDict) -> tuple[TrainState, optax.Gra
     params = variables.pop("params")
     tx = optimizer.make(config, config.steps, params)
     ema = jax.tree.map(jnp.copy, params) if config.ema else {}
-    return TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), ema), tx
+    state = TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), ema)
+    return parallel.replicate(state), tx
 
 
 def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) -> Callable:
