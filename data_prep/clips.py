@@ -100,6 +100,8 @@ def clip_records(
         run = list(itertools.islice(faces, options.max_frames))
         if not run:
             return
+        if segment == 0 and len(run) > 1:  # the stamps know better than the header's average
+            rate = (len(run) - 1) / (run[-1].time - run[0].time)
         yield _record(run, recording, subject, segment, rate, heard, traces, label, options)
 
 

@@ -73,7 +73,8 @@ def test_markup_in_a_name_is_shown_and_not_run():
     card = {
         "corpus": "own", "kind": "clips", "title": "<script>", "citation": "", "licence": "", "schema": "1.0.0",
         "classes": [], "splits": {}, "items": 1, "items_skipped": 1, "items_left_out": {},
-        "skipped": [{"item": "<b>.mp4", "split": "train", "reason": "a & b"}], "source_fingerprint": "0", "arguments": {},
+        "skipped": [{"item": "<b>.mp4", "split": "train", "reason": "a & b"}],
+        "source_fingerprint": "0", "arguments": {},
     }  # fmt: skip
     text = card_page.page(card, [])
     assert "<script>" not in text

@@ -76,7 +76,7 @@ def test_prepared_says_so_and_again_does_nothing(tmp_path, draw, capsys):
         (["recola", "--source=/nowhere", "--output=OUT"], "--source=/nowhere is not a folder"),
         (["recola", "--source=HERE", "--output=OUT"], "is not laid out as recola"),
         (["affectnet", "--source=HERE", "--output=OUT"], "is not laid out as affectnet"),
-        (["faces", "--source=HERE", "--output=OUT"], "is not laid out as faces"),
+        (["unlabelled", "--source=HERE", "--output=OUT"], "is not laid out as unlabelled"),
         (["recola", "--source=HERE", "--output=OUT", "--format=parquet"], "unknown format 'parquet'"),
         (["recola", "--source=HERE", "--output=OUT", "--shards=0"], "--shards must be at least 1"),
         (["recola", "--source=HERE", "--output=OUT", "--detector=har"], "did you mean 'haar'"),

@@ -336,7 +336,7 @@ def test_unlabelled_faces_from_videos_and_pictures(tmp_path, draw, red_square):
     draw.video(source / "sub" / "a.mp4", images, np.arange(20) / 10)
     cv2.imwrite(str(source / "b.png"), draw.picture(None))
     (source / "loop").symlink_to(source)
-    target, card = run("faces", source, tmp_path / "out", detector=red_square, fps=5, crop_size=16)
+    target, card = run("unlabelled", source, tmp_path / "out", detector=red_square, fps=5, crop_size=16)
     found = {r["name"].decode(): r for r in read(target, "train")}
     assert set(found) == {"b.png", *(f"sub/a.mp4@{i}" for i in range(5))}
     assert all(r["label"] == -1 and r["votes"].max() == 0 for r in found.values())

@@ -35,7 +35,7 @@ class Options(FaceOptions):
 class UnlabelledFaces(Corpus):
     """Faces without labels from every video and picture below a folder, all in `train`."""
 
-    name = "faces"
+    name = "unlabelled"
     kind = "faces"
     title = "Unlabelled faces from any folder of videos or pictures"
     licence = "that of your files"
