@@ -1,6 +1,7 @@
 """The TF.js face net: its graph interpreted operation by operation in PyTorch, against the converted MobileNet-v1.
 
 Needs the published `faceres-deep.json` and the clips (`AVEMO_DATA`); where they are absent the rows say so.
+`python -m benchmarks.parity.face_net` writes the golden.
 """
 
 import base64
@@ -19,8 +20,11 @@ from avemo.models import pretrained
 from avemo.models.mobilenet import BGR_MEAN, MobileNetV1
 from avemo.models.pretrained import tfjs
 from benchmarks.parity.table import Row, difference
+from benchmarks.parity.visual import GOLDEN as VISUAL_GOLDEN
+from benchmarks.parity.visual import faces
 
 DATA = Path(os.environ.get("AVEMO_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+GOLDEN = VISUAL_GOLDEN.with_name("face_net.npz")
 GRAPH = "weights/faceres-deep.json"
 DETECTOR = "weights/face_detection_yunet_2026may.onnx"
 # Two takes of one face (sad, surprised), and another face.
@@ -111,3 +115,14 @@ def rows() -> list[Row]:
             f"same {same:.2f}, other {other:.2f}; must be below, not near 0",
         ),
     ]
+
+
+def write_goldens() -> None:
+    """Writes what the graph says of two made-up images, for the test that has the weights but not PyTorch."""
+    images = faces(2, 96)
+    descriptors = interpret(DATA / GRAPH, images[..., ::-1] - np.array(BGR_MEAN, np.float32))
+    np.savez_compressed(GOLDEN, descriptor=descriptors)
+
+
+if __name__ == "__main__":
+    write_goldens()
