@@ -39,7 +39,7 @@ class Network:
     Attributes:
       modality: "visual" (faces uint8 `[N, S, S, 3]` RGB) or "audio" (log-mel windows float32 `[N, 96, 64]`).
       feature: name of the output that the fusion reads.
-      image_size: S; 0 for audio.
+      image_size: S; 0 for audio; example: one input, zeros.
       outputs: names of what its own heads give, among "logits" and "traces"; classes: length of the logits.
     """
 
@@ -57,14 +57,14 @@ class Network:
             if modality == "visual":
                 model, self.feature = expression.build(self.config.model), "descriptor"
                 self.image_size = int(self.config.model.image_size)
-                self._example = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+                self.example = np.zeros((self.image_size, self.image_size, 3), np.uint8)
             else:
                 model, self.feature, self.image_size = audio_task.build(self.config), "embedding", 0
-                self._example = np.zeros((96, 64), np.float32)
+                self.example = np.zeros((96, 64), np.float32)
         self.variables, self.batch_size = jax.device_put(variables), batch_size
         self.function = functools.partial(_encode, model)
         self._apply = jax.jit(self.function)
-        self._shapes = jax.eval_shape(self.function, variables, self._example[None])
+        self._shapes = jax.eval_shape(self.function, variables, self.example[None])
         self.outputs = tuple(k for k in ("logits", "traces") if k in self._shapes)
         self.classes = self._shapes["logits"].shape[-1] if "logits" in self._shapes else 0
 
@@ -78,7 +78,7 @@ class Network:
         parts = {k: [np.zeros((0, *v.shape[1:]), np.float32)] for k, v in self._shapes.items()}
         for begin in range(0, len(inputs), self.batch_size):
             part = inputs[begin : begin + self.batch_size]
-            padded = np.zeros((self.batch_size, *self._example.shape), self._example.dtype)
+            padded = np.zeros((self.batch_size, *self.example.shape), self.example.dtype)
             for i, item in enumerate(part):
                 padded[i] = item
             for name, value in self._apply(self.variables, padded).items():

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from avemo.errors import UserError
 from avemo.predict import writer
@@ -79,6 +80,7 @@ def run(
 
 
 def _demux(container: Any, picture: Any, sound: Any, predictor: Predictor, flush: Callable[[], None]) -> None:
+    reformatter = VideoReformatter()
     resampler = av.AudioResampler(format="flt", layout="mono", rate=audio.SAMPLE_RATE)
     origin: float | None = None
     held: list[tuple[float, np.ndarray]] = []  # sound that arrives before the first picture sets time 0
@@ -86,7 +88,7 @@ def _demux(container: Any, picture: Any, sound: Any, predictor: Predictor, flush
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
                 origin = frame.time if origin is None else origin
-                predictor.push(video._upright(frame), frame.time - origin)
+                predictor.push(video._upright(frame, reformatter), frame.time - origin)
                 for start, samples in held:
                     predictor.push_audio(samples, start - origin)
                 held.clear()
