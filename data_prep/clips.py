@@ -96,6 +96,31 @@ def clip_records(
             rate = min(rate, options.fps)
         shifted = (video.Frame(frame.time - origin, frame.image) for frame in itertools.chain([first], frames))
         faces = Follower(options)(shifted)
+    yield from segment_records(recording, faces, heard, rate, options, subject=subject, traces=traces, label=label)
+
+
+def segment_records(
+    recording: str,
+    faces: Iterator[FaceFrame],
+    heard: audio.Sound,
+    rate: float,
+    options: ClipOptions,
+    *,
+    subject: str = "",
+    traces: Callable[[np.ndarray], Traces] = no_traces,
+    label: int = -1,
+) -> Iterator[dict[str, Any]]:
+    """Cuts a recording, given as its frames' faces and its sound on the same clock, into `clips` records.
+
+    Args:
+      recording: its name; subject: who is seen and heard.
+      faces: one a frame, in order of time.
+      heard: the sound; `audio.NO_SOUND` where there is none.
+      rate: frames a second, used where there is but one frame.
+      options: of faces and clips.
+      traces: gives the annotation at the times it is asked for.
+      label: the clip's emotion, -1 = none.
+    """
     for segment in itertools.count():
         run = list(itertools.islice(faces, options.max_frames))
         if not run:

@@ -1,13 +1,15 @@
 """The corpora that `python -m data_prep` knows, by name."""
 
 from avemo.errors import Registry
-from data_prep.corpora import affectnet, fec, fer, own, ravdess, recola, unlabelled
+from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, own, ravdess, recola, unlabelled
 
 CORPORA = Registry("corpus")
 
 for _corpus in (
+    aff_wild2.AffWild2,
     affectnet.AffectNet,
     affectnet.AffectNetAutomatic,
+    crema_d.CremaD,
     fec.FEC,
     fer.FER,
     fer.FERTriplets,

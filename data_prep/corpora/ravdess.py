@@ -8,6 +8,7 @@ from typing import Any
 from avemo.errors import UserError
 from data_prep import video
 from data_prep.clips import ClipOptions, clip_records
+from data_prep.corpora.speakers import by_speaker, numbers
 from data_prep.corpus import Corpus, Item, listing
 from data_prep.errors import BadItem
 from data_prep.records import clips_features
@@ -45,14 +46,6 @@ class Options(ClipOptions):
         for name in kept(self.classes):
             if name not in EMOTIONS:
                 raise UserError(f"--classes={name}: known are {', '.join(EMOTIONS)}.")
-
-
-def numbers(text: str, flag: str) -> list[int]:
-    """Reads "11,12" as numbers; a `UserError` names the flag."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise UserError(f"--{flag}={text}: numbers with commas between them, such as 11,12.") from error
 
 
 def kept(classes: str) -> list[str]:
@@ -125,8 +118,8 @@ class RAVDESS(Corpus):
     def _splits(self, codes: Sequence[Mapping[str, str]]) -> tuple[Any, bool]:
         """A function from a take's codes to its split, and whether that keeps the speakers apart."""
         speakers = sorted({int(code["actor"]) for code in codes})
-        by_speaker = self.options.split == "speaker" or (self.options.split == "auto" and len(speakers) >= 3)
-        if not by_speaker:
+        apart = self.options.split == "speaker" or (self.options.split == "auto" and len(speakers) >= 3)
+        if not apart:
             groups = sorted({take_group(code) for code in codes})
             # One group in four of each emotion, another one for each, so that dev has both sentences and intensities.
             home = {}
@@ -136,18 +129,7 @@ class RAVDESS(Corpus):
                 for number, group in enumerate(same):
                     home[group] = "dev" if len(same) > 1 and number % 4 == held_out else "train"
             return (lambda code: home[take_group(code)]), False
-        dev, test = (numbers(getattr(self.options, f), f) for f in ("dev_speakers", "test_speakers"))
-        unknown = sorted({*dev, *test} - set(speakers))
-        if unknown:
-            raise UserError(f"no speaker {unknown[0]} in {self.source}: it has {', '.join(map(str, speakers))}.")
-        if not dev:
-            # The last ones: odd actors are male and even ones female, so two or more of them are both.
-            left = [s for s in speakers if s not in test]
-            dev = left[-max(1, round(len(left) / 6)) :]
-        both = sorted(set(dev) & set(test))
-        if both:
-            raise UserError(f"speaker {both[0]} is in --dev_speakers and --test_speakers: a speaker has one split.")
-        home = {**{s: "train" for s in speakers}, **{s: "dev" for s in dev}, **{s: "test" for s in test}}
+        home = by_speaker(speakers, self.options.dev_speakers, self.options.test_speakers)
         return (lambda code: home[int(code["actor"])]), True
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:

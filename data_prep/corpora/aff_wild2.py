@@ -1,0 +1,142 @@
+"""Aff-Wild2 (Kollias & Zafeiriou 2019), the valence-arousal track: videos from the web, a line a frame.
+
+Its own crops (`cropped_aligned`) are used; sound comes from the videos, if they are there too.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_prep import annotations, audio, stills, video
+from data_prep.clips import ClipOptions, Traces, segment_records
+from data_prep.corpus import Corpus, Item, listing
+from data_prep.errors import BadItem
+from data_prep.faces import FaceFrame
+from data_prep.records import clips_features, encode_jpeg
+
+SETS = (("Train_Set", "train"), ("Validation_Set", "dev"))
+SKIP = -5.0  # the mark of a frame without annotation
+SIDES = ("_left", "_right")  # a second face of the same video
+DEFAULT_FPS = 30.0
+
+
+class AffWild2(Corpus):
+    """Videos with a valence and an arousal for each frame; one person each."""
+
+    name = "aff_wild2"
+    kind = "clips"
+    title = "Aff-Wild2, valence-arousal track"
+    citation = (
+        "Kollias, Zafeiriou: Expression, Affect, Action Unit Recognition: Aff-Wild2, Multi-Task Learning and ArcFace. "
+        "BMVC 2019."
+    )
+    licence = "on request, research only"
+    homepage = "https://ibug.doc.ic.ac.uk/resources/aff-wild2/"
+    layout = """
+        VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>.txt, cropped_aligned/<video>/00001.jpg,
+        and the videos, in any folder, for their sound and frame rate
+    """
+    chunk = 1
+    shuffle = False
+    Options = ClipOptions
+
+    def features(self):
+        """Schema of the records."""
+        return clips_features()
+
+    def items(self) -> Sequence[Item]:
+        """Every annotated video."""
+        tables = [
+            (path, split)
+            for folder, split in SETS
+            for base in (self.source / "VA_Estimation_Challenge", self.source)
+            if (base / folder).is_dir()
+            for path in listing(base / folder, (".txt",), recursive=False)
+        ]
+        if not tables:
+            raise self.wrong_layout("VA_Estimation_Challenge/Train_Set is missing or empty")
+        # Not through cropped_aligned: it holds millions of files.
+        videos = {
+            path.stem: str(path)
+            for folder in sorted(self.source.iterdir())
+            if folder.is_dir() and folder.name != "cropped_aligned"
+            for path in listing(folder, video.SUFFIXES)
+        }
+        return [
+            Item(path.stem, split, path.stem, {"table": str(path), "video": videos.get(_video_of(path.stem), "")})
+            for path, split in tables
+        ]
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """One video's segments; a frame without a crop is black and masked, it keeps its time and its label."""
+        targets = read_table(pathlib.Path(item.payload["table"]))
+        crops = self.source / "cropped_aligned" / item.key
+        if not crops.is_dir():
+            raise BadItem(f"its crops are missing: cropped_aligned/{item.key}")
+        source, rate, heard = item.payload["video"], DEFAULT_FPS, audio.NO_SOUND
+        if source:
+            stream = video.probe(source)
+            rate, heard = stream.fps, audio.load(source).shifted(-stream.start)
+        time = np.arange(len(targets)) / rate
+        present = {path.stem: path for path in listing(crops, video.IMAGE_SUFFIXES, recursive=False)}
+        options = dataclasses.replace(self.options, fps=0.0)
+        yield from segment_records(
+            item.key,
+            self._faces(time, present),
+            heard,
+            rate,
+            options,
+            subject=item.subject,
+            traces=lambda at: _at(time, targets, at),
+        )
+
+    def _faces(self, time: np.ndarray, present: dict[str, pathlib.Path]) -> Iterator[FaceFrame]:
+        size = self.options.crop_size
+        black = encode_jpeg(np.zeros((size, size, 3), np.uint8))
+        for number, seconds in enumerate(time, start=1):
+            path = present.get(f"{number:05d}")
+            found = path is not None
+            data = stills.read_jpeg(path, size) if found else black
+            # The place in the picture is not published with the crops.
+            yield FaceFrame(float(seconds), data, found, (0.0, 0.0, 0.0, 0.0), float(found))
+
+
+def read_table(path: pathlib.Path) -> np.ndarray:
+    """Reads `<video>.txt`: a header, then `valence,arousal` a frame; float64 `[T, 2]`, NaN where it says -5.
+
+    Raises:
+      BadItem: missing, empty, or a line is not two numbers.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[1:]
+    except OSError as error:
+        raise BadItem(f"annotation {path.name} is missing or unreadable") from error
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        try:
+            valence, arousal = (float(cell) for cell in line.split(","))
+        except ValueError as error:
+            raise BadItem(f"annotation {path.name}, line {number}: {error}") from error
+        rows.append((valence, arousal))
+    if not rows:
+        raise BadItem(f"annotation {path.name} is empty")
+    table = np.array(rows, np.float64)
+    table[(table == SKIP).any(axis=1)] = np.nan
+    return table
+
+
+def _at(time: np.ndarray, targets: np.ndarray, at: np.ndarray) -> Traces:
+    values = annotations.resample(time, targets, at)
+    return Traces(values, np.full((len(at), 1, 2), np.nan))
+
+
+def _video_of(stem: str) -> str:
+    """The video that a second face's table belongs to."""
+    for side in SIDES:
+        stem = stem.removesuffix(side)
+    return stem

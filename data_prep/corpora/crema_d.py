@@ -1,0 +1,105 @@
+"""CREMA-D (Cao et al. 2014): 91 actors speaking twelve sentences in six emotions."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from avemo.errors import UserError
+from data_prep import video
+from data_prep.clips import ClipOptions, clip_records
+from data_prep.corpora.speakers import by_speaker, numbers
+from data_prep.corpus import Corpus, Item, listing
+from data_prep.errors import BadItem
+from data_prep.records import CLASSES, clips_features
+
+EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "FEA": "fear", "DIS": "disgust", "ANG": "anger"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(ClipOptions):
+    """Options of CREMA-D beside those of clips and faces.
+
+    modality: "video" (VideoFlash with the sound of AudioWAV) or "audio" (AudioWAV alone). dev_speakers, test_speakers:
+    numbers such as 1090,1091; empty = the last sixth of the actors for dev and none for test.
+    """
+
+    modality: str = "video"
+    dev_speakers: str = ""
+    test_speakers: str = ""
+
+    def check(self) -> None:
+        """Raises a `UserError` for values that cannot work."""
+        super().check()
+        if self.modality not in ("video", "audio"):
+            raise UserError(f"--modality is video or audio, not {self.modality!r}.")
+        for flag in ("dev_speakers", "test_speakers"):
+            numbers(getattr(self, flag), flag)
+
+
+class CremaD(Corpus):
+    """Clips of the emotion that the actor was asked for, split by actor."""
+
+    name = "crema_d"
+    kind = "clips"
+    title = "CREMA-D: acted sentences, 6 emotions, 91 actors"
+    citation = (
+        "Cao, Cooper, Keutmann, Gur, Nenkova, Verma: CREMA-D: Crowd-Sourced Emotional Multimodal Actors Dataset. "
+        "IEEE Transactions on Affective Computing, 2014."
+    )
+    licence = "Open Database License"
+    homepage = "https://github.com/CheyneyComputerScience/CREMA-D"
+    layout = "VideoFlash/1001_DFA_ANG_XX.flv and AudioWAV/1001_DFA_ANG_XX.wav"
+    chunk = 4
+    shuffle = False
+    Options = Options
+
+    def features(self):
+        """Schema of the records: the canonical classes, of which six occur."""
+        return clips_features(labels=CLASSES)
+
+    def items(self) -> Sequence[Item]:
+        """Every clip of the modality."""
+        videos, sounds = self.source / "VideoFlash", self.source / "AudioWAV"
+        wanted = videos if self.options.modality == "video" else sounds
+        suffixes = video.SUFFIXES if self.options.modality == "video" else video.SOUND_SUFFIXES
+        paths = listing(wanted, suffixes) if wanted.is_dir() else []
+        named = [path for path in paths if _actor(path.stem) is not None]
+        if not named:
+            raise self.wrong_layout(f"no clip in {wanted.name}")
+        home = by_speaker(
+            sorted({_actor(path.stem) for path in named}), self.options.dev_speakers, self.options.test_speakers
+        )
+        items = []
+        for path in paths:
+            actor = _actor(path.stem)
+            sound = sounds / f"{path.stem}.wav" if self.options.modality == "video" else path
+            payload = {
+                "video": str(path) if self.options.modality == "video" else "",
+                # The corpus keeps the sound apart; a clip without it is heard through its own track.
+                "sound": str(sound) if sound.is_file() else "",
+            }
+            subject = "" if actor is None else str(actor)
+            items.append(Item(path.stem, home.get(actor, "train"), subject, payload))
+        return sorted(items, key=lambda item: (("train", "dev", "test").index(item.split), item.key))
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """One clip's segments."""
+        parts = item.key.split("_")
+        if len(parts) < 4 or parts[2] not in EMOTIONS:
+            raise BadItem("its name is not of the form 1001_DFA_ANG_XX")
+        picture, sound = item.payload["video"], item.payload["sound"]
+        yield from clip_records(
+            item.key,
+            options=self.options,
+            subject=item.subject,
+            picture=pathlib.Path(picture) if picture else None,
+            sound=pathlib.Path(sound) if sound else None,
+            label=CLASSES.index(EMOTIONS[parts[2]]),
+        )
+
+
+def _actor(stem: str) -> int | None:
+    """The actor's number in a clip's name; None where there is none."""
+    first = stem.split("_")[0]
+    return int(first) if first.isdigit() and len(first) == 4 else None
