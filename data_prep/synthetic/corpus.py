@@ -15,7 +15,7 @@ import soundfile
 from avemo.errors import UserError
 from data_prep.synthetic import latent, raters, recording, stills
 
-VERSION = 2  # of the drawing: a folder made by another version is another corpus
+VERSION = 3  # of the drawing: a folder made by another version is another corpus
 MANIFEST = "manifest.json"
 
 

@@ -62,10 +62,10 @@ def from_affect(affect: np.ndarray) -> np.ndarray:
     face[:, INDEX["mouth_open"]] = 0.22 * pleased + 0.12 * np.maximum(arousal, 0)
     face[:, INDEX["mouth_width"]] = 0.5 * pleased
     face[:, INDEX["lip_press"]] = 0.5 * displeased * tense
-    face[:, INDEX["brow_raise"]] = 0.55 * arousal - 0.4 * displeased * tense
+    face[:, INDEX["brow_raise"]] = 0.75 * arousal - 0.4 * displeased * tense
     face[:, INDEX["brow_slant"]] = displeased * (1.1 - 1.7 * tense)
     face[:, INDEX["brow_knit"]] = 0.9 * displeased * tense
-    face[:, INDEX["eye_open"]] = 0.6 * arousal
+    face[:, INDEX["eye_open"]] = 0.8 * arousal
     face[:, INDEX["squint"]] = 0.9 * pleased
     return face
 

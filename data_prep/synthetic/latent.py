@@ -76,10 +76,10 @@ class Cues:
     The noise moves as slowly as the latent does, so smoothing cannot remove it and only the other modality helps.
     """
 
-    face_valence: tuple[float, float] = (1.0, 0.20)
-    face_arousal: tuple[float, float] = (0.60, 0.32)
-    voice_valence: tuple[float, float] = (0.60, 0.32)
-    voice_arousal: tuple[float, float] = (1.0, 0.20)
+    face_valence: tuple[float, float] = (1.0, 0.15)
+    face_arousal: tuple[float, float] = (0.65, 0.30)
+    voice_valence: tuple[float, float] = (0.70, 0.28)
+    voice_arousal: tuple[float, float] = (1.0, 0.15)
 
     def display(self, rng: np.random.Generator, latent: np.ndarray, modality: str) -> np.ndarray:
         """Returns what `modality` ("face" or "voice") shows of `latent` `[T, 2]`, same shape."""
