@@ -74,7 +74,8 @@ def test_triplet_masks_rows_and_normalises():
     weights = jnp.array([True, True, False, True])
     whole = losses.triplet(f32(embeddings[[0, 1, 3]]), odd[jnp.array([0, 1, 3])], unit_norm=True)
     embeddings[2] = np.nan
-    value, gradient = jax.value_and_grad(losses.triplet)(f32(embeddings), odd, None, weights, unit_norm=True)
+    differentiate = jax.jit(jax.value_and_grad(functools.partial(losses.triplet, unit_norm=True)))
+    value, gradient = differentiate(f32(embeddings), odd, None, weights)
     assert value == pytest.approx(float(whole), abs=1e-6)
     assert np.isfinite(gradient).all()
     scaled = losses.triplet(f32(3 * embeddings), odd, None, weights, unit_norm=True)
@@ -99,7 +100,7 @@ def test_distillation_equals_the_reference_formulas():
         "kd": functools.partial(losses.kd, temperature=4.0),
     }
     for name, loss in cases.items():
-        value, gradient = jax.value_and_grad(lambda s, loss=loss: loss(s, teacher))(student)
+        value, gradient = jax.jit(jax.value_and_grad(lambda s, loss=loss: loss(s, teacher)))(student)
         np.testing.assert_allclose(value, golden[name], rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(gradient, golden[f"{name}_gradient"], atol=1e-5, err_msg=name)
 
@@ -132,18 +133,19 @@ def test_distillation_ignores_masked_rows_and_is_zero_at_the_teacher(loss):
     rng = np.random.default_rng(4)
     student, teacher = rng.normal(size=(2, 5, 4))
     options = {"labels": None} if loss is losses.dkd else {}
+    run = jax.jit(jax.value_and_grad(lambda s, t, weights: loss(s, t, weights=weights, **options)))
+    every = jnp.ones(5, bool)
     weights = jnp.array([1, 1, 0, 1, 1], bool)
     keep = np.array([0, 1, 3, 4])
     fewer = loss(f32(student[keep]), f32(teacher[keep]), **options)
-    student[2] = teacher[2] = np.nan
-    value, gradient = jax.value_and_grad(loss)(f32(student), f32(teacher), weights=weights, **options)
-    assert value == pytest.approx(float(fewer), rel=1e-5)
-    assert np.isfinite(gradient).all()
-    same, at_teacher = jax.value_and_grad(loss)(f32(teacher[keep]), f32(teacher[keep]), **options)
+    same, at_teacher = run(f32(teacher), f32(teacher), every)
     assert same == pytest.approx(0, abs=1e-5)
     assert np.isfinite(at_teacher).all()
-    no_rows = loss(f32(student), f32(teacher), weights=jnp.zeros(5, bool), **options)
-    assert no_rows == 0
+    student[2] = teacher[2] = np.nan
+    value, gradient = run(f32(student), f32(teacher), weights)
+    assert value == pytest.approx(float(fewer), rel=1e-5)
+    assert np.isfinite(gradient).all()
+    assert run(f32(student), f32(teacher), ~every)[0] == 0
 
 
 # --- traces ---
@@ -175,7 +177,7 @@ def test_ccc_gradient_equals_a_float64_difference_quotient():
         return np.mean([1 - plain_ccc(x[0, :, k], y[0, :, k]) for k in range(2)])
 
     quotient = (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
-    gradient = jax.grad(losses.ccc_loss)(f32(x), f32(y))
+    _, gradient = _differentiate(f32(x), f32(y), None, "recording")
     assert np.vdot(gradient, direction) == pytest.approx(quotient, abs=1e-5)
 
 
@@ -183,6 +185,11 @@ def test_mse_is_added_with_its_weight():
     x, y = f32(np.random.default_rng(7).normal(size=(2, 2, 9, 2)))
     both = losses.ccc_loss(x, y, mse_weight=0.5)
     assert both - losses.ccc_loss(x, y) == pytest.approx(0.5 * np.mean(np.square(x - y)), abs=1e-5)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _differentiate(x, y, mask, per):
+    return jax.value_and_grad(losses.ccc_loss)(x, y, mask, per=per)
 
 
 @pytest.mark.parametrize("per", ["recording", "batch"])
@@ -208,7 +215,7 @@ def test_degenerate_windows_have_a_documented_loss_and_a_finite_gradient(case, e
     if case == "masked":
         mask[:] = False
         y[:] = np.nan
-    value, gradient = jax.value_and_grad(losses.ccc_loss)(f32(x), f32(y), jnp.asarray(mask), per=per, mse_weight=0.0)
+    value, gradient = _differentiate(f32(x), f32(y), jnp.asarray(mask), per)
     assert value == pytest.approx(expected, abs=1e-5)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() < 10
@@ -222,7 +229,7 @@ def test_masked_frames_are_not_read_and_a_masked_recording_does_not_count():
     fewer = losses.ccc_loss(f32(x[:2]), f32(y[:2]), jnp.asarray(mask[:2]))
     x[~mask] = np.nan
     y[~mask] = np.nan
-    value, gradient = jax.value_and_grad(losses.ccc_loss)(f32(x), f32(y), jnp.asarray(mask))
+    value, gradient = _differentiate(f32(x), f32(y), jnp.asarray(mask), "recording")
     assert value == pytest.approx(float(fewer), abs=1e-6)
     assert np.isfinite(gradient).all()
     assert losses.ccc_loss(jnp.where(mask[..., None], f32(x), 0), f32(y)) == pytest.approx(float(fewer), abs=1e-6)
