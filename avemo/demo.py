@@ -126,114 +126,80 @@ def _train(folder: pathlib.Path, name: str, config: str, seed: int, **fields: An
     )
 
 
-def _extract(folder: pathlib.Path, clips: pathlib.Path) -> Stage:
-    runs = (str(folder / "student"), str(folder / "audio"))
-    output = str(folder / "features")
-    command = ("launch.py", "extract", f"--workdir={','.join(runs)}", f"--data={clips}", f"--output={output}")
-    return Stage("extract", command, lambda: extract.extract(runs, str(clips), output))
-
-
-def _fusions(folder: pathlib.Path, variant: str, seed: int) -> list[Stage]:
-    """Both modalities, and each alone under the same recipe."""
-    return [
-        _train(folder, name, f"configs/demo/fusion.py:{variant}", seed, data__features=folder / "features", **fields)
-        for name, fields in (
-            ("fusion", {}),
-            ("fusion_audio", {"model__fusion": "audio"}),
-            ("fusion_visual", {"model__fusion": "visual"}),
-        )
-    ]
-
-
 def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
     corpus, data = folder / "corpus", folder / "data"
-    cores = os.cpu_count() or 1
-
-    def prepare(name: str, source: str, *extra: str) -> Stage:
-        return _prepare(
-            f"prepare_{name}",
-            "-m",
-            "data_prep",
-            name,
-            f"--source={corpus / source}",
-            f"--output={data}",
-            f"--workers={cores}",
-            *extra,
-        )
-
+    workers = f"--workers={os.cpu_count() or 1}"
     return [
-        _prepare("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", f"--workers={cores}"),
-        prepare("affectnet", "affectnet"),
-        prepare("fec", "fec"),
-        prepare("unlabelled", "unlabelled"),
-        prepare("recola", "recola"),
-        _train(
-            folder,
-            "teacher",
-            "configs/demo/teacher.py:synthetic",
-            seed,
-            data__faces=data / "affectnet",
-            data__triplets=data / "fec",
-        ),
-        _train(
-            folder,
-            "student",
-            "configs/demo/student.py:synthetic",
-            seed,
-            teacher=folder / "teacher",
-            data__faces=data / "affectnet",
-            data__triplets=data / "fec",
-            data__unlabelled=data / "unlabelled",
-        ),
-        _train(folder, "audio", "configs/demo/audio.py:synthetic", seed, data__clips=data / "recola"),
-        _extract(folder, data / "recola"),
-        *_fusions(folder, "synthetic", seed),
+        _prepare("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", workers),
+        _shards("affectnet", corpus / "affectnet", data, "affectnet"),
+        _shards("fec", corpus / "fec", data, "fec"),
+        _shards("unlabelled", corpus / "unlabelled", data, "unlabelled"),
+        _shards("recola", corpus / "recola", data, "clips"),
+        *_training(folder, "synthetic", seed, faces=data / "affectnet", triplets=data / "fec", sound=data / "clips"),
     ]
 
 
 def _real(folder: pathlib.Path, source: pathlib.Path, seed: int) -> list[Stage]:
+    """FER+ for faces and triplets, GRID and RAVDESS unlabelled, RAVDESS speech for sound and takes for fusion."""
     data = folder / "data"
-    cores = os.cpu_count() or 1
     models = sorted((source / "weights").glob("*yunet*.onnx"))
     detector = ("--detector=yunet", f"--detector_model={models[0]}") if models else ()
-
-    def prepare(name: str, corpus: str, path: str, *extra: str) -> Stage:
-        return _prepare(
-            f"prepare_{name}",
-            "-m",
-            "data_prep",
-            corpus,
-            f"--source={source / path}",
-            f"--output={data / name}",
-            f"--workers={cores}",
-            *extra,
-        )
-
+    unlabelled = _gather(folder / "unlabelled", source, "grid", "ravdess_clips")
+    # The takes are actor 1's: the audio encoder must not have heard that voice.
+    voices = ("--modality=audio", "--split=speaker", "--test_speakers=1", "--dev_speakers=11,12")
     return [
-        prepare("fer", "fer", "ferplus"),
-        prepare("fer_triplets", "fer_triplets", "ferplus"),
-        prepare("unlabelled", "unlabelled", "grid", *detector),
-        prepare("speech", "ravdess", "ravdess_speech", "--modality=audio"),
-        prepare("takes", "ravdess", "ravdess_takes", *detector),
-        _train(
-            folder,
-            "teacher",
-            "configs/demo/teacher.py:real",
-            seed,
-            data__faces=data / "fer",
-            data__triplets=data / "fer_triplets",
-        ),
-        _train(
-            folder,
-            "student",
-            "configs/demo/student.py:real",
-            seed,
-            teacher=folder / "teacher",
-            data__faces=data / "fer",
-            data__triplets=data / "fer_triplets",
-            data__unlabelled=data / "unlabelled",
-        ),
-        _train(folder, "audio", "configs/demo/audio.py:real", seed, data__clips=data / "speech"),
-        _extract(folder, data / "takes"),
-        *_fusions(folder, "real", seed),
+        _shards("fer", source / "ferplus", data, "fer"),
+        _shards("fer_triplets", source / "ferplus", data, "fer_triplets"),
+        _shards("unlabelled", unlabelled, data, "unlabelled", *detector),
+        _shards("ravdess", source / "ravdess_speech", data, "speech", *voices),
+        _shards("ravdess", source / "ravdess_takes", data, "clips", "--split=take", *detector),
+        *_training(folder, "real", seed, faces=data / "fer", triplets=data / "fer_triplets", sound=data / "speech"),
+    ]
+
+
+def _gather(folder: pathlib.Path, source: pathlib.Path, *names: str) -> pathlib.Path:
+    """A folder of links to several folders, so that one corpus is prepared from them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        link = folder / name
+        if not link.exists():
+            link.symlink_to((source / name).resolve(), target_is_directory=True)
+    return folder
+
+
+def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, *extra: str) -> Stage:
+    """The stage that prepares one corpus as `output/name`."""
+    return _prepare(
+        f"prepare_{name}",
+        "-m",
+        "data_prep",
+        corpus,
+        f"--source={source}",
+        f"--output={output}",
+        f"--name={name}",
+        f"--workers={os.cpu_count() or 1}",
+        *extra,
+    )
+
+
+def _training(
+    folder: pathlib.Path, variant: str, seed: int, *, faces: pathlib.Path, triplets: pathlib.Path, sound: pathlib.Path
+) -> list[Stage]:
+    """Teacher, student, audio encoder, features, and fusion beside each modality alone."""
+    data = folder / "data"
+    stills = {"data__faces": faces, "data__triplets": triplets}
+    student = {"teacher": folder / "teacher", **stills, "data__unlabelled": data / "unlabelled"}
+    runs = (str(folder / "student"), str(folder / "audio"))
+    clips, output = str(data / "clips"), str(folder / "features")
+    command = ("launch.py", "extract", f"--workdir={','.join(runs)}", f"--data={clips}", f"--output={output}")
+    stages = [
+        _train(folder, "teacher", f"configs/demo/teacher.py:{variant}", seed, **stills),
+        _train(folder, "student", f"configs/demo/student.py:{variant}", seed, **student),
+        _train(folder, "audio", f"configs/demo/audio.py:{variant}", seed, data__clips=sound),
+        Stage("extract", command, lambda: extract.extract(runs, clips, output)),
+    ]
+    alone = {"fusion": {}, "fusion_audio": {"model__fusion": "audio"}, "fusion_visual": {"model__fusion": "visual"}}
+    return stages + [
+        _train(folder, name, f"configs/demo/fusion.py:{variant}", seed, data__features=output, **fields)
+        for name, fields in alone.items()
     ]

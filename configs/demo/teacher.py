@@ -12,13 +12,13 @@ from configs.paper import teacher
 
 def shrink(config: ConfigDict, variant: str) -> ConfigDict:
     """Sets the numbers of the demo on a teacher's or student's config."""
-    config.steps = 400 if variant == "real" else 240
-    config.log_every, config.eval_every = 20, config.steps // 4
+    config.steps = 400 if variant == "real" else 180
+    config.log_every, config.eval_every = 20, 60 if variant == "synthetic" else 100
     config.data.eval_batch = 128
-    config.data.batch.faces, config.data.batch.triplets = 48, 16
-    config.optimizer.update(learning_rate=2e-2, schedule="cosine", warmup=0.1, weight_decay=1e-4, clip_norm=5.0)
+    config.data.batch.faces, config.data.batch.triplets = 64, 8
+    config.optimizer.update(learning_rate=0.2, schedule="cosine", warmup=0.1, weight_decay=1e-4, clip_norm=5.0)
     config.model.update(
-        image_size=80, width=0.25, repeats_35=1, repeats_17=2, neck_channels=128, dense_layers=3, dense_growth=32
+        image_size=80, width=0.25, repeats_35=1, repeats_17=1, neck_channels=128, dense_layers=3, dense_growth=32
     )
     config.loss.ce_weight = 1.0
     if variant == "real":
