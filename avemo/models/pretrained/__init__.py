@@ -72,6 +72,14 @@ def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
         "parameters": networks.size(source.shapes),
         "converter": f"avemo {avemo.__version__}",
     }
+    try:
+        _write(tree, provenance, output)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
+    return provenance
+
+
+def _write(tree: Tree, provenance: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
@@ -82,7 +90,6 @@ def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
         os.replace(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return provenance
 
 
 def load_pretrained(folder: str | Path) -> Pretrained:
@@ -126,17 +133,18 @@ def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: 
         merged = {}
         for key, value in ours.items():
             here = (*path, key)
-            if not isinstance(theirs, Mapping) or key not in theirs:
-                raise UserError(f"init_from: weights of {name} have no tensor {'/'.join(here)}; is it another network?")
+            there = theirs.get(key) if isinstance(theirs, Mapping) else None
             if isinstance(value, Mapping):
-                merged[key] = replace(value, theirs[key], here)
-            elif np.shape(value) != np.shape(theirs[key]):
+                merged[key] = replace(value, there, here)
+            elif there is None:
+                raise UserError(f"init_from: weights of {name} have no tensor {'/'.join(here)}; is it another network?")
+            elif np.shape(value) != np.shape(there):
                 raise UserError(
-                    f"init_from: tensor {'/'.join(here)} is {np.shape(theirs[key])} in the weights of {name}, but "
+                    f"init_from: tensor {'/'.join(here)} is {np.shape(there)} in the weights of {name}, but "
                     f"{np.shape(value)} in the model; keep the published numbers (width 1, …)"
                 )
             else:
-                merged[key] = np.asarray(theirs[key], dtype=value.dtype)
+                merged[key] = np.asarray(there, dtype=value.dtype)
         return merged
 
     def at_prefix(ours: Tree, theirs: Tree, parts: list[str]) -> Tree:
