@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from avemo import runtime
 from avemo.errors import UserError, unknown
 from avemo.predict import media as sources
 from avemo.predict import overlay, stream, viewer, writer
@@ -63,6 +64,8 @@ def predict(
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
     began = time.time()
+    if os.access(workdir, os.W_OK):
+        runtime.cache_compilations(workdir)
     models = Models(workdir, visual, audio)
     chosen = dataclasses.replace(models.faces, **faces)
     options = stream.Options(face, fps, chosen)

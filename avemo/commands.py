@@ -1,0 +1,127 @@
+"""The commands of `launch.py`: their flags and what they call. Imports nothing heavy; each command imports its own."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+      text: its help.
+      flags: help by flag, or keyword arguments of `add_argument`; a required flag's name is followed by `!`.
+      run: `(args, overrides)` to a JSON-able result.
+    """
+
+    text: str
+    flags: Mapping[str, str | dict[str, Any]]
+    run: Callable[[argparse.Namespace, list[str]], Any]
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the flags to a parser."""
+        for name, entry in self.flags.items():
+            keywords = {"help": entry} if isinstance(entry, str) else entry
+            parser.add_argument(f"--{name.rstrip('!')}", required=name.endswith("!"), **keywords)
+
+
+def _train(args: argparse.Namespace, overrides: list[str]) -> Any:
+    from avemo import configuration, train
+
+    return train.train_and_evaluate(configuration.load(args.config, overrides), args.workdir)["metrics"]
+
+
+def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import evaluate
+
+    return evaluate.evaluate(args.workdir, args.data, args.split)
+
+
+def _extract(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import extract
+
+    return str(extract.extract(args.workdir.split(","), args.data, args.output))
+
+
+def _predict(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import predict
+
+    options = {k: v for k, v in vars(args).items() if v is not None and k not in ("command", "files")}
+    return predict.predict(**options, files=args.files.split(",") if args.files else predict.FILES)
+
+
+def _export(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import export
+
+    return export.export(args.workdir, args.output, args.visual, args.audio)
+
+
+def _demo(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import demo
+
+    return demo.run(args.workdir, args.corpus, args.source, args.seed)
+
+
+_ENCODERS = {
+    "visual": "run folder of a teacher or student in place of the recorded one",
+    "audio": "run folder of an audio encoder in place of the recorded one",
+}
+
+COMMANDS = {
+    "train": Command(
+        "Train one stage; resumes where it stopped. Override fields by --config.path.to.field=value.",
+        {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://"},
+        _train,
+    ),
+    "evaluate": Command(
+        "Score a run's best checkpoint on its own data, or on other shards of the same kind.",
+        {
+            "workdir!": "run folder",
+            "data": "prepared shards (default: those of the run)",
+            "split": "one split (default: all but train)",
+        },
+        _evaluate,
+    ),
+    "extract": Command(
+        "Write per-frame features of frozen encoders as shards.",
+        {
+            "workdir!": "run folder of a visual or audio encoder; both: DIR,DIR",
+            "data!": "prepared clips",
+            "output!": "folder for the features",
+        },
+        _extract,
+    ),
+    "predict": Command(
+        "A video, a sound file, a folder of them or a pipe to traces: table, picture, overlay and page.",
+        {
+            "workdir!": "run folder of any stage",
+            "input!": "video or sound file, folder, or - for a container from a pipe",
+            "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
+            "face": "largest (default), all, or a face's number as all gives it",
+            "fps": {"type": float, "help": "frames a second to analyse at most (default: as the run was trained)"},
+            "files": "which to write: csv,json,png,overlay,viewer (default: all)",
+            "detector": "face detector (default: that of the training videos)",
+            "detector_model": "the detector's weights, where it needs any",
+            "detect_every": {"type": int, "help": "frames between detections"},
+            **_ENCODERS,
+        },
+        _predict,
+    ),
+    "export": Command(
+        "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need jax alone.",
+        {"workdir!": "run folder of any stage", "output!": "folder for the programs", **_ENCODERS},
+        _export,
+    ),
+    "demo": Command(
+        "Run every stage end to end, and write report.html.",
+        {
+            "workdir!": "folder for everything the demo makes",
+            "corpus": {"choices": ("synthetic", "real"), "default": "synthetic", "help": "default: synthetic"},
+            "source": "folder of the real corpora (with --corpus=real)",
+            "seed": {"type": int, "default": 0, "help": "of the corpus and of every stage (default 0)"},
+        },
+        _demo,
+    ),
+}
