@@ -62,6 +62,8 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
             f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
         )
 
+    initialiser = functools.partial(model.init, train=False)  # one object: compiled once however often `init` is called
+
     def init(key: jax.Array) -> dict[str, Any]:
         train, _ = recordings(first_split)
         constants = {}
@@ -73,7 +75,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
             lambda x: jnp.asarray(x)[None], features.sequence(train[0], 0, config.data.sequence_length, 0.0)
         )
         inputs = (example[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
-        variables = start.initialise(functools.partial(model.init, train=False), key, *inputs)
+        variables = start.initialise(initialiser, key, *inputs)
         return {"params": variables["params"], "constants": constants}
 
     def batches() -> Any:
