@@ -1,7 +1,7 @@
 """The PyTorch references, imported file by file: neither package is needed whole.
 
 facenet-pytorch pins old versions of PyTorch and torchvision, and torchvision wants its compiled operators; the two
-network definitions use none of that. `pip install --no-deps facenet-pytorch torchvision` is enough.
+network definitions use none of that. `pip install --no-deps -r requirements-parity-nodeps.txt` is enough.
 """
 
 import functools
