@@ -307,3 +307,23 @@ def test_initialise_gives_an_expression_network_its_trunk(tmp_path, monkeypatch)
     jax.tree.map(np.testing.assert_array_equal, variables["params"]["neck"], fresh["params"]["neck"])
     with pytest.raises(UserError, match="no converted weights"):
         pretrained.initialise(fresh, tmp_path)
+
+
+def test_initialise_from_a_run_keeps_heads_of_another_size(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    stored = {
+        "params": {"neck": {"w": np.full(2, 3.0)}, "expression_head": {"bias": np.full(8, 3.0)}},
+        "batch_stats": {"neck": {"mean": np.full(2, 4.0)}},
+    }
+    monkeypatch.setattr("avemo.checkpoints.load", lambda folder: (None, 7, stored))
+    fresh = {
+        "params": {"neck": {"w": jnp.zeros(2)}, "expression_head": {"bias": jnp.zeros(7)}},
+        "batch_stats": {"neck": {"mean": jnp.zeros(2)}},
+    }
+    variables = pretrained.initialise(fresh, tmp_path)
+    np.testing.assert_array_equal(variables["params"]["neck"]["w"], 3)
+    np.testing.assert_array_equal(variables["batch_stats"]["neck"]["mean"], 4)
+    np.testing.assert_array_equal(variables["params"]["expression_head"]["bias"], jnp.zeros(7))
+    fresh["params"]["neck"]["w"] = jnp.zeros(3)
+    with pytest.raises(UserError, match="tensor neck/w"):
+        pretrained.initialise(fresh, tmp_path)
