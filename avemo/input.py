@@ -31,32 +31,44 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def augment_face(image: np.ndarray, rng: np.random.Generator, config: ConfigDict) -> np.ndarray:
-    """Random flip, crop and brightness/contrast of a face, uint8 `[H, W, 3]`; strengths from `config.data.augment`."""
-    strength = config.data.augment
+    """Random crop, flip and brightness/contrast of a face; strengths from `config.data.augment`.
+
+    Args:
+      image: uint8 `[H, W, 3]`.
+      rng: the example's own generator.
+      config: `data.augment.{flip, crop, colour}` and `model.image_size` S.
+
+    Returns:
+      uint8 `[S, S, 3]`. It is cropped first and coloured last, so that the costly part runs at the final size.
+    """
+    strength, size = config.data.augment, config.model.image_size
+    height, width = image.shape[:2]
+    scale = 1 - strength.crop * rng.random()
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+    image = resize(image[y : y + h, x : x + w], size)
     if strength.flip and rng.random() < 0.5:
         image = image[:, ::-1]
-    if strength.crop:
-        height, width = image.shape[:2]
-        scale = 1 - strength.crop * rng.random()
-        h, w = max(1, round(height * scale)), max(1, round(width * scale))
-        y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-        image = image[y : y + h, x : x + w]
     if strength.colour:
         gain, bias = 1 + strength.colour * rng.uniform(-1, 1), 255 * strength.colour * rng.uniform(-0.5, 0.5)
-        image = np.clip(image.astype(np.float32) * np.float32(gain) + np.float32(bias), 0, 255).astype(np.uint8)
+        table = np.clip(np.arange(256) * gain + bias, 0, 255).astype(np.uint8)
+        image = table[image]
     return np.ascontiguousarray(image)
 
 
-def _face(image: np.ndarray, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
-    if rng is not None:
-        image = augment_face(image, rng, config)
-    return resize(image, config.model.image_size)
+def _face(images: Images, index: int, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
+    """One face of a record at the model's size; augmented where there is a generator."""
+    size = config.model.image_size
+    if rng is None:
+        return resize(images.decode(index), size)
+    # The decoder halves for free what would be shrunk anyway; a crop keeps at least 1 - crop of the side.
+    return augment_face(images.decode(index, at_least=round(size / (1 - config.data.augment.crop))), rng, config)
 
 
 def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
     """A `faces` record to one example: image uint8 `[S, S, 3]`, label int32, votes float32 `[C]`, valence, arousal."""
     return {
-        "image": _face(record["image"].decode(0), rng, config),
+        "image": _face(record["image"], 0, rng, config),
         "label": np.int32(record["label"]),
         "votes": record["votes"].astype(np.float32),
         "valence": np.float32(record["valence"]),
@@ -70,7 +82,7 @@ def triplet_example(record: Mapping[str, Any], rng: np.random.Generator | None, 
     order = [i for i in range(3) if i != odd] + [odd]
     images = record["images"]
     return {
-        "images": np.stack([_face(images.decode(i), rng, config) for i in order]),
+        "images": np.stack([_face(images, i, rng, config) for i in order]),
         "type": np.int32(record["type"]),
     }
 

@@ -51,7 +51,7 @@ class _TFRecordFile:
     """A TFRecord file as a sequence of records: offsets are found by one pass over the length headers."""
 
     def __init__(self, path: epath.Path, expected: int):
-        self._path, self._file = path, None
+        self._path = path
         self._spans: list[tuple[int, int]] = []
         with path.open("rb") as file:
             offset, size = 0, path.stat().length
@@ -66,17 +66,11 @@ class _TFRecordFile:
         if len(self._spans) != expected:
             raise UserError(f"{path} has {len(self._spans)} records, {expected} expected: prepare the data set again.")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def read(self, positions: Sequence[int]) -> list[bytes]:
-        out = []
+    def read(self, position: int) -> bytes:
+        offset, length = self._spans[position]
         with self._path.open("rb") as file:  # a handle per call: grain reads from several threads
-            for position in positions:
-                offset, length = self._spans[position]
-                file.seek(offset)
-                out.append(file.read(length))
-        return out
+            file.seek(offset)
+            return file.read(length)
 
 
 class _ArrayRecordFile:
@@ -93,8 +87,8 @@ class _ArrayRecordFile:
         if found != expected:
             raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
 
-    def read(self, positions: Sequence[int]) -> list[bytes]:
-        return list(self._source.__getitems__(list(positions)))
+    def read(self, position: int) -> bytes:
+        return self._source[position]  # not __getitems__, which starts a thread pool for each call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +101,38 @@ class Images:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def decode(self, index: int) -> np.ndarray:
-        """Decodes image `index` to uint8 `[H, W, 3]` RGB."""
-        image = (
-            cv2.imdecode(np.frombuffer(self.encoded[index], np.uint8), cv2.IMREAD_COLOR)
-            if self.encoded[index]
-            else None
-        )
+    def decode(self, index: int, at_least: int = 0) -> np.ndarray:
+        """Decodes image `index` to uint8 `[H, W, 3]` RGB.
+
+        Args:
+          index: which of the record's images.
+          at_least: if above 0, the image may come halved (by the JPEG decoder) as often as both sides stay this long.
+        """
+        data = self.encoded[index]
+        mode = cv2.IMREAD_COLOR
+        if at_least and data:
+            shortest = min(_jpeg_sides(data) or (0,))
+            mode = next((flag for factor, flag in _REDUCED if shortest >= factor * at_least), mode)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
         if image is None:
             raise UserError(f"{self.where}: image {index} cannot be decoded: prepare the data set again.")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+_REDUCED = ((4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+
+
+def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
+    """Height and width in a JPEG's frame header, or None where there is none."""
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF, not DHT, JPG or DAC
+            return int.from_bytes(data[position + 5 : position + 7], "big"), int.from_bytes(
+                data[position + 7 : position + 9], "big"
+            )
+        position += 2 + length
+    return None
 
 
 class Shards:
@@ -171,7 +187,7 @@ class Shards:
         index = int(index) % len(self)
         shard = bisect.bisect_right(self._ends, index)
         position = index - (self._ends[shard - 1] if shard else 0)
-        (record,) = self._files[shard].read([position])
+        record = self._files[shard].read(position)
         raw = self._parser.parse_example(record)
         out = {}
         where = f"{self.folder} {self.split}[{index}]"
