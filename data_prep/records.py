@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_prep.example import Encoder
+
 # Rises whenever a field changes its name, type or meaning: it is the TFDS version, and so the name of the folder.
 SCHEMA_VERSION = "1.0.0"
 
@@ -199,17 +201,15 @@ class Serializer:
     """Turns records into the bytes that TFDS stores, and back; built once a process."""
 
     def __init__(self, features: tfds.features.FeaturesDict):
-        from tensorflow_datasets.core import example_parser, example_serializer
+        from tensorflow_datasets.core import example_parser
 
-        spec = features.get_serialized_info()
         self._features = features
-        self._serializer = example_serializer.ExampleSerializer(spec)
-        self._parser = example_parser.ExampleParserNp(spec)
+        self._encoder = Encoder(features)
+        self._parser = example_parser.ExampleParserNp(features.get_serialized_info())
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """Serialises one record as a `tf.train.Example`, the same bytes for the same record in any process."""
-        example = self._serializer.get_tf_example(self._features.encode_example(dict(record)))
-        return example.SerializeToString(deterministic=True)
+        return self._encoder(record)
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Parses one record and leaves its images encoded."""

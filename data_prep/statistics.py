@@ -2,11 +2,19 @@
 
 import collections
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CELLS = 20  # of the valence/arousal histogram along each side
+
+
+class Measured(NamedTuple):
+    """What one record adds: counts by name, its label (None = counted already), points `[N, 2]` of valence, arousal."""
+
+    counts: dict[str, int]
+    label: int | None
+    points: np.ndarray | None
 
 
 class Statistics:
@@ -17,35 +25,43 @@ class Statistics:
         self.splits: dict[str, dict[str, Any]] = {}
 
     def _split(self, name: str) -> dict[str, Any]:
-        return self.splits.setdefault(
-            name,
-            {"counts": collections.Counter(), "labels": collections.Counter(), "plane": np.zeros((CELLS, CELLS), int)},
-        )
+        if name not in self.splits:
+            plane = np.zeros((CELLS, CELLS), int)
+            self.splits[name] = {"counts": collections.Counter(), "labels": collections.Counter(), "plane": plane}
+        return self.splits[name]
+
+    def measure(self, record: Mapping[str, Any]) -> "Measured":
+        """What is to be counted of one record, not yet encoded."""
+        if self.kind == "faces":
+            points = np.array([[record["valence"], record["arousal"]]])
+            return Measured({"records": 1}, int(record["label"]), points)
+        if self.kind == "triplets":
+            return Measured({"records": 1}, int(record["type"]), None)
+        face, sound, target = (np.asarray(record[n], bool) for n in ("face_mask", "audio_mask", "target_mask"))
+        counts = {
+            "records": 1,
+            "recordings": int(record["segment"] == 0),
+            "frames": len(face),
+            "frames_without_face": int((~face).sum()),
+            "frames_without_sound": int((~sound).sum()),
+            "frames_with_target": int(target.sum()),
+            "milliseconds": round(1000 * len(face) / float(record["fps"])),
+        }
+        label = int(record["label"]) if record["segment"] == 0 else None
+        return Measured(counts, label, np.asarray(record["targets"])[target])
+
+    def count(self, split: str, measured: "Measured") -> None:
+        """Counts one record."""
+        part = self._split(split)
+        part["counts"].update(measured.counts)
+        if measured.label is not None:
+            part["labels"][str(measured.label)] += 1
+        if measured.points is not None:
+            _plot(part["plane"], measured.points)
 
     def add(self, split: str, record: Mapping[str, Any]) -> None:
-        """Counts one record, not yet encoded."""
-        split = self._split(split)
-        counts, labels = split["counts"], split["labels"]
-        counts["records"] += 1
-        if self.kind == "faces":
-            labels[str(int(record["label"]))] += 1
-            _plot(split["plane"], np.array([[record["valence"], record["arousal"]]]))
-        elif self.kind == "triplets":
-            labels[str(int(record["type"]))] += 1
-        else:
-            face, sound, target = (np.asarray(record[n], bool) for n in ("face_mask", "audio_mask", "target_mask"))
-            frames = len(face)
-            counts.update(
-                frames=frames,
-                frames_without_face=int((~face).sum()),
-                frames_without_sound=int((~sound).sum()),
-                frames_with_target=int(target.sum()),
-                milliseconds=round(1000 * frames / float(record["fps"])),
-            )
-            if record["segment"] == 0:
-                counts["recordings"] += 1
-                labels[str(int(record["label"]))] += 1
-            _plot(split["plane"], np.asarray(record["targets"])[target])
+        """Measures and counts one record, not yet encoded."""
+        self.count(split, self.measure(record))
 
     def merge(self, other: "Statistics") -> None:
         """Adds the counts of another."""

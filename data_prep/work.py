@@ -47,16 +47,17 @@ def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
     with open(path, "wb") as file:
         for item in items:
             begin, kept = file.tell(), len(records)
-            counted = statistics.Statistics(corpus.kind)
             try:
+                counted = []
                 for number, record in enumerate(corpus.process(item)):
                     if corpus.kind == "clips":
                         check_clip(record)
-                    counted.add(item.split, record)  # first: encoding drains the images
+                    counted.append(stats.measure(record))
                     offset, length = tfrecord.append(file, serializer.encode(record))
                     records.append([item.split, f"{item.key}#{number}", offset, length])
                 done += 1
-                stats.merge(counted)
+                for measured in counted:
+                    stats.count(item.split, measured)
                 continue
             except Dropped as reason:
                 dropped[str(reason)] += 1

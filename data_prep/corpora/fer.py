@@ -75,7 +75,7 @@ class Rated:
 class Pictures:
     """The pictures of one part, from its zip file or its folder; opened once a process."""
 
-    _open: dict[str, zipfile.ZipFile] = {}  # noqa: RUF012 - shared on purpose: opening a zip reads its whole table
+    _open: dict[tuple[str, str], zipfile.ZipFile | None] = {}  # noqa: RUF012 - shared: opening a zip reads its table
 
     @classmethod
     def read(cls, source: pathlib.Path, part: str, name: str) -> bytes:
@@ -84,14 +84,12 @@ class Pictures:
         Raises:
           BadItem: it is missing or unreadable.
         """
-        folder, archive = source / part, source / f"{part}.zip"
+        key = str(source), part
         try:
-            if folder.is_dir():
-                return (folder / name).read_bytes()
-            key = str(archive)
             if key not in cls._open:
-                cls._open[key] = zipfile.ZipFile(archive)
-            return cls._open[key].read(f"{part}/{name}")
+                cls._open[key] = None if (source / part).is_dir() else zipfile.ZipFile(source / f"{part}.zip")
+            packed = cls._open[key]
+            return packed.read(f"{part}/{name}") if packed else (source / part / name).read_bytes()
         except (OSError, KeyError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
             raise BadItem(f"picture {part}/{name} is missing or unreadable") from error
 
