@@ -7,6 +7,7 @@ import dataclasses
 import fractions
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 
 from avemo.predict.media import Media, ahead, readable
 from avemo.predict.trace import Trace
-from avemo.predict.writer import COLOURS
+from avemo.predict.writer import COLOURS, gaps
 from data_prep import video
 
 LONGEST_SIDE, SHORTEST_SIDE = 960, 360  # pixels of the picture in the overlay
@@ -136,9 +137,10 @@ class Painter:
         if last <= first:
             return
         x = np.round(right - (time - trace.time[first:last]) / SPAN * (right - left)).astype(np.int32)
-        absent = ~trace.face[:, first:last].any(0) & bool(trace.notes.get("sees", True))
-        for column in np.unique(x[absent]):
-            cv2.line(strip, (int(column), 20), (int(column), self._layout.strip - 10), (228, 228, 228), 1)
+        if trace.notes.get("sees", True):
+            for begin, end in gaps(trace.time[first:last], trace.face[:, first:last].any(0), 1 / trace.fps):
+                edges = [round(right - (time - t) / SPAN * (right - left)) for t in (begin, min(end, time))]
+                cv2.rectangle(strip, (edges[0], 20), (edges[1], self._layout.strip - 10), (226, 226, 226), -1)
         scale = self._layout.strip - 30
         for person in range(len(trace.persons)):
             values = np.clip(trace.curves[person, first:last], self._low, self._high)
@@ -170,22 +172,19 @@ def _text(image: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, 
 def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:
     """Writes the overlay of a recording; returns its layout, None where there is no picture to lay anything over.
 
-    Decoding runs ahead in a thread of its own; times stay what they are, so variable frame rates do too.
+    Decoding and drawing run ahead in a thread of their own; times stay what they are, so variable frame rates do too.
     """
     if not media.picture:
         return None
-    with readable(media), ahead(video.decode(media.path), 8) as frames, av.open(str(path), "w", format="mp4") as out:
-        first = next(frames)
-        layout = Layout.of(first.image.shape[1], first.image.shape[0])
-        painter = Painter(trace, layout)
+    with readable(media), ahead(_painted(trace, media), 8) as frames, av.open(str(path), "w", format="mp4") as out:
+        layout, origin = next(frames)
         rate = fractions.Fraction(media.fps).limit_denominator(1001)
-        picture = out.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23", "bf": "0"})
+        picture = out.add_stream("libx264", rate=rate, options={"preset": "superfast", "crf": "23", "bf": "0"})
         picture.width, picture.height, picture.pix_fmt = layout.width, layout.total, "yuv420p"
         picture.time_base = picture.codec_context.time_base = fractions.Fraction(1, _TICKS)
-        sound = _Sound(media, out, first.time) if media.sound else None
-        for number, frame in enumerate(_chain(first, frames)):
-            time = frame.time - first.time
-            image = av.VideoFrame.from_ndarray(painter(frame.image, time), format="rgb24")
+        sound = _Sound(media, out, origin) if media.sound else None
+        for number, (time, planes) in enumerate(frames):
+            image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             image.pts, image.time_base = round(time * _TICKS), fractions.Fraction(1, _TICKS)
             out.mux(picture.encode(image))
             if sound is not None and number % 8 == 0:
@@ -196,9 +195,16 @@ def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:
     return layout
 
 
-def _chain(first: video.Frame, rest: Iterator[video.Frame]) -> Iterator[video.Frame]:
-    yield first
-    yield from rest
+def _painted(trace: Trace, media: Media) -> Iterator[tuple[Any, Any]]:
+    """Yields (layout, container time of the first frame), then (time, overlay as YUV 4:2:0 planes) for every frame."""
+    painter, origin = None, 0.0
+    for frame in video.decode(media.path):
+        if painter is None:
+            layout, origin = Layout.of(frame.image.shape[1], frame.image.shape[0]), frame.time
+            painter = Painter(trace, layout)
+            yield layout, origin
+        time = frame.time - origin
+        yield time, cv2.cvtColor(painter(frame.image, time), cv2.COLOR_RGB2YUV_I420)
 
 
 class _Sound:
