@@ -11,5 +11,5 @@ from configs.paper import student
 
 def get_config(variant: str = "synthetic") -> ConfigDict:
     config = student.get_config()
-    config.data.batch.unlabelled = 8 if variant == "smoke" else 32
+    config.data.batch.unlabelled = 8 if variant == "smoke" else 16
     return teacher.shrink(config, variant)

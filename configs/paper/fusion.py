@@ -40,7 +40,10 @@ def get_config(variant: str = "") -> ConfigDict:
         "temporal": "gru",
         "temporal_args": {"features": 128},
         "num_classes": 0,
+        "num_raters": 0,  # heads that learn each rater's own trace instead of the gold standard
         "dropout": 0.2,
+        "modality_dropout": 0.0,  # share of training sequences that lose one modality
+        "missing": "zero",  # or "token": a learned vector in the place of an absent modality
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":
