@@ -12,7 +12,8 @@ class Command:
 
     Attributes:
       text: its help.
-      flags: help by flag, or keyword arguments of `add_argument`; a required flag's name is followed by `!`.
+      flags: help by flag, or keyword arguments of `add_argument`; a required flag's name is followed by `!`, one for arguments
+        without a flag by `*`.
       run: `(args, overrides)` to a JSON-able result.
     """
 
@@ -24,6 +25,9 @@ class Command:
         """Adds the flags to a parser."""
         for name, entry in self.flags.items():
             keywords = {"help": entry} if isinstance(entry, str) else entry
+            if name.endswith("*"):
+                parser.add_argument(name.rstrip("*"), nargs="+", **keywords)
+                continue
             parser.add_argument(f"--{name.rstrip('!')}", required=name.endswith("!"), **keywords)
 
 
@@ -52,10 +56,22 @@ def _predict(args: argparse.Namespace, _: list[str]) -> Any:
     return predict.predict(**options, files=args.files.split(",") if args.files else predict.FILES)
 
 
+def _compare(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import compare
+
+    return compare.run(args.runs, args.output, args.split)
+
+
 def _export(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import export
 
     return export.export(args.workdir, args.output, args.visual, args.audio)
+
+
+def _sweep(args: argparse.Namespace, overrides: list[str]) -> Any:
+    from avemo.sweep import runner
+
+    return runner.run(args.config, args.workdir, overrides, args.shard)
 
 
 def _demo(args: argparse.Namespace, _: list[str]) -> Any:
@@ -109,10 +125,28 @@ COMMANDS = {
         },
         _predict,
     ),
+    "compare": Command(
+        "Compare runs on the same recordings: scores and paired differences from the first, with intervals.",
+        {
+            "runs*": {"metavar": "RUN", "help": "run folders, the reference first"},
+            "output": "folder for compare.md, compare.csv and compare.json",
+            "split": "one split (default: test, else dev)",
+        },
+        _compare,
+    ),
     "export": Command(
         "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need jax alone.",
         {"workdir!": "run folder of any stage", "output!": "folder for the programs", **_ENCODERS},
         _export,
+    ),
+    "sweep": Command(
+        "Compare settings × seeds of an experiment: tables, figures, statistics. --config.NAME=value holds for all.",
+        {
+            "config!": "sweep, FILE.py[:variant], such as configs/ablations/fusion.py",
+            "workdir!": "folder for the cells and tables; the same for every shard",
+            "shard": "i/n: train every n-th setting from the i-th; the tables hold whatever is finished",
+        },
+        _sweep,
     ),
     "demo": Command(
         "Run every stage end to end, and write report.html.",
