@@ -75,11 +75,6 @@ def account(tmp_path, draw, count: int, red_square: str) -> None:
     assert slowest < 30
 
 
-def test_a_few_mutated_files(tmp_path, draw, red_square):
-    account(tmp_path, draw, 48, red_square)
-
-
-@pytest.mark.slow
 def test_five_hundred_mutated_files(tmp_path, draw, red_square):
     account(tmp_path, draw, 500, red_square)
 
