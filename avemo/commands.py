@@ -12,8 +12,8 @@ class Command:
 
     Attributes:
       text: its help.
-      flags: help by flag, or keyword arguments of `add_argument`; a required flag's name is followed by `!`, one for arguments
-        without a flag by `*`.
+      flags: help by flag, or keyword arguments of `add_argument`; the name of a required flag is followed by `!`, that
+        of arguments without a flag by `*`.
       run: `(args, overrides)` to a JSON-able result.
     """
 
@@ -140,7 +140,7 @@ COMMANDS = {
         _export,
     ),
     "sweep": Command(
-        "Compare settings × seeds of an experiment: tables, figures, statistics. --config.NAME=value holds for all.",
+        "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value holds for all.",
         {
             "config!": "sweep, FILE.py[:variant], such as configs/ablations/fusion.py",
             "workdir!": "folder for the cells and tables; the same for every shard",

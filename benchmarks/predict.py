@@ -1,0 +1,200 @@
+"""Speed and memory of `launch.py predict`.
+
+    python benchmarks/predict.py speed --source=CLIPS [--workdir=RUN] [--detector_model=YUNET.onnx] [--fer=PYTHON]
+    python benchmarks/predict.py memory --source=CLIPS --minutes=60 [--workdir=RUN]
+
+`speed` runs every clip through a fusion run (by default untrained networks at the demo's size, with the compact
+student: speed does not depend on the weights) and prints frames a second of the analysis and of everything with overlay
+and page, without the seconds that compiling takes; and milliseconds of processor time a frame, which a busy machine
+does not change much. With `--fer`, a Python that has PyPI `fer`, the same clips go through that
+package frame by frame, in the same minutes.
+
+`memory` joins the clips to one long film and prints the resident memory while it is analysed.
+"""
+
+import argparse
+import json
+import logging
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import av
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+FER = """
+import sys, time
+import cv2
+from fer import FER
+detector = FER(mtcnn=False)
+frames = seconds = 0
+for path in sys.argv[1:]:
+    film = cv2.VideoCapture(path)
+    while True:
+        ok, image = film.read()
+        if not ok:
+            break
+        if not frames:
+            detector.detect_emotions(image)
+        began = time.perf_counter()
+        detector.detect_emotions(image)
+        seconds += time.perf_counter() - began
+        frames += 1
+print(frames / seconds)
+"""
+
+
+def clips(source: str) -> list[pathlib.Path]:
+    from avemo.predict import media
+
+    return media.find(pathlib.Path(source))
+
+
+def untrained(folder: pathlib.Path, detector_model: str | None) -> str:
+    """A fusion run of untrained networks: compact student at 80 px, VGGish at an eighth of its width, GRU of 64."""
+    import tiny_runs
+
+    faces = {"detector": "yunet", "detector_model": detector_model} if detector_model else {"detector": "haar"}
+    visual = tiny_runs.visual(folder / "visual", image_size=80, width=1.0)
+    audio = tiny_runs.audio(folder / "audio", width=0.125, fc_dim=256)
+    sizes = {"fusion": "model_level", "fusion_args": {"features": 64}, "temporal_args": {"features": 64}}
+    return tiny_runs.fusion(folder / "fusion", visual, audio, faces, **sizes)
+
+
+def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, float]:
+    from avemo import predict
+    from avemo.predict import media
+
+    models = predict.Models(run)
+    paths = clips(arguments.source)[: arguments.clips]
+    predict.analyse(models, media.probe(paths[0]))  # compiles
+    out: dict[str, float] = {"clips": len(paths), "cores": os.cpu_count() or 1, "load_before": os.getloadavg()[0]}
+    began, busy, frames, seconds = time.perf_counter(), time.process_time(), 0, 0.0
+    for path in paths:
+        trace = predict.analyse(models, media.probe(path))
+        frames, seconds = frames + len(trace), seconds + float(trace.time[-1]) + 1 / trace.fps
+    spent, busy = time.perf_counter() - began, time.process_time() - busy
+    out |= {"analysis_fps": frames / spent, "analysis_times_real_time": seconds / spent}
+    out["analysis_processor_ms_per_frame"] = 1000 * busy / frames
+    began, busy = time.perf_counter(), time.process_time()
+    for number, path in enumerate(paths):
+        predict.one(models, path, scratch / str(number))
+    spent, busy = time.perf_counter() - began, time.process_time() - busy
+    out |= {"everything_fps": frames / spent, "everything_times_real_time": seconds / spent}
+    out["everything_processor_ms_per_frame"] = 1000 * busy / frames
+    latencies = live(run, paths[0])
+    out |= {f"live_latency_{name}_ms": 1000 * value for name, value in latencies.items()}
+    if arguments.fer:
+        done = subprocess.run([arguments.fer, "-c", FER, *map(str, paths)], capture_output=True, text=True, check=True)
+        out["fer_fps"] = float(done.stdout.split()[-1])
+        out["analysis_over_fer"] = out["analysis_fps"] / out["fer_fps"]
+    return out
+
+
+def live(run: str, path: pathlib.Path) -> dict[str, float]:
+    """Latency of a frame through `Predictor`, once everything is compiled."""
+    from avemo import predict
+    from data_prep import video
+
+    with predict.Predictor(run, causal=True, sound=False) as predictor:
+        frames = list(video.decode(path))
+        for frame in frames[:3]:
+            predictor.push(frame.image, frame.time)
+        times = []
+        for frame in frames[3:]:
+            began = time.perf_counter()
+            predictor.push(frame.image, frame.time)
+            times.append(time.perf_counter() - began)
+    times.sort()
+    return {"median": statistics.median(times), "p95": times[int(0.95 * len(times))]}
+
+
+def join(paths: list[pathlib.Path], minutes: float, target: pathlib.Path) -> float:
+    """Writes the clips one after another, over and over, as H.264 and AAC; returns the seconds written."""
+    pictures, sounds = [], []
+    for path in paths[:8]:
+        with av.open(str(path)) as container:
+            pictures += [frame.reformat(format="yuv420p").to_ndarray() for frame in container.decode(video=0)]
+        with av.open(str(path)) as container:
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=16000)
+            sounds += [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+    total, rate = round(minutes * 60 * 25), 25
+    with av.open(str(target), "w") as out:
+        picture = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "24"})
+        picture.height, picture.width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
+        picture.pix_fmt = "yuv420p"
+        sound = out.add_stream("aac", rate=16000, layout="mono")
+        samples, part = 0, 0
+        for number in range(total):
+            frame = av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="yuv420p")
+            frame.pts = number
+            out.mux(picture.encode(frame))
+            while samples < (number + 1) / rate * 16000:
+                piece = sounds[part % len(sounds)]
+                piece.pts = samples
+                out.mux(sound.encode(piece))
+                samples, part = samples + piece.samples, part + 1
+        out.mux(picture.encode(None))
+        out.mux(sound.encode(None))
+    return total / rate
+
+
+def resident() -> float:
+    """Resident memory of this process, MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+
+def memory(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, object]:
+    from avemo import predict
+    from avemo.predict import media
+
+    film = scratch / "film.mp4"
+    length = join(clips(arguments.source), arguments.minutes, film)
+    models = predict.Models(run)
+    marks: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def note(seconds: float) -> None:
+        share = round(10 * seconds / length) / 10
+        marks.setdefault(f"{share:.1f}", round(resident(), 1))
+
+    trace = predict.analyse(models, media.probe(film), progress=note)
+    analysed = time.perf_counter() - began
+    out: dict[str, object] = {"minutes": length / 60, "frames": len(trace), "resident_mb": marks}
+    out["analysis_times_real_time"] = length / analysed
+    if arguments.everything:
+        predict.one(models, film, scratch / "out")
+        out["everything_seconds"] = time.perf_counter() - began - analysed
+    out["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "memory"))
+    parser.add_argument("--source", required=True, help="folder of clips")
+    parser.add_argument("--workdir", help="a fusion run (default: untrained networks)")
+    parser.add_argument("--detector_model", help="YuNet weights, with untrained networks (default: Haar cascade)")
+    parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--fer", help="a Python interpreter that has PyPI fer")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--everything", action="store_true", help="memory: with overlay and page too")
+    arguments = parser.parse_args()
+    for name in ("absl", "jax", "orbax"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = pathlib.Path(folder)
+        run = arguments.workdir or untrained(scratch / "runs", arguments.detector_model)
+        print(json.dumps({"speed": speed, "memory": memory}[arguments.what](arguments, run, scratch), indent=2))
+
+
+if __name__ == "__main__":
+    main()
