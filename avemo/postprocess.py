@@ -75,14 +75,14 @@ def fit_dimension(
     masks: Sequence[np.ndarray],
     fps: Sequence[float],
     *,
-    per: str = "recording",
+    per: str = "concatenated",
 ) -> Steps:
     """Fits the chain for one dimension.
 
     Args:
       predictions: R predicted traces `[T]`, R ≥ 1; targets: gold standard `[T]`; masks: bool `[T]`, labelled frames.
       fps: frames a second of each recording.
-      per: the CCC that must rise: "recording" (mean over recordings) or "concatenated"; the other may not fall.
+      per: the CCC that must rise: "concatenated" (the challenges') or "recording" (their mean); the other may not fall.
 
     Raises:
       UserError: no labelled frame, or a trace that is not finite.
@@ -149,7 +149,7 @@ def fit(
     masks: Sequence[np.ndarray],
     fps: Sequence[float],
     *,
-    per: str = "recording",
+    per: str = "concatenated",
 ) -> tuple[Steps, ...]:
     """Fits the chain for each dimension of R traces `[T, C]`; see `fit_dimension`."""
     dimensions = predictions[0].shape[1]
@@ -188,7 +188,7 @@ def read_predictions(workdir: str | epath.Path, split: str) -> dict[str, np.ndar
         return dict(arrays)
 
 
-def run(workdir: str | epath.Path, *, per: str = "recording") -> dict[str, Any]:
+def run(workdir: str | epath.Path, *, per: str = "concatenated") -> dict[str, Any]:
     """Fits on a run's dev predictions and scores every split before and after; writes `postprocess.json`.
 
     Returns:
@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command `python -m avemo.postprocess`."""
     parser = argparse.ArgumentParser(description="Fit post-processing on a run's dev predictions; score every split.")
     parser.add_argument("--workdir", required=True, help="run folder")
-    parser.add_argument("--per", choices=("recording", "concatenated"), default="recording", help="the CCC to raise")
+    parser.add_argument("--per", choices=("recording", "concatenated"), default="concatenated", help="the CCC to raise")
     args = parser.parse_args(argv)
     try:
         print(json.dumps(run(args.workdir, per=args.per), indent=2))

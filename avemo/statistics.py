@@ -6,7 +6,7 @@ totals), so that resampling recordings is one matrix product, and a thousand res
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -52,10 +52,12 @@ def moments(
     """Evidence of a CCC: (n, Σx, Σy, Σx², Σy², Σxy) of each recording, float64 `[R, C, 6]`.
 
     Args:
-      predictions: R traces `[T, C]`; targets: the same shapes; masks: bool `[T]`, the frames that count.
+      predictions: R traces `[T, C]`; targets: the same shapes; masks: bool `[T]`, the frames that count; those
+        whose target is NaN (unlabelled) do not.
     """
     rows = []
     for x, y, mask in zip(predictions, targets, masks, strict=True):
+        mask = mask & np.isfinite(y).all(-1)
         x, y = np.asarray(x, np.float64)[mask], np.asarray(y, np.float64)[mask]
         n = np.full(x.shape[1], float(len(x)))
         rows.append(np.stack([n, x.sum(0), y.sum(0), (x * x).sum(0), (y * y).sum(0), (x * y).sum(0)], -1))
@@ -114,17 +116,30 @@ def _ratio(total: np.ndarray) -> np.ndarray:
     return total[..., 0] / np.maximum(total[..., 1], 1e-12)
 
 
-def _resampled(count: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of `count` recordings was drawn, `[resamples, count]`."""
-    draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    weights = np.zeros((resamples, count))
-    np.add.at(weights, (np.arange(resamples)[:, None], draws), 1.0)
-    return weights
+_CHUNK = 4_000_000  # recording weights held at once
+
+
+def _resampled(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of `count` recordings was drawn, `[n, count]` in chunks of n that add up to `resamples`."""
+    rng = np.random.default_rng(seed)
+    for begin in range(0, resamples, step := max(1, _CHUNK // count)):
+        size = min(step, resamples - begin)
+        yield rng.multinomial(count, np.full(count, 1 / count), size).astype(np.float64)
+
+
+def _exchanges(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Which recordings are exchanged, 0/1 `[n, count]` in chunks: every pattern where there are few enough."""
+    if 2**count <= resamples:
+        yield ((np.arange(2**count)[:, None] >> np.arange(count)) & 1).astype(np.float64)
+        return
+    rng = np.random.default_rng(seed)
+    for begin in range(0, resamples, step := max(1, _CHUNK // count)):
+        yield rng.integers(0, 2, (min(step, resamples - begin), count)).astype(np.float64)
 
 
 def _values(score: Score, weights: np.ndarray) -> np.ndarray:
     """Seed-mean score under each row of recording weights, `[N]`."""
-    return score.value(np.einsum("nr,srk->nsk", weights, score.evidence)).mean(1)
+    return score.value(np.einsum("nr,srk->nsk", weights, score.evidence, optimize=True)).mean(1)
 
 
 def bootstrap(score: Score, *, resamples: int = 9999, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -136,7 +151,8 @@ def bootstrap(score: Score, *, resamples: int = 9999, level: float = 0.95, seed:
       level: coverage.
       seed: of the draws.
     """
-    values = _values(score, _resampled(score.evidence.shape[1], resamples, seed))
+    draws = _resampled(score.evidence.shape[1], resamples, seed)
+    values = np.concatenate([_values(score, weights) for weights in draws])
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -154,21 +170,20 @@ def compare(score: Score, reference: Score, *, resamples: int = 9999, level: flo
     if score.evidence.shape != reference.evidence.shape:
         raise ValueError(f"paired scores have evidence {score.evidence.shape} and {reference.evidence.shape}")
     count = score.evidence.shape[1]
-    weights = _resampled(count, resamples, seed)
-    draws = _values(score, weights) - _values(reference, weights)
+    draws = np.concatenate(
+        [_values(score, weights) - _values(reference, weights) for weights in _resampled(count, resamples, seed)]
+    )
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     difference = score.mean() - reference.mean()
-    exact = 2**count <= resamples
-    if exact:
-        swap = ((np.arange(2**count)[:, None] >> np.arange(count)) & 1).astype(np.float64)
-    else:
-        swap = np.random.default_rng(seed + 1).integers(0, 2, (resamples, count)).astype(np.float64)
-    change = np.einsum("nr,srk->nsk", swap, reference.evidence - score.evidence)
-    exchanged = score.value(score.evidence.sum(1) + change).mean(1) - reference.value(
-        reference.evidence.sum(1) - change
-    ).mean(1)
+    exchanged = []
+    for swap in _exchanges(count, resamples, seed + 1):
+        change = np.einsum("nr,srk->nsk", swap, reference.evidence - score.evidence, optimize=True)
+        one = score.value(score.evidence.sum(1) + change)
+        exchanged.append((one - reference.value(reference.evidence.sum(1) - change)).mean(1))
+    exchanged = np.concatenate(exchanged)
     extreme = int((np.abs(exchanged) >= abs(difference) * (1 - 1e-9) - 1e-14).sum())
-    p = extreme / len(swap) if exact else (extreme + 1) / (len(swap) + 1)
+    exact = len(exchanged) == 2**count
+    p = extreme / len(exchanged) if exact else (extreme + 1) / (len(exchanged) + 1)
     return Comparison(difference, float(low), float(high), min(1.0, float(p)))
 
 

@@ -1,0 +1,212 @@
+"""What a sweep compares: settings × search candidates × seeds of one experiment, and the command of each cell."""
+
+import dataclasses
+import itertools
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from avemo import configuration
+from avemo.errors import UserError, unknown
+
+Fields = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A comparison of settings, as a file of configs/ablations returns it.
+
+    Every setting gets the same experiment, budget, search and seeds; only its own fields differ.
+
+    Attributes:
+      title: heading of the tables.
+      experiment: the config that every cell is a run of, `path.py[:variant]`.
+      settings: the rows: fields by dotted name, as `--config.NAME=value` would set them. The key `name` is the row's
+        label; without it the label is made of the values.
+      common: fields that all cells share.
+      search: candidates tried for every setting; the one with the best dev score over all seeds is its row.
+      seeds: number of seeds, 0 … seeds − 1.
+      reference: label of the setting that the others are compared with; "" is the first.
+      note: what the tables should say about themselves.
+    """
+
+    title: str
+    experiment: str
+    settings: Sequence[Fields]
+    common: Fields = dataclasses.field(default_factory=dict)
+    search: Sequence[Fields] = ({},)
+    seeds: int = 5
+    reference: str = ""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: `overrides` of the experiment and a seed; `folder` is its run folder in the workdir."""
+
+    setting: str
+    candidate: str
+    experiment: str
+    overrides: tuple[str, ...]
+    seed: int
+    folder: str
+
+    def config(self) -> ConfigDict:
+        """The cell's config.
+
+        Raises:
+          UserError: a field or value that the experiment does not take.
+        """
+        return configuration.load(self.experiment, self.overrides)
+
+    def command(self, workdir: str | epath.Path) -> str:
+        """The command that makes this cell alone."""
+        arguments = (
+            "launch.py",
+            "train",
+            f"--config={self.experiment}",
+            f"--workdir={epath.Path(workdir) / self.folder}",
+        )
+        return shlex.join(("python", *arguments, *self.overrides))
+
+
+def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the axes' values, the last axis fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """A number drawn between `low` and `high`, evenly, or evenly on a log scale; rounded to 4 digits."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value."""
+        if self.log:
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = rng.uniform(self.low, self.high)
+        return float(f"{value:.4g}")
+
+
+def random(axes: Mapping[str, Sequence[Any] | Uniform], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """`count` random settings: a value of each sequence, a number of each `Uniform`; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+
+    def draw(axis: Sequence[Any] | Uniform) -> Any:
+        return axis.draw(rng) if isinstance(axis, Uniform) else axis[int(rng.integers(len(axis)))]
+
+    return [{name: draw(axis) for name, axis in axes.items()} for _ in range(count)]
+
+
+def variant_of(experiments: Mapping[str, str], variant: str) -> str:
+    """The experiment of a sweep's variant.
+
+    Raises:
+      UserError: there is no such variant.
+    """
+    if variant not in experiments:
+        raise unknown("variant", variant, [k or "(none)" for k in experiments])
+    return experiments[variant]
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
+    """Loads a sweep `path.py[:variant]`; overrides set its `seeds` or `title`, or a field of every cell's experiment.
+
+    Raises:
+      UserError: the file is no sweep, or an override is malformed.
+    """
+    sweep = configuration.load(spec)
+    if not isinstance(sweep, Sweep):
+        raise UserError(f"{spec} is not a sweep: use a file of configs/ablations, or `launch.py train` for this one.")
+    common = dict(sweep.common)
+    for override in overrides:
+        name, separator, text = override.removeprefix("--config.").partition("=")
+        if not override.startswith("--config.") or not separator:
+            raise UserError(f"{override!r} is not an override: write --config.path.to.field=value.")
+        if name == "seeds":
+            if not text.isdigit() or not int(text):
+                raise UserError(f"--config.seeds takes a number of seeds, not {text!r}.")
+            sweep = dataclasses.replace(sweep, seeds=int(text))
+        elif name == "title":
+            sweep = dataclasses.replace(sweep, title=text)
+        else:
+            common[name] = text
+    return dataclasses.replace(sweep, common=common)
+
+
+def label(setting: Fields, axes: Sequence[str]) -> str:
+    """The row's name: its `name`, or the values of the fields that differ between rows."""
+    if "name" in setting:
+        return str(setting["name"])
+    shown = [k for k in setting if k in axes] or list(setting)
+    if len(shown) == 1 and isinstance(setting[shown[0]], str):
+        return setting[shown[0]]
+    return ", ".join(f"{k.rpartition('.')[2]}={_text(setting[k])}" for k in shown) or "default"
+
+
+def cells(sweep: Sweep) -> list[list[list[Cell]]]:
+    """The cells by setting, candidate and seed: `[setting][candidate][seed]`.
+
+    Raises:
+      UserError: two settings have the same name, or the reference is none of them.
+    """
+    axes = [
+        name
+        for name in dict.fromkeys(k for s in sweep.settings for k in s)
+        if len({repr(s.get(name)) for s in sweep.settings}) > 1
+    ]
+    names = [label(s, axes) for s in sweep.settings]
+    slugs = [_slug(n) for n in names]
+    repeated = sorted({n for n in names if slugs.count(_slug(n)) > 1})
+    if repeated or not names:
+        what = (
+            f"two settings are called {repeated[0]!r}, or nearly so: give them a 'name'"
+            if repeated
+            else "there is no setting"
+        )
+        raise UserError(f"sweep {sweep.title!r}: {what}.")
+    if sweep.reference and sweep.reference not in names:
+        raise unknown("reference setting", sweep.reference, names)
+    out = []
+    for name, setting in zip(names, sweep.settings, strict=True):
+        candidates = []
+        for candidate in sweep.search:
+            called = label(candidate, list(candidate)) if candidate else ""
+            fields = {**sweep.common, **candidate, **{k: v for k, v in setting.items() if k != "name"}}
+            folder = "/".join(("cells", _slug(name), *([_slug(called)] if called else [])))
+            candidates.append(
+                [
+                    Cell(
+                        setting=name,
+                        candidate=called,
+                        experiment=sweep.experiment,
+                        overrides=(*(f"--config.{k}={_text(v)}" for k, v in fields.items()), f"--config.seed={seed}"),
+                        seed=seed,
+                        folder=f"{folder}/seed_{seed}",
+                    )
+                    for seed in range(sweep.seeds)
+                ]
+            )
+        out.append(candidates)
+    return out
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return repr({k: v for k, v in value.items()})
+    return str(value)
+
+
+def _slug(name: str) -> str:
+    """A folder name for a setting."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "-", name).strip("-.") or "setting"

@@ -1,0 +1,149 @@
+"""Runs the cells of a sweep that are not finished yet, then writes the tables from whatever is there.
+
+One folder a cell, each with its own `result.json`: shards on other machines write beside each other and never into one
+file, so merging is reading. A finished cell is never trained again; a failed one leaves `error.json` and is tried again
+by the next call.
+"""
+
+import concurrent.futures
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from avemo import runtime, train
+from avemo.errors import UserError
+from avemo.sweep import plan, summary, tables, together
+
+logger = logging.getLogger(__name__)
+
+
+def run(spec: str, workdir: str, overrides: Sequence[str] = (), shard: str | None = None) -> dict[str, Any]:
+    """Runs a sweep, or one shard of it, and writes the tables.
+
+    Args:
+      spec: the sweep's config, `path.py[:variant]`.
+      workdir: folder of the cells and tables, local or shared by all shards.
+      overrides: `--config.NAME=value`: `seeds`, `title`, or a field of every cell's experiment.
+      shard: "i/n", 1 ≤ i ≤ n: every n-th setting, from the i-th.
+
+    Returns:
+      Counts of cells and the paths written.
+
+    Raises:
+      UserError: the sweep is malformed, the workdir belongs to another one, or every cell failed.
+    """
+    sweep = plan.load(spec, overrides)
+    groups = [seeds for candidates in plan.cells(sweep) for seeds in candidates]
+    mine = _shard(groups, shard)
+    folder = _prepare(sweep, spec, epath.Path(workdir))
+    runtime.cache_compilations(folder)
+    _each(mine, folder)
+    rows = summary.rows(sweep, folder)
+    written = tables.write(sweep, rows, folder, spec)
+    errors = [r for r in rows if r.error and not r.seeds]
+    if len(errors) == len(rows):
+        raise UserError(f"every setting of {spec} failed; {errors[0].name}: {errors[0].error}")
+    return {
+        "settings": len(rows),
+        "finished": sum(r.seeds for r in rows),
+        "failed": {r.name: r.error for r in rows if r.error},
+        "pending": [r.name for r in rows if not r.seeds and not r.error],
+        "written": [str(p) for p in written],
+    }
+
+
+def _shard(groups: list, shard: str | None) -> list:
+    if shard is None:
+        return groups
+    index, _, count = shard.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise UserError(f"--shard={shard} is not i/n with 1 ≤ i ≤ n, such as --shard=2/4.")
+    return groups[int(index) - 1 :: int(count)]
+
+
+def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
+    """Creates the workdir, or checks that it belongs to this sweep; more settings or seeds may be added to one."""
+    shared = json.loads(json.dumps({"experiment": sweep.experiment, "common": dict(sweep.common)}, default=str))
+    path = folder / "sweep.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before = json.loads(path.read_text())
+            if {k: before.get(k) for k in shared} != shared:
+                raise UserError(
+                    f"{folder} holds a sweep of {before.get('experiment')} with {before.get('common')}: "
+                    "choose another --workdir or undo the change."
+                )
+        train.write_atomically(path, json.dumps({**shared, "config": spec, "title": sweep.title}, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _each(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> None:
+    """Trains the groups (the seeds of a setting), on a lone CPU device several at a time."""
+    # One setting is a chain of small operations that cannot fill the cores; several fill them, compilation included.
+    # Not on several devices: collectives of two programs would wait for each other.
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    jobs = max(1, min(os.cpu_count() or 1, 8)) if alone else 1
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(_group, cells, folder): cells[0] for cells in groups}
+        try:
+            for number, done in enumerate(concurrent.futures.as_completed(waiting), 1):
+                cell = waiting[done]
+                name = " · ".join(filter(None, (cell.setting, cell.candidate)))
+                logger.info("[%d/%d] %s: %s", number, len(groups), name, done.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
+    """Trains the unfinished seeds of one setting; returns one line on how it went. No error leaves it."""
+    todo: list[plan.Cell] = []
+    try:
+        todo = [cell for cell in cells if train.finished(folder / cell.folder, cell.config()) is None]
+        if not todo:
+            return "finished before"
+        configs = [cell.config() for cell in todo]
+        if configs[0].task == "audiovisual":
+            failed = together.train_seeds(configs, [folder / cell.folder for cell in todo])
+        else:
+            failed = [_alone(config, folder / cell.folder) for config, cell in zip(configs, todo, strict=True)]
+        reasons = dict(zip(todo, failed, strict=True))
+    except Exception as error:  # whatever it is, the other settings go on and the row says it
+        if not isinstance(error, UserError):
+            logger.warning("%s failed", cells[0].folder, exc_info=True)
+        reasons = dict.fromkeys(todo or cells, _reason(error))
+    for cell, reason in reasons.items():
+        _note_error(folder / cell.folder, reason)
+    broken = [reason for reason in reasons.values() if reason]
+    return f"{len(broken)} of {len(cells)} seeds failed: {broken[0]}" if broken else f"{len(reasons)} seeds trained"
+
+
+def _alone(config: Any, workdir: epath.Path) -> str | None:
+    """Trains a cell whose task has no features in memory, by itself."""
+    try:
+        train.train_and_evaluate(config, workdir, progress=False)
+    except UserError as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+
+
+def _note_error(workdir: epath.Path, reason: str | None) -> None:
+    path = workdir / "error.json"
+    if reason is None:
+        path.unlink(missing_ok=True)
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    train.write_atomically(path, json.dumps({"error": reason}) + "\n")

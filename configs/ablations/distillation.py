@@ -1,0 +1,46 @@
+"""What distils: loss kind, temperature, unlabelled faces, student size, and the same student without a teacher.
+
+These cells train on images, one run after another (`launch.py train`'s own loop). The score is the unweighted average
+recall on dev. Pass a trained teacher and prepared faces:
+
+    python launch.py sweep --config=configs/ablations/distillation.py --workdir=runs/distillation \\
+        --config.teacher=runs/teacher --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec \\
+        --config.data.unlabelled=DATA/unlabelled
+
+Variants: default (configs/paper/student.py), `demo`, `real`, `smoke` (those of configs/demo/student.py).
+"""
+
+from avemo.sweep import plan
+
+EXPERIMENTS = {
+    "": "configs/paper/student.py",
+    "demo": "configs/demo/student.py:synthetic",
+    "real": "configs/demo/student.py:real",
+    "smoke": "configs/demo/student.py:smoke",
+}
+LOSS = "loss.distillation"
+
+
+def get_config(variant: str = "") -> plan.Sweep:
+    no_logits, no_embedding = {f"{LOSS}.kd_weight": 0.0}, {f"{LOSS}.embedding_weight": 0.0}
+    experiment = plan.variant_of(EXPERIMENTS, variant)
+    batch = {"": 64, "smoke": 8}.get(variant, 32)
+    return plan.Sweep(
+        title="Distillation",
+        experiment=experiment,
+        settings=[
+            {"name": "KD, T = 2"},
+            {"name": "KD, T = 1", f"{LOSS}.temperature": 1.0},
+            {"name": "KD, T = 4", f"{LOSS}.temperature": 4.0},
+            {"name": "DKD", f"{LOSS}.logits": "dkd"},
+            {"name": "logits only", **no_embedding},
+            {"name": "embedding only", **no_logits},
+            {"name": "RKD", f"{LOSS}.rkd_weight": 1.0, **no_logits, **no_embedding},
+            {"name": "half the unlabelled faces a step", "data.batch.unlabelled": batch // 2},
+            {"name": "no unlabelled faces", "data.batch.unlabelled": 0},
+            {"name": "compact student", "model.name": "compact"},
+            {"name": "no teacher", **no_logits, **no_embedding},
+        ],
+        seeds=2 if variant == "smoke" else 3,
+        reference="KD, T = 2",
+    )

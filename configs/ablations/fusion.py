@@ -1,0 +1,27 @@
+"""Every fusion strategy, same data, budget and seeds; compared with the paper's model-level fusion (2103.09154, P).
+
+Variants: default (the sizes of configs/paper/fusion.py), `demo` (those of the demo: minutes on two cores), `real` (the
+demo's RAVDESS takes, emotions), `smoke` (one step). Cached features come from `launch.py extract`.
+
+    python launch.py sweep --config=configs/ablations/fusion.py --workdir=runs/ablation --config.data.features=FEATURES
+"""
+
+from avemo.models.fusion import FUSIONS
+from avemo.sweep import plan
+
+EXPERIMENTS = {
+    "": "configs/paper/fusion.py",
+    "demo": "configs/demo/fusion.py:synthetic",
+    "real": "configs/demo/fusion.py:real",
+    "smoke": "configs/demo/fusion.py:smoke",
+}
+
+
+def get_config(variant: str = "") -> plan.Sweep:
+    return plan.Sweep(
+        title="Fusion strategies",
+        experiment=plan.variant_of(EXPERIMENTS, variant),
+        settings=plan.grid({"model.fusion": tuple(FUSIONS)}),
+        seeds=2 if variant == "smoke" else 5,
+        reference="model_level",
+    )
