@@ -61,6 +61,11 @@ def _override(config: ConfigDict, name: str, text: str) -> None:
     if name not in known and not (parent.endswith("_args") and parent in known):
         raise _unknown_field(name, known)
     old = holder.get(leaf)
+    if isinstance(old, ConfigDict) and name.endswith("_args") and text.startswith("{"):
+        # Another module may take none of the numbers that are there: the group is replaced.
+        with holder.unlocked():
+            holder[leaf] = ConfigDict(ast.literal_eval(text))
+        return
     if isinstance(old, ConfigDict):
         members = ", ".join(sorted(f for f in known if f.startswith(f"{name}.")))
         raise UserError(f"config field {name!r} is a group: set one of {members}.")

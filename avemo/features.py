@@ -94,8 +94,12 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
     Targets are moved earlier by `delay` s over the whole recording before the cut, so that no label is lost at a seam.
     """
     targets, target_mask = delayed_targets(recording.targets, recording.target_mask, delay, recording.fps)
+    # Raters lag like their mean: their traces move by the same delay.
+    raters, rater_mask = delayed_targets(recording.raters, np.ones(len(recording), bool), delay, recording.fps)
     fields = {
         **{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
+        "raters": raters,
+        "rater_mask": rater_mask,
         "targets": np.where(target_mask[:, None], targets, np.float32(0)),
         "target_mask": target_mask,
         "mask": np.ones(len(recording), bool),

@@ -62,6 +62,14 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
             f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
         )
 
+    if config.model.get("num_raters") and data is None:
+        raters = recordings(first_split)[0][0].raters.shape[1]
+        if config.model.num_raters != raters:
+            raise start.UserError(
+                f"model.num_raters is {config.model.num_raters}, but {folder} has traces of {raters} raters: "
+                f"set --config.model.num_raters={raters}, or 0 for the gold standard."
+            )
+
     initialiser = functools.partial(model.init, train=False)  # one object: compiled once however often `init` is called
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -123,14 +131,11 @@ def _loss(
         correct = (logits.argmax(-1) == rows["label"]).astype(jnp.float32)
         accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32), AXIS)
         return loss, (model_state, {"accuracy": accuracy})
-    loss = losses.ccc_loss(
-        out["traces"],
-        rows["targets"],
-        rows["target_mask"],
-        per=config.loss.per,
-        mse_weight=config.loss.mse_weight,
-        axis_name=AXIS,
-    )
+    options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight, "axis_name": AXIS}
+    if config.model.get("num_raters"):
+        loss = losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options)
+    else:
+        loss = losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options)
     return loss, (model_state, {})
 
 
