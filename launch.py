@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns 0, 2 for an error of the user's, 130 when interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if (args.command != "train" and rest) or any(not r.startswith("--config.") for r in rest):
+    if (args.command not in ("train", "sweep") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from avemo import runtime
     from avemo.errors import UserError
