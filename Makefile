@@ -35,6 +35,7 @@ lint: $(VENV)/test       ## ruff
 parity: $(VENV)/runtime     ## our networks, losses and features against the reference implementations
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	.venv-parity/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-parity-nodeps.txt
 	.venv-parity/bin/python -m benchmarks.parity
 
 clean:           ## remove the environments and the demo's runs

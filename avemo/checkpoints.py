@@ -19,9 +19,22 @@ logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
 
 
+def _folder(workdir: str | epath.Path) -> epath.Path:
+    # Orbax wants absolute local paths.
+    workdir = epath.Path(workdir)
+    return (workdir if "://" in str(workdir) else workdir.absolute()) / "checkpoints"
+
+
 def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.CheckpointManager:
-    """The checkpoint manager of a run folder; keeps the latest step and the best by metric `best` (higher is
-    better)."""
+    """The checkpoint manager of a training run.
+
+    Args:
+      workdir: run folder.
+      best: metric, `split/name`, by which the best checkpoint is chosen (higher is better); None: the latest is.
+
+    Returns:
+      A manager that keeps the two latest checkpoints and the best one.
+    """
     policies = [managers.LatestN(2)]
     if best:
         policies.append(managers.BestN(get_metric_fn=lambda metrics: metrics.get(best, -np.inf), n=1))
@@ -29,15 +42,8 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
-        # Orbax would otherwise run its own event loop threads for deletion; runs here are few and small.
-        enable_async_checkpointing=True,
     )
-    return ocp.CheckpointManager(
-        epath.Path(workdir).absolute() / "checkpoints"
-        if "://" not in str(workdir)
-        else epath.Path(workdir) / "checkpoints",
-        options=options,
-    )
+    return ocp.CheckpointManager(_folder(workdir), options=options)
 
 
 def save(
@@ -104,17 +110,30 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
     """
     workdir = epath.Path(workdir)
     config = configuration.from_json(workdir / "config.json")
+    missing = UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
     if not (workdir / "checkpoints").exists():
-        raise UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
-    with manager(workdir, config.get("best_metric")) as checkpoints:
-        step = checkpoints.best_step() if which == "best" and config.get("best_metric") else checkpoints.latest_step()
-        step = checkpoints.latest_step() if step is None else step
+        raise missing
+    best = config.get("best_metric") if which == "best" else None
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None
+    )
+    reader = ocp.CheckpointManager(
+        _folder(workdir), options=options, item_handlers={**handlers, "config": ocp.JsonCheckpointHandler()}
+    )
+    with reader:
+        step = reader.best_step() if best else None
+        step = reader.latest_step() if step is None else step
         if step is None:
-            raise UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
-        folder = checkpoints.directory / str(step) / "state"
-    with ocp.PyTreeCheckpointer() as reader:
-        metadata = reader.metadata(folder).item_metadata.tree
-        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
-        state = reader.restore(folder, restore_args=arguments)
+            raise missing
+        try:
+            tree = reader.item_metadata(step)["state"].tree
+            arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            restore = ocp.args.PyTreeRestore(restore_args=arguments)
+            state = reader.restore(step, args=ocp.args.Composite(state=restore))["state"]
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {step} of {workdir} cannot be read ({type(error).__name__}): copy the run again."
+            ) from error
     params = state["ema"] if state.get("ema") else state["params"]
     return config, step, {"params": params, **(state["model_state"] or {})}

@@ -51,7 +51,8 @@ def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) 
             state.params, state.model_state, constants, batch, key
         )
         gradients = jax.lax.pmean(gradients, parallel.AXIS)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+            updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = jax.tree.map(lambda e, p: e * config.ema + p * (1 - config.ema), state.ema, params) if config.ema else {}
         values = {"loss": loss, **values, "gradient_norm": optax.tree.norm(gradients)}

@@ -94,7 +94,7 @@ def clips(
                 part = slice(segment * frames, (segment + 1) * frames)
                 v, a, t = valence[part], arousal[part], time[part]
                 mask = np.ones(frames, bool)
-                mask[5:10] = segment == 1
+                mask[5:10] = segment != 1
                 mel_rows = int(frames / fps * 100) + 96
                 level = np.interp(np.arange(mel_rows) / 100 - 0.48 + t[0], time, arousal)
                 mel = (level[:, None] + rng.normal(0, 0.1, (mel_rows, 64))).astype(np.float32)

@@ -1,0 +1,116 @@
+"""Every config loads, and its `:smoke` variant trains one real step."""
+
+import json
+import pathlib
+
+import pytest
+import toy
+
+from avemo import configuration, extract, train
+
+FILES = sorted(
+    str(p) for folder in ("paper", "demo") for p in pathlib.Path("configs", folder).glob("*.py") if p.stem != "__init__"
+)
+# What the demo changes beside numbers: docs/reproduce.md says why.
+NOT_NUMBERS = {
+    "synthetic": {"optimizer.name", "optimizer.schedule"},
+    "real": {"optimizer.name", "optimizer.schedule", "loss.labels", "best_metric"},
+}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_config_says_what_it_is_and_is_json(path):
+    config = configuration.load(path)
+    assert configuration.difference(config, configuration.load(path)) == []
+    json.dumps(configuration.to_dict(config))
+    docstring = pathlib.Path(path).read_text().split('"""')[1]
+    assert len(docstring.splitlines()) > 2
+    if "paper" in path:
+        assert "python launch.py train" in docstring
+        assert "Expected:" in docstring
+
+
+@pytest.mark.parametrize("variant", ["synthetic", "real"])
+@pytest.mark.parametrize("stage", ["teacher", "student", "audio", "fusion"])
+def test_the_demo_differs_from_the_paper_in_numbers(stage, variant):
+    paper = configuration.load(f"configs/paper/{stage}.py")
+    demo = configuration.load(f"configs/demo/{stage}.py:{variant}")
+    for line in configuration.difference(paper, demo):
+        name, _, values = line.partition(": ")
+        if name not in NOT_NUMBERS[variant]:
+            old, _, new = values.partition(" -> ")
+            assert {type(eval(v)) for v in (old, new)} <= {int, float}, line
+
+
+@pytest.fixture(scope="module")
+def spine(tmp_path_factory):
+    """Toy corpora, and a folder for the runs."""
+    folder = tmp_path_factory.mktemp("spine")
+    return {
+        "runs": folder / "runs",
+        "faces": toy.faces(folder),
+        "triplets": toy.triplets(folder),
+        "unlabelled": toy.faces(folder, labelled=False, name="unlabelled"),
+        "clips": toy.clips(folder),
+    }
+
+
+SMALL = {
+    "expression": ["width=0.125", "neck_channels=16", "dense_layers=1", "dense_growth=8"],
+    "audio": ["width=0.0625", "fc_dim=32"],
+    "fusion": [],
+}
+
+
+def smoke(spine, stage, small, *overrides, **data):
+    fields = [f"--config.model.{f}" for f in SMALL[small]] + [f"--config.data.{k}={v}" for k, v in data.items()]
+    config = configuration.load(f"configs/demo/{stage}.py:smoke", [*fields, *overrides])
+    return train.train_and_evaluate(config, spine["runs"] / stage, progress=False)
+
+
+def test_the_whole_spine_at_toy_size(spine):
+    stills = {"faces": spine["faces"], "triplets": spine["triplets"]}
+    teacher = smoke(spine, "teacher", "expression", **stills)
+    assert set(teacher["metrics"]["dev"]) >= {"accuracy", "uar", "macro_f1", "triplet_accuracy"}
+    student = smoke(
+        spine,
+        "student",
+        "expression",
+        f"--config.teacher={spine['runs'] / 'teacher'}",
+        **stills,
+        unlabelled=spine["unlabelled"],
+    )
+    assert set(student["metrics"]["dev"]) >= {"accuracy", "teacher_accuracy", "agreement"}
+    assert student["metrics"]["dev"]["teacher_accuracy"] == teacher["metrics"]["dev"]["accuracy"]
+    assert student["weights"]["teacher"]
+    audio = smoke(spine, "audio", "audio", clips=spine["clips"])
+    assert set(audio["metrics"]["dev"]) >= {"ccc_valence", "ccc_arousal", "ccc_recording_mean"}
+    runs = [str(spine["runs"] / name) for name in ("student", "audio")]
+    folder = extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False)
+    assert extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False) == folder
+    # Two steps past the first: enough for a program to show that it is not compiled for one step only.
+    steps = ("--config.steps=3", "--config.log_every=3", "--config.eval_every=3")
+    fusion = smoke(spine, "fusion", "fusion", *steps, features=str(folder))
+    assert -1 <= fusion["metrics"]["dev"]["ccc_mean"] <= 1
+    from avemo import evaluate, features
+
+    recordings, _ = features.load(str(folder), "dev")
+    assert [len(r) for r in recordings] == [120] * 3
+    assert not recordings[0].visual_mask[65:70].any()
+    assert not recordings[0].visual[65:70].any()
+    assert evaluate.evaluate(spine["runs"] / "fusion")["dev"] == pytest.approx(fusion["metrics"]["dev"], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["teacher", "student", "audio"])
+def test_the_paper_trains_one_real_step(stage, spine, tmp_path):
+    parts = {"audio": ["clips"]}.get(stage, ["faces", "triplets"] + (["unlabelled"] if stage == "student" else []))
+    overrides = [f"--config.data.{name}={spine[name]}" for name in parts]
+    if stage == "student":
+        teacher = configuration.load("configs/paper/teacher.py:smoke", overrides[:2])
+        train.train_and_evaluate(teacher, tmp_path / "teacher", progress=False)
+        overrides.append(f"--config.teacher={tmp_path / 'teacher'}")
+    config = configuration.load(f"configs/paper/{stage}.py:smoke", overrides)
+    result = train.train_and_evaluate(config, tmp_path / stage, progress=False)
+    assert result["step"] == 1
+    assert result["parameters"] == {"audio": 72_141_184 + 129 * 2}.get(stage, 15_556_008)
