@@ -30,6 +30,8 @@ class AudioVisual(nn.Module):
       temporal: name in `TEMPORALS`.
       temporal_args: its numbers.
       num_classes: C of the emotion head; 0 has none.
+      traces: whether there is a valence/arousal head; by default only without an emotion head, since a head that no loss
+        reads is dead weight.
       num_raters: R heads, one a rater; `traces` is then their mean. 0: one head.
       dropout: rate on the joint representation and on the hidden states.
       modality_dropout: in training, the probability that an example loses one of its modalities (either alike, never
@@ -43,6 +45,7 @@ class AudioVisual(nn.Module):
     temporal: str = "gru"
     temporal_args: Mapping[str, Any] = FrozenDict()
     num_classes: int = 0
+    traces: bool | None = None
     num_raters: int = 0
     dropout: float = 0.0
     modality_dropout: float = 0.0
@@ -72,7 +75,7 @@ class AudioVisual(nn.Module):
           carry: what the previous chunk returned; None starts a sequence.
 
         Returns:
-          traces [B, T, 2] (valence, arousal); logits [B, T, C] if num_classes; rater_traces [B, T, R, 2] if num_raters;
+          traces [B, T, 2] (valence, arousal) if there is that head; logits [B, T, C] if num_classes; rater_traces [B, T, R, 2] if num_raters;
           fused [B, T, D]; hidden [B, T, H]; gates [B, T, 2] (audio, visual) where the fusion has them; carry, None
           where the fusion or temporal model needs the whole sequence.
         """
@@ -127,11 +130,12 @@ class AudioVisual(nn.Module):
     def _heads(self, prefix: str, hidden: jax.Array) -> dict[str, jax.Array]:
         # Heads in float32 whatever the compute dtype: traces are differences of small numbers.
         outputs = {}
-        if self.num_raters:
+        traces = not self.num_classes if self.traces is None else self.traces
+        if traces and self.num_raters:
             raters = nn.Dense(2 * self.num_raters, name=f"{prefix}rater_traces")(hidden)
             outputs["rater_traces"] = raters.reshape(*hidden.shape[:2], self.num_raters, 2)
             outputs["traces"] = outputs["rater_traces"].mean(-2)
-        else:
+        elif traces:
             outputs["traces"] = nn.Dense(2, name=f"{prefix}traces")(hidden)
         if self.num_classes:
             outputs["logits"] = nn.Dense(self.num_classes, name=f"{prefix}logits")(hidden)

@@ -30,7 +30,7 @@ def made(config, seed=1):
 
 
 def test_outputs_of_the_default():
-    model, params = made({"num_classes": 3, "num_raters": 2})
+    model, params = made({"num_classes": 3, "num_raters": 2, "traces": True})
     out = jax.jit(model.apply)(params, *batch())
     assert out["traces"].shape == (B, T, 2)
     assert out["logits"].shape == (B, T, 3)
@@ -84,7 +84,7 @@ def test_a_model_of_the_whole_sequence_has_no_carry():
 
 def test_late_with_one_hot_weights_is_that_modality_alone():
     audio, visual, _, _, mask = batch()
-    config = {"fusion": "late", "num_classes": 3, "fusion_args": {"features": 6, "weights": (0.0, 1.0)}}
+    config = {"fusion": "late", "num_classes": 3, "traces": True, "fusion_args": {"features": 6, "weights": (0.0, 1.0)}}
     model, params = made(config)
     run = jax.jit(model.apply)
     out = run(params, audio, visual, mask, mask, mask)
