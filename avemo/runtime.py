@@ -31,7 +31,7 @@ def start() -> None:
         jax.distributed.initialize()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)
     warnings.filterwarnings("ignore", message=".*Sharding info not provided when restoring.*")
 
 
