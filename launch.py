@@ -19,14 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns 0, 2 for an error of the user's, 130 when interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if (args.command not in ("train", "sweep") and rest) or any(not r.startswith("--config.") for r in rest):
+    if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from avemo import runtime
     from avemo.errors import UserError
 
     runtime.start()
     try:
-        print(json.dumps(COMMANDS[args.command].run(args, rest), indent=2, default=float))
+        result = COMMANDS[args.command].run(args, rest)
+        print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -37,6 +37,20 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> Any:
     return train.train_and_evaluate(configuration.load(args.config, overrides), args.workdir)["metrics"]
 
 
+def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
+    import sys
+
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # nothing runs: a free accelerator must not be taken
+    from avemo import aot, configuration
+
+    progress = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    config = configuration.load(args.config, overrides)
+    report = aot.run(config, args.topology, args.platform, args.search, progress)
+    return report if args.json else aot.text(report)
+
+
 def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import evaluate
 
@@ -90,6 +104,17 @@ COMMANDS = {
         "Train one stage; resumes where it stopped. Override fields by --config.path.to.field=value.",
         {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://"},
         _train,
+    ),
+    "compile": Command(
+        "Compile a training step for a TPU slice, on any host and without data: does it fit, what bounds its speed.",
+        {
+            "config!": "config file, FILE.py[:variant]",
+            "topology!": "TPU version and shape, v4, v5e, v5p or v6e: v5e:2x4; with --platform=cuda the number of GPUs",
+            "platform": {"choices": ("tpu", "cuda"), "default": "tpu", "help": "cuda is lowered only (default: tpu)"},
+            "search": {"action": "store_true", "help": "find the largest batch a chip"},
+            "json": {"action": "store_true", "help": "print the figures as JSON, sizes in bytes"},
+        },
+        _compile,
     ),
     "evaluate": Command(
         "Score a run's best checkpoint on its own data, or on other shards of the same kind.",

@@ -25,7 +25,12 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 def map_step(
-    step: Callable, mode: str = "pmap", *, donate_state: bool = True, gather_outputs: bool = False
+    step: Callable,
+    mode: str = "pmap",
+    *,
+    donate_state: bool = True,
+    gather_outputs: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable:
     """Maps `step(state, batch, constants) -> outputs` over all devices of all processes.
 
@@ -36,6 +41,7 @@ def map_step(
       gather_outputs: False when the outputs are the same on every device (a training step); True when they have a
       leading
         batch axis to be joined over the devices (a prediction).
+      mesh: devices for "shard_map" in place of all that there are, to compile for others (`avemo.aot`).
 
     Returns:
       A function of `(state, batch, constants)`; `batch` as made by `shard_batch`.
@@ -48,7 +54,7 @@ def map_step(
         out_specs = PartitionSpec(AXIS) if gather_outputs else PartitionSpec()
         mapped = jax.shard_map(
             step,
-            mesh=_mesh(),
+            mesh=mesh or _mesh(),
             in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
             out_specs=out_specs,
             check_vma=False,

@@ -1,0 +1,151 @@
+"""A task and its training state as shapes: from a config's numbers, with no data, no weights and no device."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from avemo import checkpoints, optimizer, parallel
+from avemo.errors import unknown
+from avemo.input import MEL_ROWS
+from avemo.models import audiovisual as fusion_models
+from avemo.models import expression as expression_models
+from avemo.tasks import TASKS, TrainState, audio, audiovisual, expression
+from avemo.tasks.base import Task
+
+# What `launch.py extract` writes of the paper's encoders: the face descriptor and VGGish's embedding.
+_FEATURES = {"visual": 128, "audio": 128}
+_IMAGES = {"triplets": 3}  # an example
+_IMAGE_PARTS = ("faces", "triplets", "unlabelled")
+
+
+def _array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def batch_sizes(config: ConfigDict) -> dict[str, int]:
+    """The global batch size of each part that the config's task reads."""
+    parts = _IMAGE_PARTS if TASKS[config.task] == "expression" else tuple(config.data.batch)
+    return {part: config.data.batch[part] for part in parts if config.data.batch.get(part)}
+
+
+def batch(config: ConfigDict, sizes: dict[str, int]) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes and dtypes of a training batch `{part: {field: [B_part, ...]}}`, from the config's numbers alone.
+
+    The same fields that `avemo.input` and `avemo.features` build from shards (tests/avemo/test_aot.py compares them).
+    """
+    return {part: _PARTS[part](config, size) for part, size in sizes.items()}
+
+
+def _face_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    side, scalar = config.model.image_size, _array(size)
+    return {
+        "image": _array(size, side, side, 3, dtype=jnp.uint8),
+        "label": _array(size, dtype=jnp.int32),
+        "votes": _array(size, config.model.num_classes),
+        "valence": scalar,
+        "arousal": scalar,
+    }
+
+
+def _triplet_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    side = config.model.image_size
+    return {"images": _array(size, 3, side, side, 3, dtype=jnp.uint8), "type": _array(size, dtype=jnp.int32)}
+
+
+def _clip_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    count = config.data.windows
+    return {
+        "windows": _array(size, count, MEL_ROWS, 64),
+        "targets": _array(size, count, 2),
+        "mask": _array(size, count, dtype=jnp.bool_),
+        "target_mask": _array(size, count, dtype=jnp.bool_),
+        "label": _array(size, dtype=jnp.int32),
+    }
+
+
+def _sequence_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    length, raters = config.data.sequence_length, config.model.get("num_raters") or 0
+    masks = ("visual_mask", "audio_mask", "rater_mask", "target_mask", "mask")
+    return {
+        **{modality: _array(size, length, width) for modality, width in _FEATURES.items()},
+        **{name: _array(size, length, dtype=jnp.bool_) for name in masks},
+        "raters": _array(size, length, raters, 2),
+        "targets": _array(size, length, 2),
+        "label": _array(size, dtype=jnp.int32),
+    }
+
+
+_PARTS = {
+    "faces": _face_spec,
+    "unlabelled": _face_spec,
+    "triplets": _triplet_spec,
+    "clips": _clip_spec,
+    "sequences": _sequence_spec,
+}
+
+
+def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
+    """The task without data, weights or input pipeline: its own loss, shapes in place of arrays."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    constants: Any = {}
+    if config.task not in TASKS:
+        raise unknown("task", config.task, TASKS)
+    if config.task == "audio":
+        model = audio.build(config)
+        inputs = (_array(1, MEL_ROWS, 64),)
+        loss = functools.partial(audio._loss, model, config)
+    elif config.task == "audiovisual":
+        model = fusion_models.build(config.model, axis_name=parallel.AXIS)
+        spec = _sequence_spec(config, 1)
+        inputs = tuple(spec[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
+        loss = functools.partial(audiovisual._loss, model, config)
+    else:
+        model = expression_models.build(config.model, axis_name=parallel.AXIS)
+        inputs = (_array(1, config.model.image_size, config.model.image_size, 3, dtype=jnp.uint8),)
+        teacher = None
+        if config.task == "student":
+            teacher, constants = _abstract_teacher(config, model, key, inputs)
+        loss = functools.partial(expression._loss, model, teacher, config)
+    variables = _abstract_variables(model, key, inputs)
+    if config.task == "audiovisual":
+        names = (f"{m}_{s}" for m in _FEATURES for s in ("mean", "std"))
+        variables = {"params": variables["params"], "constants": {n: _array(_FEATURES[n.split("_")[0]]) for n in names}}
+    return Task(
+        name=config.task,
+        init=lambda _: variables,
+        loss=loss,
+        batches=None,
+        examples=sum(n * _IMAGES.get(part, 1) for part, n in sizes.items())
+        * (config.data.windows if config.task == "audio" else 1),
+        predict=None,
+        evaluate=None,
+        eval_splits=(),
+        constants=constants,
+    )
+
+
+def _abstract_variables(model: Any, key: Any, inputs: tuple) -> dict[str, Any]:
+    variables = jax.eval_shape(functools.partial(model.init, train=False), key, *inputs)
+    return {name: tree for name, tree in variables.items() if name != "intermediates"}
+
+
+def _abstract_teacher(config: ConfigDict, model: Any, key: Any, inputs: tuple) -> tuple[Any, Any]:
+    """The run that the config names, or, where it names none, a teacher of the student's own architecture (the paper's
+    case)."""
+    if not config.teacher:
+        return model, {"teacher": _abstract_variables(model, key, inputs)}
+    teacher_config, _, variables = checkpoints.load(config.teacher)
+    teacher = expression_models.build(teacher_config.model, axis_name=parallel.AXIS)
+    return teacher, {"teacher": jax.tree.map(lambda x: _array(*x.shape, dtype=x.dtype), variables)}
+
+
+def state(task: Task, config: ConfigDict) -> tuple[TrainState, Any]:
+    """What `train.initial_state` would make, as shapes, and the optimizer."""
+    variables = dict(task.init(None))
+    params = variables.pop("params")
+    tx = optimizer.make(config, config.steps, params)
+    ema = params if config.ema else {}
+    return TrainState(_array(dtype=jnp.int32), params, variables, jax.eval_shape(tx.init, params), ema), tx
