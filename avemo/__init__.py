@@ -4,3 +4,14 @@ Importing this package imports no accelerator code: `data_prep` uses its errors 
 """
 
 __version__ = "0.1.0"
+
+
+def load(folder):
+    """Opens a run folder, local or gs://, for reading: `avemo.analysis.AnalysisRun`. Needs no flags and no accelerator.
+
+    Raises:
+      UserError: it is no run folder, or one of its files is broken.
+    """
+    from avemo import analysis
+
+    return analysis.load(folder)

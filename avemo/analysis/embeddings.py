@@ -1,0 +1,62 @@
+"""The expression embedding: a map of faces, and the faces nearest to one."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+from avemo.analysis.run import AnalysisRun, Faces
+from avemo.errors import UserError
+from avemo.predict.networks import Network
+from avemo.predict.writer import COLOURS
+
+
+def embedding_map(run: AnalysisRun, faces: Faces | np.ndarray) -> np.ndarray:
+    """Embeddings float32 `[N, D]` of face images uint8 `[N, S, S, 3]` by an expression run.
+
+    Raises:
+      UserError: the run is no teacher or student.
+    """
+    images = faces.images if isinstance(faces, Faces) else faces
+    return Network(str(run.folder), "visual")(images)["embedding"]
+
+
+def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:
+    """Two coordinates `[N, 2]` of embeddings `[N, D]`: "pca", or "umap" where `umap-learn` is installed."""
+    if method == "pca":
+        centred = embedding - embedding.mean(0)
+        left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+        return left[:, :2] * scale[:2]
+    if method != "umap":
+        raise UserError(f"unknown projection {method!r}. Known: pca, umap.")
+    try:
+        import umap
+    except ImportError as error:
+        raise UserError(
+            "method='umap' needs the package umap-learn: `pip install umap-learn`, or use 'pca'."
+        ) from error
+    return umap.UMAP(random_state=0).fit_transform(embedding)
+
+
+def nearest(embedding: np.ndarray, index: int, count: int = 8) -> np.ndarray:
+    """Indices of the `count` faces nearest to face `index` (Euclidean), nearest first, without itself."""
+    distance = np.linalg.norm(embedding - embedding[index], axis=1)
+    distance[index] = np.inf
+    return np.argsort(distance, kind="stable")[:count]
+
+
+def plot_map(faces: Faces, coordinates: np.ndarray, thumbnails: int = 60) -> Figure:
+    """Faces at their coordinates `[N, 2]`, framed in the colour of their label; the rest as points."""
+    out = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
+    axes = out.subplots()
+    for label in np.unique(faces.label):
+        name = faces.class_names[label] if label >= 0 else "unlabelled"
+        keep = faces.label == label
+        axes.scatter(*coordinates[keep].T, s=14, color=COLOURS[label % len(COLOURS)], label=name)
+    chosen = np.random.default_rng(0).permutation(len(coordinates))[:thumbnails]
+    for i in chosen:
+        image = OffsetImage(faces.images[i], zoom=26 / faces.images.shape[1])
+        colour = COLOURS[faces.label[i] % len(COLOURS)]
+        axes.add_artist(AnnotationBbox(image, coordinates[i], pad=0.1, bboxprops={"edgecolor": colour, "lw": 1.6}))
+    axes.set(xticks=[], yticks=[])
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return out

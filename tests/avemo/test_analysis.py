@@ -1,0 +1,220 @@
+import ast
+import json
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+import tiny_runs
+import toy
+from matplotlib.figure import Figure
+
+import avemo
+from avemo import analysis
+from avemo.errors import UserError
+from data_prep import records
+
+NOTEBOOK = pathlib.Path(__file__).parents[2] / "notebooks/analysis.ipynb"
+FPS, FRAMES = 25.0, 120
+
+
+def edit(path, **fields):
+    config = json.loads((path / "config.json").read_text())
+    config["data"].update(fields)
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def log(path, metric, task):
+    lines = [
+        {"step": s, "split": n, "wall_time": 0.0, "loss": 1 / (s + 1), metric: s / 9}
+        for s in range(9)
+        for n in ("train", "dev")
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    names = list(records.CLASSES)
+    (path / "result.json").write_text(
+        json.dumps({"task": task, "step": 9, "metrics": {"dev": {metric: 1.0}}, "class_names": names})
+    )
+
+
+def save(path, **arrays):
+    (path / "predictions").mkdir(exist_ok=True)
+    np.savez(path / "predictions/dev.npz", **arrays)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The run folders of a demo with made-up predictions: gold half a second late, and bad at 2 s."""
+    folder = tmp_path_factory.mktemp("runs")
+    faces, clips = toy.faces(folder / "data", dev=24), toy.clips(folder / "data", train=1, dev=4)
+    rng = np.random.default_rng(0)
+    student, audio = folder / "student", folder / "audio"
+    tiny_runs.visual(student, num_classes=8)
+    tiny_runs.audio(audio)
+    edit(student, faces=faces)
+    log(student, "accuracy", "student")
+    label = np.arange(24) % 8
+    probability = rng.dirichlet(np.ones(8), 24) + 0.7 * np.eye(8)[label]
+    save(
+        student,
+        label=label,
+        probability=probability / probability.sum(1, keepdims=True),
+        embedding=rng.normal(size=(24, 32)),
+    )
+
+    time = np.arange(FRAMES) / FPS
+    names = [f"dev{i}" for i in range(4)]
+    gold = np.stack([0.8 * np.sin([[2 * time + i], [3 * time + 2 * i]])[:, 0].T for i in range(4)])
+    rows = [
+        {
+            "recording": name,
+            "subject": name,
+            "fps": FPS,
+            "time": time.astype(np.float32),
+            "visual": rng.normal(size=(FRAMES, 128)).astype(np.float32),
+            "visual_mask": (time < 1) | (time > 1.5),
+            "audio": rng.normal(size=(FRAMES, 16)).astype(np.float32),
+            "audio_mask": np.ones(FRAMES, bool),
+            "targets": gold[i].astype(np.float32),
+            "target_mask": np.ones(FRAMES, bool),
+            "raters": np.full((FRAMES, 1, 2), np.nan, np.float32),
+            "label": -1,
+        }
+        for i, name in enumerate(names)
+    ]
+    features = toy.write(folder / "data", "features", records.extracted_features(128, 16), {"dev": rows})
+    (pathlib.Path(features) / "extract.json").write_text(json.dumps({"clips": clips}))
+    for name, noise, fusion in (
+        ("fusion", 0.02, "gmu"),
+        ("fusion_audio", 0.3, "audio"),
+        ("fusion_visual", 0.4, "visual"),
+    ):
+        tiny_runs.fusion(folder / name, str(student), str(audio), fusion=fusion)
+        edit(folder / name, features=features)
+        log(folder / name, "ccc_mean", "audiovisual")
+        late = np.concatenate([np.repeat(gold[:, :1], 12, 1), gold[:, :-12]], 1) + noise * rng.normal(size=gold.shape)
+        late[1, 50:60] += 1.5
+        gates = np.stack([np.full(FRAMES, 0.3), np.full(FRAMES, 0.7)], -1)
+        save(
+            folder / name,
+            recording=np.array(names),
+            length=np.full(4, FRAMES),
+            time=np.tile(time, 4),
+            prediction=late.reshape(-1, 2),
+            target=gold.reshape(-1, 2),
+            mask=np.ones(4 * FRAMES, bool),
+            visual_mask=np.tile(rows[0]["visual_mask"], 4),
+            audio_mask=np.ones(4 * FRAMES, bool),
+            gates=np.tile(gates, (4, 1)),
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fusion(folder):
+    return avemo.load(folder / "fusion")
+
+
+@pytest.fixture(scope="module")
+def student(folder):
+    return avemo.load(folder / "student")
+
+
+def test_a_run_as_tables(fusion):
+    assert fusion.fields().loc["model.fusion", "value"] == "gmu"
+    curves = fusion.curves("dev")
+    assert curves.loc[("dev", 8), "loss"] == pytest.approx(1 / 9)
+    assert fusion.metrics().loc["ccc_mean", "dev"] == 1
+    assert set(fusion.variables()) == {"params", "constants"}
+    with pytest.raises(UserError, match="not a run folder"):
+        avemo.load(fusion.folder.parent / "data")
+
+
+def test_tables_find_what_was_put_there(fusion, student):
+    worst = analysis.worst_windows(fusion, seconds=0.4, count=3)
+    assert worst.loc[0, "recording"] == "dev1"
+    assert worst.loc[0, "begin"] == pytest.approx(2.0, abs=0.1)
+    assert not ((worst["begin"] < 2.3) & (worst["begin"] > 1.7) & (worst["recording"] == "dev1")).iloc[1:].any()
+    delay = analysis.delay_curve(fusion)
+    assert delay["valence"].idxmax() == pytest.approx(-0.5)
+    assert delay["arousal"].idxmax() == pytest.approx(-0.5)
+    table = analysis.recordings(fusion)
+    assert len(table) == 4
+    assert table["face"].iloc[0] == pytest.approx(107 / 120, abs=0.01)
+    confusion = analysis.confusion(student)
+    assert confusion.to_numpy().sum() == 24
+    assert list(confusion.index) == list(records.CLASSES)
+    assert analysis.calibration(student)["count"].sum() == 24
+    with pytest.raises(UserError, match="no rated traces"):
+        analysis.worst_windows(student)
+    with pytest.raises(UserError, match="predicts traces"):
+        analysis.confusion(fusion)
+
+
+def test_nearest_and_projection():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(40, 6)) * [9, 5, 1, 1, 1, 1]
+    flat = analysis.project(points)
+    assert abs(np.corrcoef(flat[:, 0], points[:, 0])[0, 1]) > 0.98
+    order = analysis.nearest(points, 3, 39)
+    assert 3 not in order
+    assert (np.diff(np.linalg.norm(points[order] - points[3], axis=1)) >= 0).all()
+
+
+def test_integrated_gradients_add_up_to_the_logits_rise(student):
+    faces = analysis.faces(student, count=1)
+    attribution, label = analysis.integrated_gradients(student, faces.images[0], steps=32)
+    assert attribution.shape == faces.images.shape[1:3]
+    from avemo.predict.networks import Network
+
+    network = Network(str(student.folder), "visual", batch_size=2)
+    model_input = np.stack([faces.images[0], np.full_like(faces.images[0], 127)])
+    rise = float(np.subtract(*network(model_input)["logits"][:, label]))
+    assert attribution.sum() == pytest.approx(rise, abs=0.15 * abs(rise) + 0.05)
+
+
+def test_occlusion_moves_the_trace_only_of_a_modality_that_is_there(fusion):
+    time, change = analysis.occlusion(fusion, "visual", "dev2", width=0.5)
+    assert time.shape == (10,)
+    assert (change[:2] > 1e-4).all()
+    hidden = (time > 1.0) & (time < 1.5)
+    assert (change[hidden] < 1e-6).all()  # no face there: nothing to take away
+    with pytest.raises(UserError, match="modality"):
+        analysis.occlusion(fusion, "smell")
+
+
+def test_the_sound_of_a_spectrogram_has_its_pitch():
+    from data_prep import audio
+
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    sound = analysis.sound_of(audio.log_mel(tone))
+    spectrum = np.abs(np.fft.rfft(sound))
+    assert spectrum.argmax() * 16000 / len(sound) == pytest.approx(1000, abs=60)
+
+
+def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch):
+    """Every code cell, in order, as Jupyter would; IPython's display is replaced, for what matters here is the code."""
+    shown = []
+    display = types.ModuleType("IPython.display")
+    display.HTML = display.Audio = lambda data, **_: data
+    display.display = lambda *things: shown.extend(things)
+    shell = types.ModuleType("IPython")
+    shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setenv("AVEMO_RUNS", str(folder))
+    names: dict = {}
+    for number, cell in enumerate(json.loads(NOTEBOOK.read_text())["cells"]):
+        assert not cell.get("outputs")  # no output of anybody's data is committed
+        if cell["cell_type"] == "code":
+            tree = ast.parse("".join(cell["source"]))
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, f"cell {number}", "exec"), names)
+            if last is not None:
+                shown.append(eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names))
+    figures = [thing for thing in shown if isinstance(thing, Figure)]
+    assert len(figures) >= 15
+    for figure in figures:
+        figure.canvas.draw()
+        assert figure.axes
