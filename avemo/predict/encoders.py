@@ -58,13 +58,11 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
         raise UserError(f"{folder} has no extract.json: it was not made by `launch.py extract`; extract it again.")
     card = json.loads(path.read_text())
     out: dict[str, Any] = {m: card[m] for m in MODALITIES if card.get(m)}
-    source = epath.Path(card.get("clips", ""))
-    for candidate in (source, *source.glob("*")) if card.get("clips") and source.exists() else ():
-        if (candidate / "card.json").exists():
-            arguments = json.loads((candidate / "card.json").read_text()).get("arguments", {})
-            known = {field.name for field in dataclasses.fields(ClipOptions)}
-            out["faces"] = {k: v for k, v in arguments.items() if k in known}
-            break
+    if card.get("clips") and epath.Path(card["clips"]).exists():
+        made = shards.find_dataset(card["clips"]) / "card.json"
+        arguments = json.loads(made.read_text()).get("arguments", {}) if made.exists() else {}
+        known = {field.name for field in dataclasses.fields(ClipOptions)}
+        out["faces"] = {k: v for k, v in arguments.items() if k in known}
     first = shards.splits(folder)[0]
     out["fps"] = float(shards.Shards(folder, first).fields(0, ("fps",))[0])
     return out

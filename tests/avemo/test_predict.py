@@ -8,13 +8,15 @@ import films
 import numpy as np
 import pytest
 import tiny_runs
+import toy
+from ml_collections import ConfigDict
 
 from avemo import checkpoints, extract, predict, shards
 from avemo.errors import UserError
-from avemo.predict import command, media, overlay, people, pipe, session, stream, writer
+from avemo.predict import command, encoders, media, overlay, people, pipe, session, stream, writer
 from avemo.predict.sound import SoundStream
 from avemo.tasks import audiovisual as task
-from data_prep import audio, video
+from data_prep import audio, records, video
 from data_prep.clips import ClipOptions, clip_records
 from data_prep.faces import FaceOptions, Follower
 
@@ -388,6 +390,39 @@ def test_runs_that_cannot_be_used(runs, tmp_path):
     with pytest.raises(UserError, match="--visual=RUN"):
         predict.Models(str(moved))
     assert predict.Models(str(moved), visual=runs["visual"]).visual.dim == 128
+
+
+def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
+    row = {
+        "recording": "a",
+        "subject": "a",
+        "fps": 12.5,
+        "time": np.zeros(2, np.float32),
+        "label": -1,
+        **{k: np.zeros((2, 4), np.float32) for k in ("visual", "audio")},
+        **{k: np.ones(2, bool) for k in ("visual_mask", "audio_mask", "target_mask")},
+        "targets": np.zeros((2, 2), np.float32),
+        "raters": np.zeros((2, 1, 2), np.float32),
+    }
+    features = pathlib.Path(toy.write(tmp_path, "features", records.extracted_features(4, 4), {"train": [row]}))
+    clips = tmp_path / "clips/own/1.0.0"
+    clips.mkdir(parents=True)
+    (clips / "features.json").write_text("{}")
+    arguments = {**films.FACES, "corpus": "own", "fps": 12.5, "max_frames": 100}
+    (clips / "card.json").write_text(json.dumps({"arguments": arguments}))
+    made_by = {m: {"workdir": runs[m], "fingerprint": "f"} for m in ("visual", "audio")}
+    for folder in (clips, clips.parent):  # as named to extract: the data set, or a folder above
+        (features / "extract.json").write_text(json.dumps({"clips": str(folder), **made_by}))
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        encoders.record(run, features)
+        found = encoders.resolve(run, ConfigDict({"data": {}}))
+        assert (found.visual, found.audio, found.fps) == (runs["visual"], runs["audio"], 12.5)
+        assert found.faces == FaceOptions(**films.FACES)
+        assert found.fingerprints == {"visual": "f", "audio": "f"}
+    # A run from before the file existed: by its config's features, as long as they are there.
+    (run / "encoders.json").unlink()
+    assert encoders.resolve(run, ConfigDict({"data": {"features": str(features)}})).audio == runs["audio"]
 
 
 def test_options_that_cannot_work(runs, gapped, tmp_path):
