@@ -9,6 +9,7 @@ Tables are pandas data frames, pictures Matplotlib figures in colours that every
 flags of the run, an accelerator or TensorFlow.
 """
 
+from avemo.analysis import explain
 from avemo.analysis.embeddings import embedding_map, nearest, plot_map, project
 from avemo.analysis.explain import integrated_gradients, occlusion, plot_occlusion, plot_saliency
 from avemo.analysis.pictures import (
@@ -34,6 +35,7 @@ __all__ = [
     "confusion",
     "delay_curve",
     "embedding_map",
+    "explain",
     "faces",
     "integrated_gradients",
     "load",
