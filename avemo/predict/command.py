@@ -66,7 +66,8 @@ def predict(
     began = time.time()
     if os.access(workdir, os.W_OK):
         runtime.cache_compilations(workdir)
-    models = Models(workdir, visual, audio)
+    # A pipe is worked on frame by frame: a larger batch would only be padding.
+    models = Models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
     chosen = dataclasses.replace(models.faces, **faces)
     options = stream.Options(face, fps, chosen)
     if models.visual is not None:

@@ -82,6 +82,7 @@ class Predictor:
         # One face and one window at a time: a larger batch would only be padding.
         self.models = Models(run, visual, audio, batch_size=1) if isinstance(run, str) else run
         options = dataclasses.replace(faces or self.models.faces, detect_every=1)
+        self._compile()
         self._session = Session(self.models, 1, live=True)
         self._feed: collections.deque[Frame] = collections.deque()
         self._faces: Iterator[FaceFrame] | None = None
@@ -100,6 +101,14 @@ class Predictor:
         self._ready: collections.deque[Estimate] = collections.deque(maxlen=10_000)
         self._latencies: collections.deque[float] = collections.deque(maxlen=10_000)
         self._last = -np.inf
+
+    def _compile(self) -> None:
+        """Runs two blank frames, so that the first real ones do not wait for compilers."""
+        session = Session(self.models, 1, live=True)
+        faces = [np.zeros((self.models.visual.image_size,) * 2 + (3,), np.uint8)] if self.models.visual else []
+        for _ in range(2):
+            windows = np.zeros((1, sounds.EXAMPLE_ROWS, sounds.NUM_BANDS), np.float32)
+            session.push(faces, np.ones((1, 1), bool) & bool(faces), windows, np.ones(1, bool))
 
     def __enter__(self) -> "Predictor":
         return self

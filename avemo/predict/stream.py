@@ -7,6 +7,7 @@ features that training saw, to rounding.
 import contextlib
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -22,6 +23,7 @@ from avemo.shards import Images
 from data_prep import audio, video
 from data_prep.faces import FaceFrame, FaceOptions, Follower
 
+logger = logging.getLogger(__name__)
 MAX_PERSONS = 8
 _BATCH = 32  # frames that go through the networks at once
 _FASTER = 1.3  # a video that much faster than what was trained on is thinned to the training rate
@@ -81,6 +83,11 @@ def analyse(
     persons = MAX_PERSONS if looks and options.face != "largest" else 1
     fps = options.fps or (models.fps if media.fps > _FASTER * models.fps else 0.0)
     rate = min(media.fps or np.inf, fps or np.inf) if media.picture else fps or models.fps
+    if rate < models.fps / _FASTER:
+        logger.warning(
+            "%s has %.1f frames a second, the run was trained on %.1f: expect more from a video of that rate.",
+            media.path, rate, models.fps,
+        )  # fmt: skip
     session, collector = Session(models, persons), Collector()
     last, width, height = 0.0, 0, 0
     with contextlib.ExitStack() as stack:
