@@ -104,6 +104,7 @@ class Predictor:
 
     def _compile(self) -> None:
         """Runs two blank frames, so that the first real ones do not wait for compilers."""
+        sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports what it needs when it is first called
         session = Session(self.models, 1, live=True)
         faces = [np.zeros((self.models.visual.image_size,) * 2 + (3,), np.uint8)] if self.models.visual else []
         for _ in range(2):
