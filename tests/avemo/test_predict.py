@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from avemo import checkpoints, extract, predict, shards
 from avemo.errors import UserError
+from avemo.input import resize
 from avemo.predict import command, encoders, media, overlay, people, pipe, session, stream, writer
 from avemo.predict.sound import SoundStream
 from avemo.tasks import audiovisual as task
@@ -295,6 +296,26 @@ def test_emotions(runs, gapped, tmp_path):
     predict.predict(runs["visual"], str(gapped), str(tmp_path / "v"), files=QUICK, progress=False, **films.FACES)
     rows = table(tmp_path / "v")
     np.testing.assert_array_equal(np.isfinite(column(rows, names[0])), column(rows, "face_present") == 1)
+
+
+@pytest.mark.data
+def test_a_real_clip_has_the_features_of_training(models, runs, real_data):
+    """GRID through YuNet: MPEG-1 with sound that begins at another time than the picture."""
+    options = FaceOptions("yunet", str(next((real_data / "weights").glob("*yunet*.onnx"))))
+    clip = sorted((real_data / "grid").glob("*.mpg"))[0]
+    trace = predict.analyse(models, media.probe(clip), stream.Options(faces=options))
+    assert trace.face.all()
+    assert trace.sound.all()
+    (record,) = clip_records("a", options=ClipOptions(**dataclasses.asdict(options)), picture=clip)
+    np.testing.assert_allclose(trace.time, record["time"], atol=1e-6)
+    np.testing.assert_allclose(trace.box[0], record["face_box"], atol=1e-6)
+    np.testing.assert_array_equal(trace.sound, record["audio_mask"])
+    images = shards.Images([frame.getvalue() for frame in record["frames"]], "a")
+    faces = [resize(images.decode(i), models.visual.image_size) for i in range(len(trace))]
+    windows = record["log_mel"][record["audio_index"][:, None] + np.arange(96)]
+    batch = {"visual": models.visual(faces)["descriptor"][None], "audio": models.audio(windows)["embedding"][None]}
+    batch |= {"visual_mask": trace.face, "audio_mask": trace.sound[None]}
+    np.testing.assert_allclose(trace.values["traces"], models.head.apply(batch)[0]["traces"], atol=1e-4)
 
 
 # ---- bad input ----
