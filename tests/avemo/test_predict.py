@@ -327,7 +327,20 @@ def truncated(path):
     return path
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "no index", "cut short", "absent"])
+def remux(source, path, **options):
+    """Copies the packets of a film into another mp4."""
+    with media.av.open(str(source)) as film, media.av.open(str(path), "w", format="mp4", options=options) as out:
+        copy = out.add_stream_from_template(film.streams.video[0])
+        for packet in film.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+
+
+CIPHER = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "7" * 32, "encryption_kid": "a" * 32}
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "no index", "cut short", "encrypted", "absent"])
 def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     path = tmp_path / "a.mp4"
     if kind == "text":
@@ -337,17 +350,10 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     elif kind == "no index":
         truncated(films.film(path))
     elif kind == "cut short":  # the index at the front, as files for streaming have it
-        films.film(tmp_path / "b.mp4", seconds=4)
-        with (
-            media.av.open(str(tmp_path / "b.mp4")) as source,
-            media.av.open(str(path), "w", options={"movflags": "faststart"}) as out,
-        ):
-            copy = out.add_stream_from_template(source.streams.video[0])
-            for packet in source.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = copy
-                    out.mux(packet)
+        remux(films.film(tmp_path / "b.mp4", seconds=4), path, movflags="faststart")
         truncated(path)
+    elif kind == "encrypted":
+        remux(films.film(tmp_path / "b.mp4", seconds=1, codec="libx264"), path, **CIPHER)
     with pytest.raises(UserError) as error:
         run_film(models, path, tmp_path / "out")
     assert "a.mp4" in str(error.value)
