@@ -9,6 +9,7 @@ import concurrent.futures
 import json
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def run(spec: str, workdir: str, overrides: Sequence[str] = (), shard: str | Non
     runtime.cache_compilations(folder)
     _each(mine, folder)
     rows = summary.rows(sweep, folder)
-    written = tables.write(sweep, rows, folder, spec)
+    written = tables.write(sweep, rows, folder, shlex.join((spec, *overrides)))
     errors = [r for r in rows if r.error and not r.seeds]
     if len(errors) == len(rows):
         raise UserError(f"every setting of {spec} failed; {errors[0].name}: {errors[0].error}")

@@ -17,7 +17,13 @@ MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def write(sweep: plan.Sweep, rows: Sequence[Row], folder: epath.Path, spec: str) -> list[epath.Path]:
-    """Writes the tables and figures into `folder` and returns their paths."""
+    """Writes the tables and figures into `folder` and returns their paths.
+
+    Args:
+      sweep: what was compared; rows: its rows.
+      folder: where to.
+      spec: the sweep's config and overrides as they stand on the command line.
+    """
     pictures = figures.write(rows, folder)
     outputs = {
         "table.md": markdown(sweep, rows, spec),
@@ -114,7 +120,8 @@ def notes(sweep: plan.Sweep, rows: Sequence[Row]) -> list[str]:
     out = [
         f"Scores are on the {done[0].split} split ({units} recordings), of the checkpoint that was best on dev; "
         "mean ± standard deviation over seeds.",
-        "Intervals: 95 % percentile bootstrap over recordings (9,999 resamples) of the mean over seeds.",
+        "Intervals: 95 % percentile bootstrap over recordings (9,999 resamples) of the mean over seeds"
+        + ("; of so few recordings it is too narrow." if units < 20 else "."),
         f"Difference from {reference}: paired bootstrap interval; p from a paired permutation test over recordings, "
         f"Holm-corrected over {len(compared)} comparisons. With {units} recordings no uncorrected p can be below "
         f"{smallest:.2g}"
@@ -138,7 +145,10 @@ def notes(sweep: plan.Sweep, rows: Sequence[Row]) -> list[str]:
             f"{fitted}, each kept only if the dev CCC rose; steps kept are counted over seeds and dimensions."
         )
     if any(r.flops for r in rows):
-        out.append("FLOPs: matrix products and convolutions of the forward pass, a frame; ms/step: one seed's share.")
+        out.append(
+            "FLOPs: matrix products and convolutions of the forward pass, a frame; ms/step: one seed's "
+            "share, on a machine that may have trained several settings at once."
+        )
     return out + ([sweep.note] if sweep.note else [])
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
 
 from avemo import configuration, parallel, statistics, tasks, train
 from avemo.errors import UserError
@@ -276,9 +277,11 @@ def compile_cache(tmp_path):
     before = {n: getattr(jax.config, n) for n in names}
     jax.config.update(names[0], str(tmp_path / "cache"))
     jax.config.update(names[1], 0.0)
+    compilation_cache.reset_cache()
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
@@ -289,16 +292,16 @@ def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
         experiment="configs/demo/fusion.py:smoke",
         common={
             **{k: v for k, v in COMMON.items() if "temporal_args" not in k},
-            "steps": 150,
-            "log_every": 150,
-            "eval_every": 150,
+            "steps": 100,
+            "log_every": 100,
+            "eval_every": 100,
             "data.delay": 0.0,
             "data.sequence_length": 40,
             "data.sequence_hop": 20,
             "model.dropout": 0.0,
             "model.temporal": "none",
             "model.temporal_args": {},
-            "optimizer.learning_rate": 0.02,
+            "optimizer.learning_rate": 0.03,
         },
         settings=plan.grid({"data.features": tuple(data.values()), "model.fusion": ("audio", "visual", "tfn")}),
         seeds=1,
