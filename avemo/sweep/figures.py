@@ -138,7 +138,7 @@ def recordings(rows: Sequence[Row]) -> Figure | None:
     for axes in list(grid.flat)[len(others) :]:
         axes.set_visible(False)
     figure.supxlabel(f"{reference.name}, {_metric(rows)} of each recording", fontsize=7)
-    figure.supylabel("the row's", fontsize=7)
+    figure.supylabel("under the setting named above", fontsize=7)
     return figure
 
 
