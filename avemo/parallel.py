@@ -83,7 +83,7 @@ def shard_batch(batch: Any, mode: str = "pmap") -> Any:
             )
         if mode == "pmap":
             return jax.device_put(
-                x.reshape(devices, -1, *x.shape[1:]), NamedSharding(_local_mesh(), PartitionSpec(AXIS))
+                x.reshape(devices, len(x) // devices, *x.shape[1:]), NamedSharding(_local_mesh(), PartitionSpec(AXIS))
             )
         return jax.make_array_from_process_local_data(NamedSharding(_mesh(), PartitionSpec(AXIS)), x)
 

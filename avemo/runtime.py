@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 
 import jax
 from etils import epath
@@ -12,22 +13,27 @@ class Preempted(Exception):
     """SIGTERM arrived; the state is saved and the run can be resumed by the same command."""
 
 
-# Where one of these is set, the host is part of a cluster that `jax.distributed` knows how to join.
+# Where one of these is set, the host is part of a cluster that `jax.distributed` knows how to join. The last is ours,
+# for a TPU slice made of VMs, whose environment does not tell it from a single host (docs/cloud_tpu.md).
 _CLUSTER = (
-    "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS",
-    "SLURM_JOB_NUM_NODES",
     "OMPI_MCA_orte_hnp_uri",
     "JAX_COORDINATOR_ADDRESS",
+    "AVEMO_DISTRIBUTED",
 )
+
+
+def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one of several: a TPU slice's host, a Slurm step's task, or one of the above."""
+    several_tpu_hosts = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    # The step's tasks, not the job's nodes: one `srun` task a GPU on one node is a cluster, a batch script is not.
+    several_slurm_tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1
+    return several_tpu_hosts or several_slurm_tasks or any(environment.get(name) for name in _CLUSTER)
 
 
 def start() -> None:
     """Joins the cluster where there is one, and keeps third parties' chatter out of the log."""
-    several_tpu_hosts = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    several_slurm_nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1") or 1) > 1
-    others = any(os.environ.get(name) for name in _CLUSTER if not name.startswith(("TPU", "SLURM")))
-    if several_tpu_hosts or several_slurm_nodes or others:
+    if in_cluster():
         jax.distributed.initialize()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -155,27 +156,30 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
     if done is not None:
         logger.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
         return done
-    with lock(workdir):
+    with lock(workdir), _catch_sigterm() as stop:
         task = tasks.make(config)
-        return _run(task, config, workdir, progress)
+        return _run(task, config, workdir, stop, progress)
 
 
-def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | None) -> dict[str, Any]:
+def _run(
+    task: Task, config: ConfigDict, workdir: epath.Path, stop: Callable[[int], bool], progress: bool | None
+) -> dict[str, Any]:
     state, tx = initial_state(task, config)
     manager = checkpoints.manager(workdir, config.best_metric)
     batches = iter(task.batches())
     prints = _check_fingerprints(task, workdir)
     restored = checkpoints.restore_latest(manager, state)
+    pending: list[tuple[int, dict[str, Any]]] = []  # values of the steps since the last line
     if restored is not None:
         _, state, data = restored
+        pending = _as_saved(data.pop("pending", []))
         batches.set_state(data)
         logger.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
     start = int(state.step)
     log = writer.MetricsWriter(workdir, start)
     step_fn = parallel.map_step(make_step(task, config, tx), config.parallel)
     evaluate = make_evaluator(task, config)
-    began, last_metrics = time.time(), {}
-    stop = _catch_sigterm()
+    began = time.time()
     bar = tqdm(
         total=config.steps,
         initial=start,
@@ -185,28 +189,30 @@ def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | N
         disable=not (sys.stderr.isatty() if progress is None else progress),
     )
     ahead = _Prefetch(batches, config)
-    pending: list[tuple[int, dict[str, jax.Array]]] = []
     tick, tick_step = time.time(), start
     try:
         for number in range(start, config.steps + 1):
-            at_end = number == config.steps
-            if pending and (at_end or number % config.log_every == 0 or stop()):
+            at_end, stopping = number == config.steps, stop(number)  # asked once: a signal may come at any line
+            if stopping:
+                pending = _finite(pending, workdir)
+            if pending and (at_end or number % config.log_every == 0):
                 rate = (number - tick_step) / max(time.time() - tick, 1e-9)
                 _log_train(log, pending, rate * task.examples, workdir)
                 bar.set_postfix_str(f"{rate * task.examples:.0f} ex/s, loss {float(pending[-1][1]['loss']):.3f}")
                 pending, tick, tick_step = [], time.time(), number
             fresh = number != start or restored is None
+            last_metrics = {}
             if fresh and (at_end or (number and number % config.eval_every == 0)):
-                last_metrics = {}
                 for split in task.eval_splits:
                     values, _ = evaluate(state, split)
                     log.write(number, split, values)
                     last_metrics |= {f"{split}/{k}": v for k, v in values.items()}
                 tick = time.time()
-            if (fresh and number and (at_end or number % config.eval_every == 0)) or (stop() and number):
-                checkpoints.save(manager, number, state, ahead.state(), config, last_metrics or None)
+            if fresh and number and (at_end or stopping or number % config.eval_every == 0):
+                data = {**ahead.state(), "pending": [[step, _floats(row)] for step, row in pending]}
+                checkpoints.save(manager, number, state, data, config, last_metrics or None)
                 tick = time.time()
-            if stop():
+            if stopping:
                 manager.wait_until_finished()
                 raise Preempted(f"{workdir} saved at step {number}; the same command resumes it.")
             if at_end:
@@ -217,15 +223,20 @@ def _run(task: Task, config: ConfigDict, workdir: epath.Path, progress: bool | N
             bar.update()
         manager.wait_until_finished()
         result = finish(task, config, workdir, prints, evaluate, time.time() - began)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "No space left" not in str(error):  # as the checkpoint's writer says it
+            raise
+        reason = getattr(error, "strerror", None) or "No space left on device"
         raise UserError(
-            f"writing to {workdir} failed ({error.strerror or error}): free some space and run the same "
+            f"writing to {workdir} failed ({reason}): free some space and run the same "
             "command again; the last checkpoint is kept."
         ) from error
     finally:
         bar.close()
-        log.close()
-        manager.close()
+        # Both flush; on a full disk they would hide the error that says so. Checkpoints were waited for above.
+        for close in (log.close, manager.close):
+            with contextlib.suppress(OSError, ValueError):
+                close()
     return result
 
 
@@ -250,15 +261,30 @@ class _Prefetch:
         return batch
 
 
-def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path) -> None:
-    values = jax.device_get([v for _, v in pending])
-    for (step, _), row in zip(pending, values, strict=True):
+def _finite(pending: list, workdir: epath.Path) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """The values of some steps on the host; a loss among them that is not finite is an error."""
+    rows = list(zip([step for step, _ in pending], jax.device_get([row for _, row in pending]), strict=True))
+    for step, row in rows:
         if not np.isfinite(row["loss"]):
             raise UserError(
                 f"the loss is {row['loss']} at step {step}: stopped; the last checkpoint in {workdir} is kept. "
                 "Lower optimizer.learning_rate or set optimizer.clip_norm."
             )
-    mean = {k: float(np.mean([row[k] for row in values])) for k in values[0]}
+    return rows
+
+
+def _floats(row: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items()}
+
+
+def _as_saved(pending: list) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Values of steps that a preempted run had not logged yet, as the steps returned them."""
+    return [(int(step), {name: np.float32(value) for name, value in row.items()}) for step, row in pending]
+
+
+def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path) -> None:
+    rows = [row for _, row in _finite(pending, workdir)]
+    mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
     log.write(pending[-1][0], "train", mean)
     log.write(pending[-1][0], "timing", {"examples_per_second": rate})
 
@@ -350,13 +376,23 @@ def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
     return prints
 
 
-def _catch_sigterm() -> Callable[[], bool]:
+@contextlib.contextmanager
+def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
+    """Gives `stop(step)`: whether to save and leave before this step, the same step in every process."""
+    if jax.process_count() > 1:
+        # The signal reaches the processes at different steps; JAX's own handler agrees on one.
+        yield multihost_utils.reached_preemption_sync_point
+        return
     received = []
     try:
-        signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+        before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     except ValueError:  # not the main thread (a notebook, a test): no handler, no preemption
-        return lambda: False
-    return lambda: bool(received)
+        yield lambda step: False
+        return
+    try:
+        yield lambda step: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 __all__ = ["Preempted", "environment", "finished", "initial_state", "make_evaluator", "make_step", "train_and_evaluate"]

@@ -1,0 +1,92 @@
+"""Preemption, two runs on one folder, a full disk."""
+
+import os
+import signal
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from avemo import checkpoints, configuration, runtime, train, writer
+from avemo.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    tiny = [
+        *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
+        *("--config.steps=5", "--config.log_every=2", "--config.eval_every=4", "--config.data.delay=0.0"),
+    ]
+    clips = toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
+    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *tiny])
+
+
+def values(workdir):
+    lines = writer.read(workdir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k != "wall_time"} for line in lines if line["split"] != "timing"]
+
+
+def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatch):
+    straight = train.train_and_evaluate(config, tmp_path / "straight", progress=False)
+    draw, drawn = train._Prefetch.next, []
+
+    def preempt(self):
+        drawn.append(True)
+        if len(drawn) == 3:  # between two lines of the log and off the evaluations
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(train._Prefetch, "next", preempt)
+    with pytest.raises(runtime.Preempted, match="saved at step 3; the same command resumes it"):
+        train.train_and_evaluate(config, tmp_path / "run", progress=False)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert [line["step"] for line in values(tmp_path / "run")] == [2]
+
+    resumed = train.train_and_evaluate(config, tmp_path / "run", progress=False)
+    assert values(tmp_path / "run") == values(tmp_path / "straight")
+    assert resumed["metrics"] == straight["metrics"]
+    assert resumed["evaluated_step"] == straight["evaluated_step"]
+    a, b = (jax.tree.leaves(checkpoints.load(tmp_path / name, "latest")[2]) for name in ("straight", "run"))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_two_runs_on_one_folder_are_refused(config, tmp_path):
+    with train.lock(tmp_path), pytest.raises(UserError, match=r"another run is using .*choose another --workdir"):
+        train.train_and_evaluate(config, tmp_path, progress=False)
+
+
+# TensorBoard's writer flushes from a thread and at exit, and complains there too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_clear_error(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "cache_compilations", lambda workdir: None)  # the process's cache outlives this disk
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        with pytest.raises(UserError, match="free some space"):
+            train.train_and_evaluate(config, disk / "run", progress=False)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "16"}, False),  # the batch script itself
+        ({"SLURM_JOB_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "8"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"AVEMO_DISTRIBUTED": "1"}, True),
+    ],
+)
+def test_a_cluster_is_joined_where_there_is_one(environment, several):
+    assert runtime.in_cluster(environment) == several
