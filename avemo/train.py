@@ -337,6 +337,10 @@ def finish(
         "seconds": round(seconds, 1),
         "environment": environment(),
     }
+    if task.name == "audiovisual" and (shards.find_dataset(config.data.features) / "extract.json").exists():
+        from avemo.predict import encoders  # brings decoders that training has no use for
+
+        encoders.record(workdir, config.data.features)
     if jax.process_index() == 0:
         write_atomically(workdir / "result.json", json.dumps(result, indent=2, default=float) + "\n")
     return result

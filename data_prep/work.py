@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -84,6 +85,7 @@ def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: tasks that run are finished
 
 
 def run(corpus: Corpus, items: Sequence[Item], spool: pathlib.Path, workers: int, quiet: bool = False) -> list[dict]:

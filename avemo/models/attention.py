@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avemo.errors import UserError
+from avemo.models.dropout import Dropout
 
 QUERIES_AT_ONCE = 1024  # beyond this, queries go in blocks: scores take B·heads·1024·T floats, not B·heads·T²
 
@@ -119,11 +120,11 @@ class AttentionBlock(nn.Module):
         v = nn.DenseGeneral(head, dtype=self.dtype, name="value")(source)
         y = attend(q, k, v, source_mask, self.causal, self.window)
         y = nn.DenseGeneral(self.features, axis=(-2, -1), dtype=self.dtype, name="out")(y)
-        x = x.astype(y.dtype) + nn.Dropout(self.dropout, deterministic=not train)(y)
+        x = x.astype(y.dtype) + Dropout(self.dropout, deterministic=not train)(y)
         y = LayerNorm(dtype=self.dtype, name="norm_feed_forward")(x)
         y = nn.gelu(nn.Dense(self.feed_forward * self.features, dtype=self.dtype, name="expand")(y))
         y = nn.Dense(self.features, dtype=self.dtype, name="contract")(y)
-        return x + nn.Dropout(self.dropout, deterministic=not train)(y)
+        return x + Dropout(self.dropout, deterministic=not train)(y)
 
 
 def add_positions(x: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from avemo.errors import UserError, unknown
 from avemo.models import fusion as fusions
 from avemo.models import temporal as temporals
 from avemo.models.construct import dtype_of
+from avemo.models.dropout import Dropout, example_keys
 
 OUTPUTS = ("traces", "rater_traces", "logits")
 MODALITIES = ("audio", "visual")
@@ -30,8 +31,8 @@ class AudioVisual(nn.Module):
       temporal: name in `TEMPORALS`.
       temporal_args: its numbers.
       num_classes: C of the emotion head; 0 has none.
-      traces: whether there is a valence/arousal head; by default only without an emotion head, since a head that no loss
-        reads is dead weight.
+      traces: whether there is a valence/arousal head; by default only without an emotion head, since a head that no
+        loss reads is dead weight.
       num_raters: R heads, one a rater; `traces` is then their mean. 0: one head.
       dropout: rate on the joint representation and on the hidden states.
       modality_dropout: in training, the probability that an example loses one of its modalities (either alike, never
@@ -75,9 +76,9 @@ class AudioVisual(nn.Module):
           carry: what the previous chunk returned; None starts a sequence.
 
         Returns:
-          traces [B, T, 2] (valence, arousal) if there is that head; logits [B, T, C] if num_classes; rater_traces [B, T, R, 2] if num_raters;
-          fused [B, T, D]; hidden [B, T, H]; gates [B, T, 2] (audio, visual) where the fusion has them; carry, None
-          where the fusion or temporal model needs the whole sequence.
+          traces [B, T, 2] (valence, arousal) if there is that head; logits [B, T, C] if num_classes; rater_traces
+          [B, T, R, 2] if num_raters; fused [B, T, D]; hidden [B, T, H]; gates [B, T, 2] (audio, visual) where the
+          fusion has them; carry, None where the fusion or temporal model needs the whole sequence.
         """
         modules = fusions.build(self.fusion, self.fusion_args, dtype=self.dtype, name="fusion")
         if carry is not None and not modules.streams:
@@ -122,7 +123,7 @@ class AudioVisual(nn.Module):
         }
 
     def _temporal(self, name, x, mask, train, carry, key="temporal") -> tuple[jax.Array, Any]:
-        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        dropout = Dropout(self.dropout, deterministic=not train)
         model = temporals.build(self.temporal, self.temporal_args, dtype=self.dtype, name=name)
         hidden, carry = model(dropout(x), mask, train, None if carry is None else carry[key])
         return dropout(hidden.astype(jnp.float32)), carry
@@ -155,10 +156,10 @@ class AudioVisual(nn.Module):
         """Masks one modality of some examples; never the only one an example has."""
         if not train or not self.modality_dropout:
             return audio, visual
-        drop_key, which_key = jax.random.split(self.make_rng("dropout"))
-        has_both = audio.any(1) & visual.any(1)
-        drop = jax.random.bernoulli(drop_key, self.modality_dropout, has_both.shape) & has_both
-        is_audio = jax.random.bernoulli(which_key, 0.5, has_both.shape)
+        keys = example_keys(self.make_rng("dropout"), audio.shape[0])
+        draw = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+        drop = (draw[:, 0] < self.modality_dropout) & audio.any(1) & visual.any(1)
+        is_audio = draw[:, 1] < 0.5
         return audio & ~(drop & is_audio)[:, None], visual & ~(drop & ~is_audio)[:, None]
 
 

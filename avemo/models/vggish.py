@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.errors import unknown
+from avemo.models.dropout import Dropout
 from avemo.models.layers import max_pool
 
 BLOCKS = (
@@ -60,6 +61,6 @@ class VGGish(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1_1", "fc1_2"):
             x = nn.relu(nn.Dense(self.fc_dim, dtype=self.dtype, name=name)(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
         return nn.relu(x) if self.final_activation == "relu" else x

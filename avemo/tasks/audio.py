@@ -83,6 +83,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         evaluate=evaluate,
         eval_splits=tuple(config.eval_splits),
         data={"clips": folder},
+        weights=start.provenance(config),
         class_names=tuple(names),
     )
 

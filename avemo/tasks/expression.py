@@ -41,11 +41,11 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         for part, path in paths.items()
         if config.data.batch.get(part)
     }
-    constants, weights, teacher = {}, {}, None
+    constants, weights, teacher = {}, start.provenance(config), None
     if config.task == "student":
         teacher_config, _, variables = checkpoints.load(start.run_folder(config.teacher, "teacher"))
         teacher = expression.build(teacher_config.model, axis_name=AXIS)
-        constants, weights = {"teacher": variables}, {"teacher": start.fingerprint(variables)}
+        constants, weights["teacher"] = {"teacher": variables}, start.fingerprint(variables)
 
     def init(key: jax.Array) -> dict[str, Any]:
         images = jnp.zeros((1, size, size, 3), jnp.uint8)

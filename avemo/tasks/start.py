@@ -1,6 +1,7 @@
 """What a run starts from: another run's weights, or pretrained ones; and their fingerprints."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from avemo import checkpoints
 from avemo.errors import UserError
 
 
@@ -35,6 +37,17 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def provenance(config: ConfigDict) -> dict[str, str]:
+    """SHA-256 of the weights that `config.model.init_from` names, by role; empty where it names none."""
+    folder = config.model.get("init_from")
+    if not folder:
+        return {}
+    path = epath.Path(folder) / "provenance.json"
+    if path.exists():
+        return {"init_from": json.loads(path.read_text()).get("sha256", "")}
+    return {"init_from": fingerprint(checkpoints.load(folder)[2])}
+
+
 def initialise(init: Callable, key: jax.Array, *inputs: Any) -> dict[str, Any]:
     """Runs `init(key, *inputs)` compiled, so that not every layer's initialiser is compiled on its own.
 
@@ -54,4 +67,4 @@ def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, 
     return pretrained.initialise(variables, config.model.init_from)
 
 
-__all__ = ["UserError", "fingerprint", "from_pretrained", "initialise", "run_folder"]
+__all__ = ["UserError", "fingerprint", "from_pretrained", "initialise", "provenance", "run_folder"]

@@ -7,7 +7,8 @@ TEACHER = "configs/paper/teacher.py"
 
 
 def test_override_takes_the_fields_type():
-    config = configuration.load(TEACHER, ["--config.optimizer.learning_rate=1", "--config.data.faces=5", "--config.steps=7"])
+    overrides = ["--config.optimizer.learning_rate=1", "--config.data.faces=5", "--config.steps=7"]
+    config = configuration.load(TEACHER, overrides)
     assert config.optimizer.learning_rate == 1.0
     assert isinstance(config.optimizer.learning_rate, float)
     assert config.data.faces == "5"

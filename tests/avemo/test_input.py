@@ -3,7 +3,8 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avemo import configuration, input as data_input
+from avemo import configuration
+from avemo import input as data_input
 
 
 def sources(tmp_path):

@@ -49,7 +49,7 @@ def test_bad_folders_are_one_clear_error(faces, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no prepared data set"):
         shards.Shards(tmp_path / "empty", "train")
-    with pytest.raises(UserError, match="unknown split .* Known: dev, train"):
+    with pytest.raises(UserError, match=r"unknown split .* Known: dev, train"):
         shards.Shards(faces, "tset")
 
 

@@ -93,7 +93,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(straight, tmp_path, c
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_the_number_of_devices_does_not_change_the_result(data, mode):
-    config = teacher(data, "--config.optimizer.learning_rate=0.01", f"--config.parallel={mode}")
+    # SGD: Adam divides by a gradient's own size, and so makes rounding in a gradient near zero as large as any step.
+    sgd = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.05")
+    config = teacher(data, *sgd, f"--config.parallel={mode}")
     task = tasks.make(config)
     batch = next(iter(task.batches()))
 
@@ -120,7 +122,7 @@ def test_the_number_of_devices_does_not_change_the_result(data, mode):
 def test_bad_runs_are_refused_with_the_remedy(straight, data, tmp_path):
     config, workdir, _ = straight
     other = teacher(data, "--config.steps=4", "--config.eval_every=2", "--config.seed=5")
-    with pytest.raises(UserError, match="another config.*seed: 0 -> 5"):
+    with pytest.raises(UserError, match=r"another config.*seed: 0 -> 5"):
         train.train_and_evaluate(other, workdir)
     with pytest.raises(UserError, match="divide among 8 devices"):
         train.train_and_evaluate(teacher(data, "--config.data.batch.faces=6"), tmp_path / "a")
@@ -140,13 +142,15 @@ def test_changed_shards_are_noticed_on_resume(data, tmp_path):
     train._check_fingerprints(task, tmp_path / "run")
     shutil.rmtree(folder / "faces")
     shutil.move(toy.faces(tmp_path / "new", train=40), folder / "faces")
-    with pytest.raises(UserError, match="'faces'.*changed since"):
+    with pytest.raises(UserError, match=r"'faces'.*changed since"):
         train._check_fingerprints(tasks.make(config), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
     config = teacher(
-        data, "--config.steps=3", "--config.optimizer.learning_rate=1e30", "--config.optimizer.clip_norm=0.0"
+        data,
+        *("--config.steps=3", "--config.log_every=3", "--config.eval_every=3"),
+        *("--config.optimizer.learning_rate=1e30", "--config.optimizer.clip_norm=0.0"),
     )
     with pytest.raises(UserError, match="at step"):
         train.train_and_evaluate(config, tmp_path / "run", progress=False)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from avemo.errors import UserError
 from avemo.models.attention import LayerNorm
+from avemo.models.dropout import Dropout
 
 
 class DilatedConv(nn.Module):
@@ -83,7 +84,7 @@ class TCN(nn.Module):
                 x, context = conv(x, mask, context)
                 carry.append(context)
                 x = nn.relu(LayerNorm(dtype=self.dtype)(x))
-                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+                x = Dropout(self.dropout, deterministic=not train)(x)
             if residual.shape[-1] != self.features:
                 residual = nn.Dense(self.features, dtype=self.dtype)(residual)
             x = x + residual.astype(x.dtype)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.errors import UserError, unknown
+from avemo.models.dropout import Dropout
 
 Carry = Any
 
@@ -209,7 +210,7 @@ class Recurrent(nn.Module):
         carries = []
         for layer in range(self.num_layers):
             if layer and self.dropout:
-                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+                x = Dropout(self.dropout, deterministic=not train)(x)
             start = None if initial_carry is None else initial_carry[layer]
             width = self.features // 2 if self.bidirectional else self.features
             hidden, carry = self._cell(width, layer, False)(x, mask, train, start)
