@@ -11,7 +11,7 @@ from configs.paper import audio
 
 def get_config(variant: str = "synthetic") -> ConfigDict:
     config = audio.get_config()
-    config.steps, config.log_every, config.eval_every = 120, 20, 40
+    config.steps, config.log_every, config.eval_every = 100, 10, 50
     config.optimizer.learning_rate = 1e-3
     config.data.update(windows=12, window_hop=1.0, delay=1.0)
     config.data.batch.clips, config.data.eval_batch = 8, 8

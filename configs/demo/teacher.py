@@ -12,8 +12,8 @@ from configs.paper import teacher
 
 def shrink(config: ConfigDict, variant: str) -> ConfigDict:
     """Sets the numbers of the demo on a teacher's or student's config."""
-    config.steps = 400 if variant == "real" else 180
-    config.log_every, config.eval_every = 20, 60 if variant == "synthetic" else 100
+    config.steps = 400 if variant == "real" else 160
+    config.log_every, config.eval_every = 20, 80 if variant == "synthetic" else 100
     config.data.eval_batch = 128
     config.data.batch.faces, config.data.batch.triplets = 64, 8
     # From scratch in three minutes, not from VGGFace2 weights over thirteen epochs: Adam, as the thesis's text has it.
