@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,22 @@ def densenet() -> types.ModuleType:
     utils = _shell("torchvision.utils")
     utils._log_api_usage_once = lambda _: None
     return importlib.import_module("torchvision.models.densenet")
+
+
+@functools.cache
+def torchmetrics_ccc() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Returns torchmetrics' `concordance_corrcoef`.
+
+    torchmetrics imports torchvision wherever it is installed; here only its files are, so it is told that it is not.
+    """
+    from lightning_utilities.core.imports import RequirementCache
+
+    present = RequirementCache.__bool__
+    RequirementCache.__bool__ = lambda cache: "torchvision" not in str(cache.requirement) and present(cache)
+    try:
+        return importlib.import_module("torchmetrics.functional.regression").concordance_corrcoef
+    finally:
+        RequirementCache.__bool__ = present
 
 
 def version(package: str) -> str:
