@@ -136,6 +136,31 @@ def delayed_targets(targets: np.ndarray, mask: np.ndarray, delay: float, fps: fl
     return moved, kept
 
 
+class Balanced:
+    """A labelled source in which every class is met equally often: rarer ones repeat. Unlabelled records are left out.
+
+    An explicit switch (`data.balanced`), because a sampler changes what a published accuracy means.
+    """
+
+    def __init__(self, source: Shards):
+        self._source = source
+        labels = np.array([int(source.fields(index, ("label",))[0]) for index in range(len(source))])
+        classes = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
+        if not classes:
+            raise UserError(f"{source} has no label: data.balanced needs labelled faces.")
+        longest = max(map(len, classes))
+        self._order = np.stack([np.resize(members, longest) for members in classes], 1).ravel()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __repr__(self) -> str:
+        return f"Balanced({self._source!r})"
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[int(self._order[int(index) % len(self)])]
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """One part of a batch: where its records lie, how one becomes an example, and its share of the batch."""
@@ -224,6 +249,7 @@ def pad_rows(rows: list[Batch], size: int) -> Batch:
 
 __all__ = [
     "MEL_ROWS",
+    "Balanced",
     "Batch",
     "Images",
     "Source",

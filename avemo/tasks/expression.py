@@ -86,7 +86,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         name=config.task,
         init=init,
         loss=functools.partial(_loss, model, teacher, config),
-        batches=lambda: data_input.train_batches(sources, config),
+        batches=lambda: data_input.train_batches(sources, config, _opened(sources, config)),
         examples=sum(s.batch_size * (3 if part == "triplets" else 1) for part, s in sources.items()),
         predict=predict,
         evaluate=evaluate,
@@ -96,6 +96,13 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         weights=weights,
         class_names=tuple(names),
     )
+
+
+def _opened(sources: dict[str, data_input.Source], config: ConfigDict) -> dict[str, Any]:
+    """Sources that are not read as they lie: the faces, balanced by class where the config says so."""
+    if not config.data.get("balanced") or "faces" not in sources:
+        return {}
+    return {"faces": data_input.Balanced(shards.Shards(sources["faces"].path, sources["faces"].split))}
 
 
 def _kind(folder: str) -> str:

@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "faces": "",
             "triplets": "",
             "batch": {"faces": 64, "triplets": 64},  # S: batch 64 of each
+            "balanced": False,  # True: every class equally often; class_weights below is the other remedy
             "augment": {"flip": True, "crop": 0.1, "colour": 0.1},  # A
         }
     )

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from avemo import configuration
 from avemo import input as data_input
+from avemo.shards import Shards
 
 
 def sources(tmp_path):
@@ -41,6 +42,19 @@ def test_every_example_is_seen_once_an_epoch(tmp_path):
     batches = iter(data_input.train_batches({"faces": source}, config))
     names = [n for _ in range(3) for n in next(batches)["faces"]["name"]]
     assert len(set(names)) == 24
+
+
+def test_balanced_sampling_meets_every_class_equally_often(tmp_path):
+    from data_prep import records
+
+    rng = np.random.default_rng(0)
+    labels = [0] * 9 + [1] * 2 + [4] + [-1] * 3
+    rows = [records.face_record(str(i), toy.image(0.5, rng), label=label) for i, label in enumerate(labels)]
+    folder = toy.write(tmp_path, "faces", records.faces_features(), {"train": rows})
+    balanced = data_input.Balanced(Shards(folder, "train"))
+    met = [int(balanced[i]["label"]) for i in range(len(balanced))]
+    assert {label: met.count(label) for label in set(met)} == {0: 9, 1: 9, 4: 9}
+    assert {balanced[i]["name"] for i in range(len(balanced))} == {str(i) for i in range(12)}
 
 
 def test_the_odd_image_comes_last(tmp_path):

@@ -69,6 +69,18 @@ def test_an_impulse_lies_in_the_middle_of_its_frames_window(fps, start):
     assert mask[frame]
 
 
+def test_an_impulse_under_a_variable_frame_rate():
+    time = np.cumsum(np.random.default_rng(3).uniform(0.01, 0.4, 40))
+    moment = time[17] + 0.004
+    samples = 1e-3 * np.ones(16000 * 10, np.float32)
+    samples[round(moment * 16000)] = 1.0
+    sound = track(samples, 0.0)
+    index, mask = audio.align(time, sound)
+    rows = sound.log_mel[index[17] : index[17] + 96].sum(axis=1)
+    assert abs(np.mean(np.flatnonzero(rows > rows.max() - 1.0)) - 48.4) <= 1.0
+    assert mask[17]
+
+
 def test_frames_before_a_late_track_and_after_a_short_one_have_no_sound():
     time = np.arange(250) / 25
     _, mask = audio.align(time, track(0.1 * np.ones(16000 * 4), start=3.0))
