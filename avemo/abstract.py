@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from avemo import checkpoints, optimizer, parallel
-from avemo.errors import unknown
+from avemo.errors import UserError, unknown
 from avemo.input import MEL_ROWS
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
@@ -93,6 +93,10 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     constants: Any = {}
     if config.task not in TASKS:
         raise unknown("task", config.task, TASKS)
+    if config.task == "end_to_end":
+        raise UserError(
+            "task 'end_to_end' takes its networks from a trained run: compile its encoders and fusion instead."
+        )
     if config.task == "audio":
         model = audio.build(config)
         inputs = (_array(1, MEL_ROWS, 64),)

@@ -16,6 +16,7 @@ TITLES = {
     "student": "Distilled student",
     "audio": "Audio encoder",
     "audiovisual": "Fusion and time",
+    "end_to_end": "Fusion with its encoders",
 }
 MAX_LINES = 6
 

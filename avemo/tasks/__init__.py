@@ -1,4 +1,4 @@
-"""The stages by name: teacher, student, audio, audiovisual."""
+"""The stages by name: teacher, student, audio, audiovisual, end_to_end."""
 
 import importlib
 
@@ -7,7 +7,13 @@ from ml_collections import ConfigDict
 from avemo.errors import UserError, unknown
 from avemo.tasks.base import Task, TrainState
 
-TASKS = {"teacher": "expression", "student": "expression", "audio": "audio", "audiovisual": "audiovisual"}
+TASKS = {
+    "teacher": "expression",
+    "student": "expression",
+    "audio": "audio",
+    "audiovisual": "audiovisual",
+    "end_to_end": "end_to_end",
+}
 
 
 def make(config: ConfigDict, *, data: str | None = None) -> Task:

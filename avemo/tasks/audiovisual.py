@@ -97,7 +97,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         return {k: out[k] for k in ("traces", "logits", "gates") if k in out}
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
-        return _evaluate(mapped, variables, recordings(split)[0], config)
+        return score(mapped, variables, recordings(split)[0], config)
 
     return Task(
         name=config.task,
@@ -125,18 +125,22 @@ def _loss(
     del constants
     rows = batch["sequences"]
     out = apply(model, {"params": params, **model_state}, rows, train=True, key=key)
+    loss, values = criterion(out, rows, config)
+    return loss, (model_state, values)
+
+
+def criterion(out: Any, rows: Any, config: ConfigDict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The global loss of a model's outputs on a batch of sequences, and the values to log."""
     if config.model.num_classes:
         logits = clip_logits(out["logits"], rows["mask"])
         loss = losses.cross_entropy(logits, rows["label"], label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
         correct = (logits.argmax(-1) == rows["label"]).astype(jnp.float32)
         accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32), AXIS)
-        return loss, (model_state, {"accuracy": accuracy})
+        return loss, {"accuracy": accuracy}
     options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight, "axis_name": AXIS}
     if config.model.get("num_raters"):
-        loss = losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options)
-    else:
-        loss = losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options)
-    return loss, (model_state, {})
+        return losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options), {}
+    return losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options), {}
 
 
 def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
@@ -145,7 +149,7 @@ def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
     return prediction if shift <= 0 else np.concatenate([np.repeat(prediction[:1], shift, 0), prediction[:-shift]])
 
 
-def _evaluate(
+def score(
     mapped: Callable, variables: Any, recordings: list[features.Recording], config: ConfigDict
 ) -> tuple[Metrics, Predictions]:
     """Scores whole recordings, padded to the longest of the split so that one program serves them all."""

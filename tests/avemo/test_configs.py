@@ -6,11 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import toy
 
-from avemo import configuration, extract, train
+from avemo import checkpoints, configuration, extract, train
 
 FILES = sorted(
     str(p) for folder in ("paper", "demo") for p in pathlib.Path("configs", folder).glob("*.py") if p.stem != "__init__"
@@ -103,6 +104,20 @@ def test_the_whole_spine_at_toy_size(spine):
     assert not recordings[0].visual_mask[65:70].any()
     assert not recordings[0].visual[65:70].any()
     assert evaluate.evaluate(spine["runs"] / "fusion")["dev"] == pytest.approx(fusion["metrics"]["dev"], abs=1e-6)
+
+    # From frames and log-mel, without a step that moves anything, it is the run on cached features.
+    start = (f"--config.fusion={spine['runs'] / 'fusion'}", "--config.data.delay=1.0")
+    clips = {"clips": spine["clips"]}
+    still = smoke(spine, "end_to_end", "fusion", *start, "--config.optimizer.learning_rate=0.0", **clips)
+    assert still["metrics"]["dev"] == pytest.approx(fusion["metrics"]["dev"], abs=1e-4)
+    assert set(still["weights"]) == {"fusion", "visual", "audio"}
+    frozen = (*start, "--config.optimizer.freeze=('^audio/',)", "--config.best_metric=")
+    config = configuration.load("configs/demo/end_to_end.py:smoke", [*frozen, f"--config.data.clips={spine['clips']}"])
+    train.train_and_evaluate(config, spine["runs"] / "tuned", progress=False)
+    before, after = (checkpoints.load(spine["runs"] / n, "latest")[2]["params"] for n in ("end_to_end", "tuned"))
+    for part, moved in (("visual", True), ("fusion", True), ("audio", False)):
+        changes = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before[part], after[part])), strict=True)]
+        assert (max(changes) > 0) == moved, part
 
 
 PARAMETERS = {"teacher": 15_556_008, "student": 15_556_008, "audio": 72_141_184 + 2 * 129}

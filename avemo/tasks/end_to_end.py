@@ -1,0 +1,188 @@
+"""Fusion with its encoders: a run trained on cached features goes on from frames and log-mel, all weights training.
+
+The start is the fusion run itself with the encoders that made its features, so that before the first step the scores
+are those of the cached features, and what follows is what fine-tuning the encoders adds. The encoders' batch statistics
+stay as they are: a batch of consecutive frames of few faces would say little about faces.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from avemo import checkpoints, features, shards
+from avemo import input as data_input
+from avemo.models import audiovisual as fusion_models
+from avemo.models import expression
+from avemo.parallel import AXIS
+from avemo.tasks import audio, audiovisual, start
+from avemo.tasks.base import Metrics, Predictions, Task
+
+MODALITIES = audiovisual.MODALITIES
+_LIGHT = ("time", "face_mask", "audio_mask", "targets", "target_mask", "raters")
+
+
+class Clips:
+    """A split of `clips` as recordings without features, whose frames and windows are read when they are asked for."""
+
+    def __init__(self, source: shards.Shards):
+        self._source = source
+        rows = [
+            source.fields(i, ("recording", "segment", "subject", "fps", "label", *_LIGHT)) for i in range(len(source))
+        ]
+        by_name: dict[str, list[int]] = {}
+        for index in sorted(range(len(rows)), key=lambda i: (rows[i][0], int(rows[i][1]))):
+            by_name.setdefault(rows[index][0], []).append(index)
+        self.recordings, self._places = [], {}
+        for name, indices in by_name.items():
+            joined = {field: np.concatenate([rows[i][5 + n] for i in indices]) for n, field in enumerate(_LIGHT)}
+            first = rows[indices[0]]
+            nothing = np.zeros((len(joined["time"]), 0), np.float32)
+            recording = features.Recording(
+                name=name, subject=first[2], fps=float(first[3]), label=int(first[4]),
+                time=joined["time"].astype(np.float64), visual=nothing, audio=nothing,
+                visual_mask=joined["face_mask"].astype(bool), audio_mask=joined["audio_mask"].astype(bool),
+                targets=joined["targets"], target_mask=joined["target_mask"].astype(bool), raters=joined["raters"],
+            )  # fmt: skip
+            self.recordings.append(recording)
+            self._places[name] = [(i, frame) for i in indices for frame in range(len(rows[i][5]))]
+        self._record = functools.lru_cache(maxsize=8)(self._source.__getitem__)
+
+    def read(self, recording: features.Recording, begin: int, length: int, size: int) -> dict[str, np.ndarray]:
+        """Frames from `begin`: image uint8 `[L, S, S, 3]` and windows float32 `[L, 96, 64]`, 0 where masked."""
+        image = np.zeros((length, size, size, 3), np.uint8)
+        windows = np.zeros((length, data_input.MEL_ROWS, 64), np.float32)
+        for row, (index, frame) in enumerate(self._places[recording.name][begin : begin + length]):
+            record = self._record(index)
+            if recording.visual_mask[begin + row]:
+                image[row] = data_input.resize(record["frames"].decode(frame), size)
+            if recording.audio_mask[begin + row]:
+                first = record["audio_index"][frame]
+                windows[row] = record["log_mel"][first : first + data_input.MEL_ROWS]
+        return {"image": image, "windows": windows}
+
+
+def _example(
+    clips: Clips, size: int, item: tuple[features.Recording, int], rng: np.random.Generator | None, config: ConfigDict
+) -> dict[str, Any]:
+    """One window of frames: its pictures, its log-mel windows, masks and targets."""
+    recording, begin = item
+    length = config.data.sequence_length
+    if rng is not None and len(recording) > length:
+        jitter = config.data.sequence_hop // 2
+        begin = int(np.clip(begin + rng.integers(-jitter, jitter + 1), 0, len(recording) - length))
+    row = features.sequence(recording, begin, length, config.data.delay)
+    return {**{k: v for k, v in row.items() if k not in MODALITIES}, **clips.read(recording, begin, length, size)}
+
+
+def make(config: ConfigDict, *, data: str | None = None) -> Task:
+    """The task `end_to_end`; `data` replaces the evaluation data's folder."""
+    from avemo.predict import encoders  # brings decoders that the other tasks have no use for
+
+    folder = data or config.data.clips
+    if not folder:
+        raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
+    fused_config, _, fused = checkpoints.load(start.run_folder(config.fusion, "fusion"))
+    if fused_config.task != "audiovisual":
+        raise start.UserError(f"fusion {config.fusion} is a run of task {fused_config.task!r}, not of audiovisual.")
+    found = encoders.resolve(config.fusion, fused_config)
+    fusion = fusion_models.build(fused_config.model, axis_name=AXIS)
+    # The heads and losses of the audiovisual task, with the fusion run's model and this run's data and loss.
+    settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
+    networks: dict[str, Callable] = {}
+    params, statistics, weights, size = {"fusion": fused["params"]}, {}, {"fusion": start.fingerprint(fused)}, 32
+    for modality in MODALITIES:
+        path = getattr(found, modality)
+        if path is None:
+            continue
+        encoder_config, _, variables = checkpoints.load(path)
+        weights[modality] = start.fingerprint(variables)
+        params[modality], statistics[modality] = (
+            variables["params"],
+            {k: v for k, v in variables.items() if k != "params"},
+        )
+        if modality == "visual":
+            size = int(encoder_config.model.image_size)
+            networks[modality] = _network(expression.build(encoder_config.model, axis_name=AXIS), "descriptor")
+        else:
+            networks[modality] = _network(audio.build(encoder_config), "embedding")
+
+    def encode(modality: str, trained: Any, state: Any, inputs: jax.Array) -> jax.Array:
+        """Features `[..., D]` of inputs `[..., *shape]`; one zero column where the run has no such encoder."""
+        leading = inputs.shape[: inputs.ndim - (3 if modality == "visual" else 2)]
+        if modality not in networks:
+            return jnp.zeros((*leading, 1), jnp.float32)
+        flat = inputs.reshape(-1, *inputs.shape[len(leading) :])
+        out = networks[modality]({"params": trained[modality], **state["statistics"][modality]}, flat)
+        return out.reshape(*leading, -1)
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        del key  # nothing is drawn
+        return jax.tree.map(jnp.asarray, {"params": params, "constants": fused["constants"], "statistics": statistics})
+
+    def loss(trained: Any, state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
+        del constants
+        rows = dict(batch["clips"])
+        for modality, field in (("visual", "image"), ("audio", "windows")):
+            rows[modality] = encode(modality, trained, state, rows.pop(field))
+        out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, rows, train=True, key=key)
+        value, metrics = audiovisual.criterion(out, rows, settings)
+        return value, (state, metrics)
+
+    def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
+        trained, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+        if "image" in batch:
+            return {"features": encode("visual", trained, state, batch["image"])}
+        if "windows" in batch:
+            return {"features": encode("audio", trained, state, batch["windows"])}
+        out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, batch, train=False)
+        return {k: out[k] for k in ("traces", "logits", "gates") if k in out}
+
+    opened = functools.cache(lambda split: Clips(shards.Shards(folder, split)))
+
+    def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
+        variables = jax.device_put(variables)
+        clips = opened(split)
+        encoded = [
+            _encode(clips, recording, mapped, variables, size, config.data.eval_frames)
+            for recording in clips.recordings
+        ]
+        return audiovisual.score(mapped, variables, encoded, settings)
+
+    def batches() -> Any:
+        clips = opened("train")
+        windows = features.Windows(clips.recordings, config.data.sequence_length, config.data.sequence_hop)
+        example = functools.partial(_example, clips, size)
+        source = data_input.Source(folder, example, config.data.batch.clips)
+        return data_input.train_batches({"clips": source}, config, {"clips": windows})
+
+    names = shards.Shards(folder, shards.splits(folder)[0]).class_names
+    return Task(
+        name=config.task, init=init, loss=loss, batches=batches, examples=config.data.batch.clips, predict=predict,
+        evaluate=evaluate, eval_splits=tuple(config.eval_splits), data={"clips": folder}, weights=weights,
+        class_names=tuple(names),
+    )  # fmt: skip
+
+
+def _network(model: Any, output: str) -> Callable:
+    """The encoder in inference mode, float32 features out."""
+    return lambda variables, x: model.apply(variables, x, train=False)[output].astype(jnp.float32)
+
+
+def _encode(
+    clips: Clips, recording: features.Recording, mapped: Callable, variables: Any, size: int, chunk: int
+) -> features.Recording:
+    """A recording with the present encoders' features; memory is bounded by `chunk` frames."""
+    parts: dict[str, list[np.ndarray]] = {"visual": [], "audio": []}
+    for begin in range(0, len(recording), chunk):
+        rows = clips.read(recording, begin, chunk, size)  # the last chunk padded, so that one program serves all
+        keep = min(chunk, len(recording) - begin)
+        for modality, field in (("visual", "image"), ("audio", "windows")):
+            parts[modality].append(np.asarray(mapped(variables, {field: rows[field]})["features"])[:keep])
+    joined = {modality: np.concatenate(part) for modality, part in parts.items()}
+    return dataclasses.replace(recording, **joined)
