@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder, file_adapters, naming, splits
 
 from avemo.errors import UserError, unknown
-from data_prep import card, tfrecord, work
+from data_prep import beam, card, tfrecord, work
 from data_prep.corpora import CORPORA
 from data_prep.corpus import Corpus, Item
 from data_prep.records import SCHEMA_VERSION
@@ -26,6 +26,7 @@ FORMATS = {
     "tfrecord": tfrecord.write,  # TFDS's own writer needs TensorFlow
 }
 SHARD_BYTES = 256 << 20
+RUNNERS = ("local", "beam")
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -66,9 +67,10 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         """The command line says what was made."""
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        del dl_manager, download_config
-        plan = self._plan
-        indices = work.run(self.corpus, plan["items"], plan["spool"], plan["workers"], plan["quiet"])
+        del dl_manager
+        plan, options = self._plan, getattr(download_config, "beam_options", None)
+        execute = None if options is None else beam.execute(options)
+        indices = work.run(self.corpus, plan["items"], plan["spool"], plan["workers"], plan["quiet"], execute)
         stats = Statistics(self.corpus.kind)
         for index in indices:
             stats.merge(Statistics.from_json(self.corpus.kind, index["stats"]))
@@ -133,6 +135,8 @@ def prepare(
     name: str | None = None,
     max_items: int | None = None,
     quiet: bool = False,
+    runner: str = "local",
+    beam_pipeline_options: str = "",
     **options: Any,
 ) -> tuple[pathlib.Path, bool]:
     """Prepares a corpus; a data set that is already complete is left as it is.
@@ -147,6 +151,8 @@ def prepare(
       name: of the data set's folder; default the corpus' name.
       max_items: at most so many items of each split, evenly spread.
       quiet: no progress bar.
+      runner: "local" processes, or "beam". The result does not depend on it.
+      beam_pipeline_options: flags of Beam's runner, see `data_prep.beam.pipeline_options`.
       **options: fields of the corpus' `Options`.
 
     Returns:
@@ -163,6 +169,10 @@ def prepare(
     kind = CORPORA[corpus]
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    if runner not in RUNNERS:
+        raise unknown("runner", runner, RUNNERS)
+    if beam_pipeline_options and runner != "beam":
+        raise UserError("--beam_pipeline_options needs --runner=beam.")
     for flag, value in (("shards", shards), ("workers", workers), ("max_items", max_items)):
         if value is not None and value < 1:
             raise UserError(f"--{flag} must be at least 1, not {value}.")
@@ -175,6 +185,7 @@ def prepare(
     name = name or kind.name
     if not name.replace("_", "").isalnum() or not name.isascii() or not name[0].isalpha():
         raise UserError(f"--name={name}: letters, digits and underscores only, beginning with a letter.")
+    beam_options = beam.pipeline_options(beam_pipeline_options) if runner == "beam" else None
     source, output = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
     arguments = {
         "corpus": corpus,
@@ -211,7 +222,7 @@ def prepare(
         builder.download_and_prepare(
             download_dir=spool / "downloads",
             file_format=format,
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False, beam_options=beam_options),
         )
     except KeyboardInterrupt:
         raise  # what is in the spool is used by the next run

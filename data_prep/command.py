@@ -56,8 +56,9 @@ def _run(arguments: list[str]) -> int:
 
 def _general_help(corpora: Any) -> str:
     usage = "usage: python -m data_prep CORPUS --source=DIR --output=DIR [--format=array_record|tfrecord] [--shards=N]"
-    return f"{usage}\n       [--workers=N] [options of the corpus]\n       python -m data_prep --list\n\n" + "\n".join(
-        ["Turns a corpus, as it was downloaded, into sharded records.", "", _table(corpora), "", EPILOG]
+    return (
+        f"{usage}\n       [--workers=N] [--runner=beam] [options of the corpus]\n       python -m data_prep --list\n\n"
+        + "\n".join(["Turns a corpus, as it was downloaded, into sharded records.", "", _table(corpora), "", EPILOG])
     )
 
 
@@ -84,6 +85,13 @@ def _parser(corpus: Any) -> argparse.ArgumentParser:
     parser.add_argument("--name", metavar="NAME", help=f"of the data set's folder (default: {corpus.name})")
     parser.add_argument("--max_items", type=int, metavar="N", help="at most N items of each split, evenly spread")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--runner", default="local", metavar="local|beam", help="processes here, or Apache Beam")
+    parser.add_argument(
+        "--beam_pipeline_options",
+        default="",
+        metavar="FLAGS",
+        help="of Beam's runner: runner=FlinkRunner,parallelism=8",
+    )
     for field in dataclasses.fields(corpus.Options):
         kind = type(field.default)
         convert = _boolean if kind is bool else kind

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import pathlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -27,6 +27,10 @@ from data_prep.records import Serializer, check_clip
 
 # One failure may happen to anybody; more than one item in twenty means that something is wrong with the source.
 MAX_FAILED_SHARE = 0.05
+
+Waiting = tuple[Sequence[Item], pathlib.Path]  # a task that is still to be done: its items and its spool file
+# How tasks are executed: (corpus, tasks waiting, what to call with each that is finished).
+Execute = Callable[[Corpus, Sequence[Waiting], Callable[[Sequence[Item], pathlib.Path], None]], None]
 
 _serializers: dict[str, Serializer] = {}
 
@@ -88,8 +92,23 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: tasks that run are finished
 
 
-def run(corpus: Corpus, items: Sequence[Item], spool: pathlib.Path, workers: int, quiet: bool = False) -> list[dict]:
+def run(
+    corpus: Corpus,
+    items: Sequence[Item],
+    spool: pathlib.Path,
+    workers: int,
+    quiet: bool = False,
+    execute: Execute | None = None,
+) -> list[dict]:
     """Processes all items; returns the tasks' indices in order, each with its spool file's `path`.
+
+    Args:
+      corpus: says what is done with an item.
+      items: all of them, in order.
+      spool: folder of the tasks' files; those that are there are not made again.
+      workers: processes.
+      quiet: no progress bar.
+      execute: another way than local processes, such as `data_prep.beam.execute`.
 
     Raises:
       UserError: more than 5 % of the items (and more than one) failed, or a worker died.
@@ -115,7 +134,10 @@ def run(corpus: Corpus, items: Sequence[Item], spool: pathlib.Path, workers: int
         for task, path in zip(tasks, paths, strict=True):
             if _index(path).exists():
                 finished(task, path)
-        if workers <= 1 or len(waiting) <= 1:
+        if execute is not None:
+            if waiting:
+                execute(corpus, waiting, finished)
+        elif workers <= 1 or len(waiting) <= 1:
             for task, path in waiting:
                 run_task(corpus, task, str(path))
                 finished(task, path)
@@ -128,7 +150,7 @@ def _index(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".json")
 
 
-def _run_parallel(corpus: Corpus, waiting: Sequence[tuple], workers: int, finished: Any) -> None:
+def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, finished: Any) -> None:
     # A fork server: a fresh process that has imported this package once, so no thread of the caller is ever forked.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
