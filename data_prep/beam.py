@@ -1,8 +1,8 @@
 """The per-item work on Apache Beam: the same tasks, the same spool, so the same bytes as a local run.
 
-Beam is an optional extra (`pip install -r requirements-beam.txt`). Its runner and the runner's flags are passed through.
-A worker reads the source and writes the spool below `--output`, so both lie where every worker reaches them under the
-same path: any local disk for the DirectRunner, a file system that all workers mount for others.
+Beam is an optional extra (`pip install -r requirements-beam.txt`). The flags of its runner are passed through. A worker
+reads the source and writes the spool below `--output`, so both lie where every worker reaches them under the same path:
+any local disk for the DirectRunner, a file system that all workers mount for others.
 """
 
 import os

@@ -47,12 +47,13 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def __init__(self, corpus: Corpus, *, name: str, output: pathlib.Path, **plan: Any):
         self.corpus, self._plan = corpus, plan
         self.name = name
+        self.MANUAL_DOWNLOAD_INSTRUCTIONS = corpus.instructions()
         super().__init__(data_dir=os.fspath(output))
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
-            description=self.corpus.title,
+            description=f"{self.corpus.title}\n\n{self.corpus.instructions()}",
             features=self.corpus.features(),
             homepage=self.corpus.homepage or None,
             citation=self.corpus.citation or None,
@@ -194,7 +195,7 @@ def prepare(
         "shards": shards,
         "max_items": max_items,
         "schema": SCHEMA_VERSION,
-        **dataclasses.asdict(chosen),
+        **{key: value for key, value in dataclasses.asdict(chosen).items() if key not in kind.passing},
     }
     arguments = json.loads(json.dumps(arguments))  # as the card will give them back
     target = output / name / SCHEMA_VERSION
@@ -206,7 +207,9 @@ def prepare(
     instance = kind(source, chosen)
     items = select(list(instance.items()), max_items)
     check_items(instance, items)
-    identity = hashlib.sha256(json.dumps([arguments, [_identity(item) for item in items]], default=str).encode())
+    instance.gather(items, quiet)
+    described = [arguments, instance.state(), [_identity(item) for item in items]]
+    identity = hashlib.sha256(json.dumps(described, default=str).encode())
     spool = output / name / f".spool-{identity.hexdigest()[:16]}"
     try:
         (output / name).mkdir(parents=True, exist_ok=True)

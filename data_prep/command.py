@@ -67,12 +67,9 @@ def _table(corpora: Any) -> str:
 
 
 def _parser(corpus: Any) -> argparse.ArgumentParser:
-    description = f"{corpus.title}.\n\nExpected below --source:\n" + textwrap.indent(
-        textwrap.dedent(corpus.layout).strip(), "  "
-    )
     parser = _Parser(
         prog=f"python -m data_prep {corpus.name}",
-        description=f"{description}\n\nLicence: {corpus.licence}",
+        description=f"{corpus.title}.\n\n{corpus.instructions()}\n\nLicence: {corpus.licence}",
         epilog=textwrap.dedent(corpus.Options.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import pathlib
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -37,8 +38,9 @@ class Corpus(abc.ABC):
     """One corpus of the field. Instances are picklable: they hold the source folder and the options, nothing else.
 
     Class attributes: name (of the command line and of the data set's folder); kind of record, "faces", "triplets" or
-    "clips"; title; citation; licence; homepage; layout, the tree that is expected below `--source`; shuffle, whether
-    the records are stored in an order of their own (clips keep theirs); chunk, items a task.
+    "clips"; title; citation; licence; homepage; access, how one gets the corpus; layout, the tree that is
+    expected below `--source`; shuffle, whether the records are stored in an order of their own (clips keep theirs);
+    chunk, items a task; passing, names of options that are not kept.
     """
 
     name: ClassVar[str]
@@ -47,10 +49,12 @@ class Corpus(abc.ABC):
     citation: ClassVar[str] = ""
     licence: ClassVar[str] = ""
     homepage: ClassVar[str] = ""
+    access: ClassVar[str]
     layout: ClassVar[str]
     shuffle: ClassVar[bool] = True
     chunk: ClassVar[int] = 256
     Options: ClassVar[type] = NoOptions
+    passing: ClassVar[tuple[str, ...]] = ()  # they do not change what results
 
     def __init__(self, source: pathlib.Path, options: Any):
         self.source = pathlib.Path(source)
@@ -68,6 +72,13 @@ class Corpus(abc.ABC):
           UserError: the layout is not the expected one, or a table cannot be read.
         """
 
+    def gather(self, items: Sequence[Item], quiet: bool) -> None:  # noqa: B027 - most have all that they need
+        """Fetches what the items need and is not there yet; called once, before any is processed."""
+
+    def state(self) -> str:
+        """What the result depends on beside the options and the files that the items name."""
+        return ""
+
     @abc.abstractmethod
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields the records of one item; pure, and run in any process.
@@ -79,6 +90,12 @@ class Corpus(abc.ABC):
 
     def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:  # noqa: B027 - most have nothing to object
         """Looks at the counts of each label by split before anything is published; may raise a `UserError`."""
+
+    @classmethod
+    def instructions(cls) -> str:
+        """How to get the corpus by hand and where to put it, for TFDS's `MANUAL_DOWNLOAD_INSTRUCTIONS` and `--help`."""
+        tree = textwrap.indent(textwrap.dedent(cls.layout).strip(), "  ")
+        return f"{cls.access}\nExpected below --source:\n{tree}"
 
     def wrong_layout(self, found: str) -> UserError:
         """The error for a source that does not look like this corpus."""

@@ -35,6 +35,10 @@ class AffWild2(Corpus):
     )
     licence = "on request, research only"
     homepage = "https://ibug.doc.ic.ac.uk/resources/aff-wild2/"
+    access = (
+        "Ask at https://ibug.doc.ic.ac.uk/resources/aff-wild2/ (an end user licence agreement, signed by a person with "
+        "a permanent position); the link to the files comes by mail."
+    )
     layout = """
         VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>.txt, cropped_aligned/<video>/00001.jpg,
         and the videos, in any folder, for their sound and frame rate

@@ -69,6 +69,7 @@ class AffectNet(Corpus):
     citation = CITATION
     licence = "on request, research only: http://mohammadmahoor.com/affectnet-request-form/"
     homepage = "http://mohammadmahoor.com/affectnet/"
+    access = "Ask at http://mohammadmahoor.com/affectnet-request-form/; the link to the files comes by mail."
     layout = """
         new release: {train_set,val_set}/images/<id>.jpg and {train_set,val_set}/annotations/<id>_{exp,val,aro}.npy
         old release: Manually_Annotated_Images/<n>/<hash>.jpg and

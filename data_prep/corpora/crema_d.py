@@ -49,6 +49,7 @@ class CremaD(Corpus):
     )
     licence = "Open Database License"
     homepage = "https://github.com/CheyneyComputerScience/CREMA-D"
+    access = "Open: clone the repository at the homepage with Git LFS; VideoFlash and AudioWAV are needed."
     layout = "VideoFlash/1001_DFA_ANG_XX.flv and AudioWAV/1001_DFA_ANG_XX.wav"
     chunk = 4
     shuffle = False

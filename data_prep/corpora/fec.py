@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import urllib.parse
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from avemo.errors import UserError
-from data_prep import stills
+from data_prep import download, stills
 from data_prep.corpus import Corpus, Item
 from data_prep.errors import BadItem, Dropped
 from data_prep.faces import Face, FaceOptions, crop
@@ -31,12 +32,19 @@ class Options:
 
     cache: folder of downloaded pictures, default `images` in the source; crop_size: side of the stored crops in pixels;
     margin: share of the face box added on every side; min_agreement: share of annotators who must agree.
+    download: first fetch the pictures that are not in the cache, of the triplets that will be kept; download_workers:
+    connections at a time; download_timeout: seconds for one attempt; download_retries: attempts after a failure that
+    may pass (a time-out, a 5xx answer, a connection that was lost or cut short).
     """
 
     cache: str = ""
     crop_size: int = 160
     margin: float = 0.15
     min_agreement: float = 2 / 3
+    download: bool = False
+    download_workers: int = 16
+    download_timeout: float = 30.0
+    download_retries: int = 3
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
@@ -44,7 +52,9 @@ class Options:
             raise UserError(f"--min_agreement is a share, 0 to 1, not {self.min_agreement}.")
         if self.crop_size < 1:
             raise UserError(f"--crop_size must be at least 1, not {self.crop_size}.")
-        if self.cache and not pathlib.Path(self.cache).is_dir():
+        if self.download_workers < 1 or self.download_timeout <= 0 or self.download_retries < 0:
+            raise UserError("--download_workers and --download_timeout must be above 0, --download_retries at least 0.")
+        if self.cache and not self.download and not pathlib.Path(self.cache).is_dir():
             raise UserError(f"--cache={self.cache} is not a folder.")
 
 
@@ -62,12 +72,17 @@ class FEC(Corpus):
     citation = "Vemulapalli, Agarwala: A Compact Embedding for Facial Expression Similarity. CVPR 2019."
     licence = "lists by Google; the pictures are their owners'"
     homepage = "https://research.google/resources/datasets/google-facial-expression/"
+    access = (
+        "The lists are open: unpack the archive linked at the homepage. The pictures are fetched by --download=true, "
+        "or put into images by a downloader of your own."
+    )
     layout = """
         faceexp-comparison-data-{train,test}-public.csv
         images/<sha1 of the address>.jpg (or the address's own file name; or file:// addresses)
     """
     chunk = 64
     Options = Options
+    passing = ("download", "download_workers", "download_timeout", "download_retries")
 
     def features(self):
         """Schema of the records."""
@@ -88,15 +103,48 @@ class FEC(Corpus):
             raise self.wrong_layout(f"{FILES[0][0]} is missing or empty")
         return items
 
+    @property
+    def cache(self) -> pathlib.Path:
+        """The folder of downloaded pictures."""
+        return pathlib.Path(self.options.cache) if self.options.cache else self.source / "images"
+
+    def gather(self, items: Sequence[Item], quiet: bool) -> None:
+        """Fetches the pictures of the triplets that agree, with `--download`."""
+        if not self.options.download:
+            return
+        wanted = {}
+        for item in items:
+            try:
+                urls, _, _, votes = parse(item.payload["row"])
+            except BadItem:
+                continue  # counted when it is processed
+            if agreed(votes)[1] >= self.options.min_agreement - 1e-9:
+                web = [url for url in urls if urllib.parse.urlsplit(url).scheme in ("http", "https")]
+                missing = [url for url in web if self.locate(url) is None]
+                wanted.update({url: self.cache / cache_name(url) for url in missing})
+        chosen = self.options
+        limits = download.Limits(chosen.download_workers, chosen.download_timeout, chosen.download_retries)
+        tally = download.fetch_all(wanted, self.cache, limits, quiet)
+        _dead_links.cache_clear()
+        if not quiet and tally:
+            print("download: " + ", ".join(f"{reason} {count}" for reason, count in sorted(tally.items())))
+
+    def state(self) -> str:
+        """The number of files in the cache: a killed run is not gone on with if more of them came."""
+        return str(sum(1 for _ in self.cache.iterdir())) if self.cache.is_dir() else ""
+
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """One triplet, if enough annotators agree and its three pictures are in the cache."""
         urls, boxes, kind, votes = parse(item.payload["row"])
-        choice, count = Counter(votes).most_common(1)[0]
-        agreement = count / len(votes)
+        choice, agreement = agreed(votes)
         if agreement < self.options.min_agreement - 1e-9:
             raise Dropped("the annotators disagree")
         paths = [self.locate(url) for url in urls]
         if None in paths:
+            dead = _dead_links(self.cache)
+            why = next((dead[url] for url, path in zip(urls, paths, strict=True) if path is None and url in dead), "")
+            if why:
+                raise Dropped(f"a picture's link is dead ({why})")
             raise Dropped("a picture is not in the cache (dead link or not downloaded)")
         crops = [jpeg(self._cut(path, box)) for path, box in zip(paths, boxes, strict=True)]
         yield {
@@ -113,8 +161,7 @@ class FEC(Corpus):
         if address.scheme == "file":
             candidates = [pathlib.Path(urllib.parse.unquote(address.path))]
         else:
-            cache = pathlib.Path(self.options.cache) if self.options.cache else self.source / "images"
-            candidates = [cache / cache_name(url), cache / pathlib.PurePosixPath(address.path).name]
+            candidates = [self.cache / cache_name(url), self.cache / pathlib.PurePosixPath(address.path).name]
         return next((path for path in candidates if path.is_file()), None)
 
     def _cut(self, path: pathlib.Path, box: tuple[float, float, float, float]) -> bytes:
@@ -127,6 +174,17 @@ class FEC(Corpus):
         face = Face((left + right) / 2 * width, (top + bottom) / 2 * height, side)
         options = FaceOptions(crop_size=self.options.crop_size, margin=self.options.margin)
         return encode_jpeg(crop(picture, face, options))
+
+
+def agreed(votes: Sequence[int]) -> tuple[int, float]:
+    """The answer given most often, 1..3, and the share of annotators who gave it."""
+    choice, count = Counter(votes).most_common(1)[0]
+    return choice, count / len(votes)
+
+
+@functools.lru_cache(maxsize=2)
+def _dead_links(cache: pathlib.Path) -> dict[str, str]:
+    return download.dead_links(cache)
 
 
 def parse(row: Sequence[str]) -> tuple[list[str], list[tuple[float, float, float, float]], int, list[int]]:

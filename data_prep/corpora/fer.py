@@ -139,6 +139,10 @@ class FER(Corpus):
     citation = CITATION
     licence = "votes MIT; pictures for research"
     homepage = "https://github.com/microsoft/FERPlus"
+    access = (
+        "Votes: https://github.com/microsoft/FERPlus; its script puts the PNG files of FER2013 (the Kaggle "
+        "challenge) beside them."
+    )
     layout = LAYOUT
     chunk = 512
     Options = Options
@@ -210,6 +214,7 @@ class FERTriplets(Corpus):
     citation = CITATION
     licence = FER.licence
     homepage = FER.homepage
+    access = FER.access
     layout = LAYOUT
     chunk = 256
     Options = TripletOptions

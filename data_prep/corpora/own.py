@@ -141,6 +141,7 @@ class Own(Corpus):
     kind = "clips"
     title = "Your own videos or sound files, with labels.csv if you have labels"
     licence = "that of your files"
+    access = "Your files: nothing is to be asked for."
     layout = """
         any tree of videos or sound files, and labels.csv with file,label[,subject][,split] or
         file,time,valence,arousal[,rater][,subject][,split]

@@ -79,6 +79,7 @@ class RAVDESS(Corpus):
     citation = "Livingstone, Russo: The Ryerson Audio-Visual Database of Emotional Speech and Song. PLoS ONE, 2018."
     licence = "CC BY-NC-SA 4.0"
     homepage = "https://zenodo.org/records/1188976"
+    access = "Open: the archives of the actors at https://zenodo.org/records/1188976, unpacked."
     layout = """
         [Actor_01/]01-01-03-01-01-01-01.mp4 (video) or [Actor_01/]03-01-03-01-01-01-01.wav (audio), at any depth
     """

@@ -82,6 +82,10 @@ class Recola(Corpus):
     )
     licence = "end user licence agreement, research only"
     homepage = "https://diuf.unifr.ch/main/diva/recola/"
+    access = (
+        "Ask at https://diuf.unifr.ch/main/diva/recola/ (an end user licence agreement, signed by a permanent member "
+        "of staff); the AVEC layouts came from the organisers of the challenges."
+    )
     layout = """
         public: RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv, RECOLA-Audio-recordings/P16.wav,
         RECOLA-Video-recordings/P16.mp4

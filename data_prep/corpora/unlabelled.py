@@ -39,6 +39,7 @@ class UnlabelledFaces(Corpus):
     kind = "faces"
     title = "Unlabelled faces from any folder of videos or pictures"
     licence = "that of your files"
+    access = "Your files: nothing is to be asked for."
     layout = "any tree of videos (mp4, mpg, avi, mov, mkv, flv, webm) and pictures (jpg, png, bmp, webp, tif)"
     chunk = 8
     Options = Options

@@ -11,9 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from avemo.errors import UserError
-from data_prep import records
+from data_prep import builder, records
 from data_prep.builder import prepare
-from data_prep.corpora import fec, fer, recola
+from data_prep.corpora import CORPORA, fec, fer, recola
 from data_prep.errors import BadItem
 
 
@@ -386,3 +386,34 @@ def test_a_speaker_in_two_splits_is_an_error(tmp_path, draw):
     with pytest.raises(UserError, match="'ann' is in both 'train' and 'dev'"):
         prepare("own", source, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
+
+
+# ---- what TFDS is told
+
+
+@pytest.mark.parametrize("name", sorted(CORPORA))
+def test_every_corpus_says_where_it_comes_from(tmp_path, name):
+    kind = CORPORA[name]
+    corpus = kind(tmp_path, kind.Options())
+    maker = builder.CorpusBuilder(corpus, name=name, output=tmp_path)
+    info = maker.info
+    assert kind.title in info.description
+    assert kind.access in maker.MANUAL_DOWNLOAD_INSTRUCTIONS
+    assert all(line.strip() in maker.MANUAL_DOWNLOAD_INSTRUCTIONS for line in kind.layout.strip().splitlines())
+    assert info.redistribution_info.license == kind.licence != ""
+    if name not in ("own", "unlabelled"):  # the user's own files have no paper and no page
+        assert info.citation == kind.citation != ""
+        assert info.homepage == kind.homepage
+        assert kind.homepage.startswith("http")
+
+
+def test_dataset_info_keeps_it(tmp_path, draw):
+    target, _ = run("affectnet", draw.affectnet(tmp_path / "a", train=3, dev=1), tmp_path / "out")
+    stored = json.loads((target / "dataset_info.json").read_text())
+    kind = CORPORA["affectnet"]
+    assert kind.title in stored["description"]
+    assert kind.access in stored["description"]
+    assert stored["citation"] == kind.citation
+    assert stored["redistributionInfo"]["license"] == kind.licence
+    assert kind.homepage in stored["location"]["urls"]
+    assert {split["name"] for split in stored["splits"]} == {"train", "dev"}
