@@ -1,49 +1,139 @@
-"""Speed and memory of the preparation, per second of processor time (so that a busy machine does not matter much).
+"""Speed and memory of the preparation, through the command that a user runs.
 
-    python benchmarks/preparation.py --source=../shared/data [--detector=yunet --detector_model=FILE] [--detect_every=5]
+    python -m benchmarks.preparation --source=../shared/data [--detector=yunet --detector_model=FILE --detect_every=1]
+    python -m benchmarks.preparation --source=../shared/data --minutes=60 [--detect_every=25]
 
-Prints one JSON object: for each folder of videos the factor over real time of one core (decode, detect, crop, log-mel,
-serialise), for FER+ the images a second of one core, and the largest resident memory of the process in MB.
+Prints one JSON object. For each folder of videos: the factor over real time of `python -m data_prep own --workers=N` from
+its start to its end (decode, detect, crop, log-mel, shards, card; the clips are copied until there is enough to do), and
+of the work alone on one core, per second of processor time, which a busy machine disturbs less. For FER+ the same in
+images a second. With `--minutes` instead the largest resident memory of preparing one video of that length, made of GRID
+clips one after the other, and of one a tenth as long.
 """
 
 import argparse
 import json
 import pathlib
 import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 
+import av
 import cv2
 
 from data_prep import preload, video, work
 from data_prep.corpora import CORPORA
 from data_prep.corpora.own import Options as ClipOptions
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-def videos(folder: pathlib.Path, limit: int, **options) -> dict[str, float]:
-    corpus = CORPORA["own"](folder, ClipOptions(**options))
-    items = list(corpus.items())[:limit]
-    seconds = 0.0
-    for item in items:
-        frames = list(video.decode(item.payload["path"]))
-        seconds += len(frames) / video.probe(item.payload["path"]).fps
+
+def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: int, **options) -> tuple[float, dict]:
+    """Wall seconds of the command, and the card of what it made."""
+    flags = [f"--{key}={value}" for key, value in options.items()]
+    line = [sys.executable, "-m", "data_prep", corpus, f"--source={source.resolve()}", f"--output={output}", "--quiet"]
+    began = time.perf_counter()
+    subprocess.run([*line, f"--workers={workers}", *flags], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    return seconds, json.loads(next(output.glob("*/*/card.json")).read_text())
+
+
+def one_core(corpus, items) -> float:
+    """Processor seconds of the items' work, into the spool."""
     with tempfile.TemporaryDirectory() as spool:
         work.run_task(corpus, items[:1], f"{spool}/warm")
-        wall, busy = time.perf_counter(), time.process_time()
+        began = time.process_time()
         work.run_task(corpus, items, f"{spool}/a")
-        busy, wall = time.process_time() - busy, time.perf_counter() - wall
-    return {"video_seconds": round(seconds, 1), "real_time_per_core": round(seconds / busy, 1), "wall": round(wall, 1)}
+        return time.process_time() - began
 
 
-def pictures(folder: pathlib.Path, limit: int) -> dict[str, float]:
+def seconds_of(path: pathlib.Path) -> float:
+    return sum(1 for _ in video.decode(path)) / video.probe(path).fps
+
+
+def videos(folder: pathlib.Path, least: float, workers: int, **options) -> dict[str, float]:
+    corpus = CORPORA["own"](folder, ClipOptions(**options))
+    items = list(corpus.items())
+    lengths = [seconds_of(item.payload["path"]) for item in items]
+    few = items[:6]
+    busy = one_core(corpus, few)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = pathlib.Path(scratch, "source")
+        copies = max(1, round(least / sum(lengths)))
+        for copy in range(copies):
+            shutil.copytree(folder, source / str(copy), ignore=shutil.ignore_patterns("*.md"))
+        wall, _ = command("own", source, pathlib.Path(scratch, "out"), workers, **options)
+    return {
+        "clips": copies * len(items),
+        "video_seconds": round(copies * sum(lengths), 1),
+        "command_seconds": round(wall, 1),
+        "command_times_real_time": round(copies * sum(lengths) / wall, 1),
+        "one_core_times_real_time": round(sum(lengths[: len(few)]) / busy, 1),
+    }
+
+
+def pictures(folder: pathlib.Path, workers: int) -> dict[str, float]:
     corpus = CORPORA["fer"](folder, CORPORA["fer"].Options())
-    items = list(corpus.items())[:limit]
-    with tempfile.TemporaryDirectory() as spool:
-        work.run_task(corpus, items[:10], f"{spool}/warm")
-        busy = time.process_time()
-        work.run_task(corpus, items, f"{spool}/a")
-        busy = time.process_time() - busy
-    return {"images": len(items), "images_per_second_per_core": round(len(items) / busy)}
+    items = list(corpus.items())
+    few = items[:4000]
+    busy = one_core(corpus, few)
+    with tempfile.TemporaryDirectory() as scratch:
+        wall, card = command("fer", folder, pathlib.Path(scratch, "out"), workers)
+        start, _ = command("fer", folder, pathlib.Path(scratch, "few"), workers, max_items=2 * corpus.chunk)
+    return {
+        "images": card["items"],
+        "command_seconds": round(wall, 2),
+        "command_images_per_second": round(card["items"] / wall),
+        # Start-up is what a run of four tasks takes: imports, reading the tables, starting the processes.
+        "start_up_seconds": round(start, 2),
+        "images_per_second_after_start_up": round((card["items"] - 4 * corpus.chunk) / (wall - start)),
+        "one_core_images_per_second": round(len(few) / busy),
+    }
+
+
+def long_video(clips: list[pathlib.Path], minutes: float, target: pathlib.Path) -> float:
+    """Writes the clips one after the other, over and over, without encoding again; returns the seconds written."""
+    with av.open(str(target), "w") as out:
+        begin, streams = 0.0, {}
+        while begin < 60 * minutes:
+            for clip in clips:
+                with av.open(str(clip)) as container:
+                    end = begin
+                    for packet in container.demux(video=0, audio=0):
+                        if packet.dts is None:
+                            continue
+                        kind = packet.stream.type
+                        if kind not in streams:
+                            streams[kind] = out.add_stream_from_template(packet.stream)
+                        base, first = packet.time_base, container.start_time / 1e6
+                        shift = round((begin - first) / base)
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        end = max(end, float((packet.pts + (packet.duration or 0)) * base))
+                        packet.stream = streams[kind]
+                        out.mux(packet)
+                    begin = end
+    return begin
+
+
+def memory(folder: pathlib.Path, minutes: float, **options) -> dict[str, float]:
+    clips = sorted(folder.glob("*.mpg"))
+    out = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, length in enumerate((minutes / 10, minutes)):  # the largest of all children so far: rising
+            source = pathlib.Path(scratch, str(number))
+            source.mkdir()
+            seconds = long_video(clips, length, source / "long.mkv")
+            wall, card = command("own", source, pathlib.Path(scratch, f"out{number}"), 1, **options)
+            shutil.rmtree(pathlib.Path(scratch, f"out{number}"))
+            out[f"{length:g}_minutes"] = {
+                "video_seconds": round(seconds),
+                "frames": card["splits"]["test"]["counts"]["frames"],
+                "times_real_time": round(seconds / wall, 1),
+                "peak_memory_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+            }
+    return out
 
 
 def main() -> None:
@@ -52,18 +142,28 @@ def main() -> None:
     parser.add_argument("--detector", default="haar")
     parser.add_argument("--detector_model", default="")
     parser.add_argument("--detect_every", type=int, default=5)
-    parser.add_argument("--limit", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--video_seconds", type=float, default=120, help="copy the clips until there is so much video")
+    parser.add_argument("--minutes", type=float, default=0, help="measure the memory of a video so long instead")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     assert preload  # imports everything before the clock starts
     options = {key: getattr(arguments, key) for key in ("detector", "detector_model", "detect_every")}
-    out = {"options": options}
-    for name in ("grid", "ravdess_clips"):
-        if (arguments.source / name).is_dir():
-            out[name] = videos(arguments.source / name, arguments.limit, **options)
-    if (arguments.source / "ferplus").is_dir():
-        out["ferplus"] = pictures(arguments.source / "ferplus", 400 * arguments.limit)
-    out["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    if options["detector_model"]:
+        options["detector_model"] = str(pathlib.Path(options["detector_model"]).resolve())
+    out = {"workers": arguments.workers, "options": options}
+    if arguments.minutes:
+        out["memory"] = memory(arguments.source / "grid", arguments.minutes, **options)
+    else:
+        for name in ("grid", "ravdess_clips"):
+            if (arguments.source / name).is_dir():
+                folder = arguments.source / name
+                out[name] = videos(folder, arguments.video_seconds, arguments.workers, **options)
+        if (arguments.source / "ferplus").is_dir():
+            out["ferplus"] = pictures(arguments.source / "ferplus", arguments.workers)
+    out["peak_memory_mb"] = max(
+        resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     print(json.dumps(out, indent=1))
 
 
