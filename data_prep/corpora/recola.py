@@ -26,6 +26,7 @@ CHALLENGE_SPLIT = {
     "test": (13, 20, 32, 38, 47, 49, 53, 59, 63),
 }
 RATERS = ("FM1", "FM2", "FM3", "FF1", "FF2", "FF3")
+AVEC_FOLDERS = ("recordings_video", "ratings_gold_standard", "ratings_individual")
 DIMENSIONS = ("valence", "arousal")
 SPLITS = ("train", "dev", "test")
 
@@ -34,17 +35,30 @@ SPLITS = ("train", "dev", "test")
 class Options(ClipOptions):
     """Options of RECOLA beside those of clips and faces.
 
-    gold_standard: how six raters become one trace, "mean", "ewe" or "ccc"; split_file: CSV with lines
-    `recording,split` (train, dev, test) in place of the challenge split.
+    gold_standard: how six raters become one trace, "mean", "ewe" or "ccc". split: "challenge" (27 participants) or
+    "all" (the public download: every participant that is annotated, 46 in the whole corpus). folds, fold: the fold of
+    the participants that becomes dev, 0 <= fold < folds, the others train; 0 folds = no folds. split_file: CSV with
+    lines `recording,split` (train, dev, test) in place of all that.
     """
 
     gold_standard: str = "ewe"
+    split: str = "challenge"
+    folds: int = 0
+    fold: int = 0
     split_file: str = ""
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
         super().check()
         annotations.GOLD_STANDARDS[self.gold_standard]
+        if self.split not in ("challenge", "all"):
+            raise UserError(f"--split is challenge or all, not {self.split!r}; folds are --folds=K --fold=I.")
+        if self.folds < 0 or self.folds == 1:
+            raise UserError(f"--folds must be at least 2 (or 0 for none), not {self.folds}.")
+        if not 0 <= self.fold < max(self.folds, 1):
+            raise UserError(f"--fold={self.fold}: folds are counted from 0 to {max(self.folds, 1) - 1} (--folds).")
+        if self.split_file and (self.folds or self.split != "challenge"):
+            raise UserError("--split_file names every recording's split: leave --split and --folds out.")
         if self.split_file:
             read_split_file(pathlib.Path(self.split_file))
 
@@ -70,6 +84,35 @@ def read_split_file(path: pathlib.Path) -> dict[str, str]:
     return out
 
 
+def participant(recording: str) -> int:
+    """The number in a recording's name: P16 -> 16, train_3 -> 3; 0 where there is none."""
+    digits = "".join(c for c in recording if c.isdigit())
+    return int(digits) if digits else 0
+
+
+def split_all(names: Sequence[str], folds: int = 0, fold: int = 0) -> dict[str, str]:
+    """Splits participants by their place in the order of their numbers, the same on every machine.
+
+    Args:
+      names: the recordings, one a participant.
+      folds: K: the participants whose place is `fold` modulo K are dev, the others train. 0: of every six, the third is
+        dev and the last test (of 46: train 31, dev 8, test 7).
+      fold: which of them.
+
+    Returns:
+      The split of each recording.
+
+    Raises:
+      UserError: more folds than participants.
+    """
+    ordered = sorted(names, key=lambda name: (participant(name), name))
+    if folds > len(ordered):
+        raise UserError(f"--folds={folds}, but only {len(ordered)} participants are annotated.")
+    if folds:
+        return {name: "dev" if place % folds == fold else "train" for place, name in enumerate(ordered)}
+    return {name: {2: "dev", 5: "test"}.get(place % 6, "train") for place, name in enumerate(ordered)}
+
+
 class Recola(Corpus):
     """Recordings of five minutes with traces of valence and arousal."""
 
@@ -89,8 +132,8 @@ class Recola(Corpus):
     layout = """
         public: RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv, RECOLA-Audio-recordings/P16.wav,
         RECOLA-Video-recordings/P16.mp4
-        AVEC: ratings_gold_standard/{arousal,valence}/train_1.arff, ratings_individual/{arousal,valence}/train_1.csv,
-        recordings_audio/train_1.wav, recordings_video/train_1.mp4
+        AVEC: recordings_audio/train_1.wav, recordings_video/train_1.mp4, and ratings_gold_standard/{arousal,valence}/
+        train_1.arff (2015), the same and ratings_individual/{arousal,valence}/train_1.csv (2016), or only these (2018)
     """
     shuffle = False
     chunk = 1
@@ -104,7 +147,7 @@ class Recola(Corpus):
         """Every recording of the split whose picture, sound or annotation is there."""
         if (self.source / "RECOLA-Annotation").is_dir() or (self.source / "RECOLA-Video-recordings").is_dir():
             items = self._public()
-        elif (self.source / "recordings_video").is_dir() or (self.source / "ratings_gold_standard").is_dir():
+        elif any((self.source / name).is_dir() for name in AVEC_FOLDERS):
             items = self._avec()
         else:
             raise self.wrong_layout("neither RECOLA-Annotation nor recordings_video is there")
@@ -113,15 +156,21 @@ class Recola(Corpus):
         return items
 
     def _public(self) -> list[Item]:
-        if self.options.split_file:
-            split = read_split_file(pathlib.Path(self.options.split_file))
-        else:
-            split = {f"P{number}": name for name, numbers in CHALLENGE_SPLIT.items() for number in numbers}
         videos = _by_stem(self.source / "RECOLA-Video-recordings", SUFFIXES)
         sounds = _by_stem(self.source / "RECOLA-Audio-recordings", (".wav", ".flac"))
         ratings = self.source / "RECOLA-Annotation" / "emotional_behaviour"
         traces = {name: _by_stem(ratings / name, (".csv",)) for name in DIMENSIONS}
         present = set(videos) | set(sounds) | set(traces["valence"]) | set(traces["arousal"])
+        annotated = set(traces["valence"]) & set(traces["arousal"])
+        challenge = {f"P{number}": name for name, numbers in CHALLENGE_SPLIT.items() for number in numbers}
+        if self.options.split_file:
+            split = read_split_file(pathlib.Path(self.options.split_file))
+        elif self.options.split == "all":
+            split = split_all(annotated, self.options.folds, self.options.fold)
+        elif self.options.folds:  # of the challenge's participants, those whose labels are public
+            split = split_all(annotated & set(challenge), self.options.folds, self.options.fold)
+        else:
+            split = challenge
         # Not in the split: nothing that a score of the field is reported on.
         return [
             self._item(name, split[name], videos, sounds, {d: (traces[d].get(name), None) for d in DIMENSIONS})
@@ -133,7 +182,18 @@ class Recola(Corpus):
         sounds = _by_stem(self.source / "recordings_audio", (".wav", ".flac"))
         single = {d: _by_stem(self.source / "ratings_individual" / d, (".csv",)) for d in DIMENSIONS}
         gold = {d: _by_stem(self.source / "ratings_gold_standard" / d, (".arff",)) for d in DIMENSIONS}
+        if self.options.split == "all":
+            raise UserError(
+                "--split=all needs the public download: the AVEC layouts hold the challenge's participants."
+            )
         own = read_split_file(pathlib.Path(self.options.split_file)) if self.options.split_file else {}
+        if self.options.folds:
+            annotated = (set(gold["valence"]) & set(gold["arousal"])) | (
+                set(single["valence"]) & set(single["arousal"])
+            )
+            # train_1 and dev_1 are two participants: the set's name belongs to the participant's.
+            labelled = sorted(name for name in annotated if name.split("_")[0] in SPLITS)
+            own = split_all(labelled, self.options.folds, self.options.fold)
         items = []
         for name in sorted(set(videos) | set(sounds) | set(gold["valence"]) | set(gold["arousal"])):
             split = own.get(name) or name.split("_")[0]

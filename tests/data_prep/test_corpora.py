@@ -213,22 +213,99 @@ def test_a_split_file_replaces_the_challenge_split(tmp_path, draw):
         recola.Options(split_file=str(table)).check()
 
 
-def test_avecs_layout(tmp_path, draw, red_square):
-    source = tmp_path / "avec"
+def write_avec(source, draw, names, year):
     images, times, sound = draw.talking(1.0, 25)
-    draw.video(source / "recordings_video" / "train_1.mp4", images, times)
-    draw.sound(source / "recordings_audio" / "train_1.wav", sound)
-    for dimension, value in (("arousal", 0.3), ("valence", -0.3)):
-        gold = source / "ratings_gold_standard" / dimension / "train_1.arff"
-        gold.parent.mkdir(parents=True)
-        lines = "\n".join(f"train_1,{i / 25:.2f},{value}" for i in range(26))
-        gold.write_text(
-            "@relation x\n@attribute Instance_name string\n@attribute frameTime numeric\n"
-            f"@attribute GoldStandard numeric\n@data\n{lines}\n"
-        )
-    target, _ = run("recola", source, tmp_path / "out", detector=red_square, crop_size=16)
+    for name in names:
+        draw.video(source / "recordings_video" / f"{name}.mp4", images, times)
+        draw.sound(source / "recordings_audio" / f"{name}.wav", sound)
+        for dimension, value in (("arousal", 0.3), ("valence", -0.3)):
+            if name.startswith("test"):
+                continue
+            if year in (2015, 2016):
+                gold = source / "ratings_gold_standard" / dimension / f"{name}.arff"
+                gold.parent.mkdir(parents=True, exist_ok=True)
+                lines = "\n".join(f"{name},{i / 25:.2f},{value}" for i in range(26))
+                gold.write_text(
+                    "@relation x\n@attribute Instance_name string\n@attribute frameTime numeric\n"
+                    f"@attribute GoldStandard numeric\n@data\n{lines}\n"
+                )
+            if year in (2016, 2018):
+                single = source / "ratings_individual" / dimension / f"{name}.csv"
+                single.parent.mkdir(parents=True, exist_ok=True)
+                rows = [
+                    ";".join(f"{v:.3f}" for v in (i / 25, *(i / 100 + 0.02 * r for r in range(6)))) for i in range(26)
+                ]
+                single.write_text("\n".join([draw.header, *rows]) + "\n")
+    return source
+
+
+@pytest.mark.parametrize("year", [2015, 2016, 2018])
+def test_avecs_layouts(tmp_path, draw, red_square, year):
+    source = write_avec(tmp_path / "avec", draw, ("train_1", "dev_1", "test_1"), year)
+    target, card = run("recola", source, tmp_path / "out", detector=red_square, crop_size=16, gold_standard="mean")
+    assert {name: part["counts"]["records"] for name, part in card["splits"].items()} == {
+        "train": 1,
+        "dev": 1,
+        "test": 1,
+    }
     (record,) = clips(target, "train")
-    np.testing.assert_allclose(record["targets"], [[-0.3, 0.3]] * 25, atol=1e-6)
+    if year == 2018:  # no gold standard came with it: it is made of the raters
+        np.testing.assert_allclose(record["targets"][:, 0], np.arange(25) / 100 + 0.05, atol=1e-4)
+    else:  # the challenge's own wins, whatever the raters say
+        np.testing.assert_allclose(record["targets"], [[-0.3, 0.3]] * 25, atol=1e-6)
+    assert record["raters"].shape == (25, 6, 2)
+    assert np.isnan(record["raters"]).all() == (year == 2015)
+    (test,) = clips(target, "test")
+    assert not test["target_mask"].any()
+
+
+def test_folds_hold_every_participant_out_once():
+    names = [f"P{number}" for number in (65, 16, 21, 23, 25, 37, 39, 41, 46, 56, 19)]
+    held = [[n for n, s in recola.split_all(names, 4, fold).items() if s == "dev"] for fold in range(4)]
+    assert sorted(name for fold in held for name in fold) == sorted(names)
+    assert held == [[n for n, s in recola.split_all(names[::-1], 4, i).items() if s == "dev"] for i in range(4)]
+    assert held[0] == ["P16", "P25", "P46"]  # by number, not by letters
+    whole = recola.split_all([f"P{number}" for number in range(1, 47)])
+    assert [list(whole.values()).count(split) for split in ("train", "dev", "test")] == [31, 8, 7]
+    with pytest.raises(UserError, match="only 11 participants are annotated"):
+        recola.split_all(names, 12)
+
+
+def test_recola_by_folds_and_of_all_participants(tmp_path, draw):
+    source = draw.recola(tmp_path / "source", (16, 17, 19, 21, 13, 22), seconds=0.2, unlabelled=(13,))
+
+    def splits(**options):
+        return {item.key: item.split for item in recola.Recola(source, recola.Options(**options)).items()}
+
+    assert splits() == {"P16": "train", "P21": "train", "P19": "dev", "P13": "test"}
+    assert splits(folds=3, fold=1) == {"P16": "train", "P21": "train", "P19": "dev"}
+    everybody = {"P16": "train", "P17": "train", "P19": "dev", "P21": "train", "P22": "train"}
+    assert splits(split="all") == everybody
+    assert splits(split="all", folds=5, fold=4) == {**everybody, "P19": "train", "P22": "dev"}
+
+
+def test_avec_by_folds(tmp_path, draw):
+    source = write_avec(tmp_path / "avec", draw, ("train_1", "train_2", "dev_1", "test_1"), 2016)
+    options = recola.Options(folds=3, fold=0)
+    found = {item.key: item.split for item in recola.Recola(source, options).items()}
+    assert found == {"dev_1": "dev", "train_1": "train", "train_2": "train", "test_1": "test"}
+    with pytest.raises(UserError, match="--split=all needs the public download"):
+        recola.Recola(source, recola.Options(split="all")).items()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"split": "half"}, "--split is challenge or all"),
+        ({"folds": 1}, "--folds must be at least 2"),
+        ({"folds": 3, "fold": 3}, "counted from 0 to 2"),
+        ({"fold": 1}, "counted from 0 to 0"),
+        ({"split_file": "x.csv", "folds": 2}, "leave --split and --folds out"),
+    ],
+)
+def test_splits_of_recola_that_cannot_be(options, said):
+    with pytest.raises(UserError, match=said):
+        recola.Options(**options).check()
 
 
 # ---- FER+
