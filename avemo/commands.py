@@ -137,7 +137,7 @@ COMMANDS = {
     "predict": Command(
         "A video, a sound file, a folder of them or a pipe to traces: table, picture, overlay and page.",
         {
-            "workdir!": "run folder of any stage",
+            "workdir!": "run folder of any stage; the mean of several of one kind: DIR,DIR",
             "input!": "video or sound file, folder, or - for a container from a pipe",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
             "face": "largest (default), all, or a face's number as all gives it",

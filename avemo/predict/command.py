@@ -16,6 +16,7 @@ from avemo import runtime
 from avemo.errors import UserError, unknown
 from avemo.predict import media as sources
 from avemo.predict import overlay, stream, viewer, writer
+from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
 from data_prep.faces import FaceOptions
@@ -40,7 +41,8 @@ def predict(
     """Runs recordings through a run and writes their traces.
 
     Args:
-      workdir: run folder of any stage; a fusion run finds its encoders by itself.
+      workdir: run folder of any stage; a fusion run finds its encoders by itself. Several of one kind, separated by
+        commas, are averaged.
       input: a video or sound file, a folder of them (at any depth), or "-" for a container read from standard input.
       output: folder for the files; with a folder as input, one folder a recording in it and `summary.json`.
       face: "largest", "all", or a face's number as "all" gives it.
@@ -64,10 +66,10 @@ def predict(
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
     began = time.time()
-    if os.access(workdir, os.W_OK):
-        runtime.cache_compilations(workdir)
+    if os.access(workdir.split(",")[0], os.W_OK):
+        runtime.cache_compilations(workdir.split(",")[0])
     # A pipe is worked on frame by frame: a larger batch would only be padding.
-    models = Models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
+    models = open_models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
     chosen = dataclasses.replace(models.faces, **faces)
     options = stream.Options(face, fps, chosen)
     if models.visual is not None:
@@ -84,7 +86,7 @@ def predict(
 
 
 def one(
-    models: Models,
+    models: Models | Ensemble,
     input: str | os.PathLike,
     output: str | os.PathLike,
     options: stream.Options = stream.Options(),  # noqa: B008 - frozen
@@ -155,7 +157,12 @@ def _bar(media: sources.Media, show: bool) -> _Bar:
 
 
 def _folder(
-    models: Models, input: pathlib.Path, output: pathlib.Path, options: stream.Options, files: Sequence[str], show: bool
+    models: Models | Ensemble,
+    input: pathlib.Path,
+    output: pathlib.Path,
+    options: stream.Options,
+    files: Sequence[str],
+    show: bool,
 ) -> dict[str, Any]:
     found = sources.find(input)
     done, failed = [], []

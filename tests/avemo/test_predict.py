@@ -298,6 +298,69 @@ def test_emotions(runs, gapped, tmp_path):
     np.testing.assert_array_equal(np.isfinite(column(rows, names[0])), column(rows, "face_present") == 1)
 
 
+# ---- several runs as one ----
+
+
+@pytest.fixture(scope="module")
+def others(runs, tmp_path_factory):
+    """Runs to average with: another seed of the fusion, one that needs the whole sequence and has eyes of its own."""
+    folder = tmp_path_factory.mktemp("others")
+    eyes = tiny_runs.visual(folder / "eyes", seed=5, image_size=32)
+    whole = {"temporal": "bigru", "faces": films.FACES}
+    return {
+        "seed": tiny_runs.fusion(folder / "seed", runs["visual"], runs["audio"], films.FACES, seed=7),
+        "eyes": tiny_runs.fusion(folder / "whole", eyes, runs["audio"], seed=8, **whole),
+        "emotions": tiny_runs.fusion(folder / "e", runs["visual"], runs["audio"], films.FACES, seed=9, num_classes=3),
+    }
+
+
+def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(runs, others, gapped, tmp_path):
+    folders = [runs["fusion"], others["seed"], others["eyes"]]
+    ensemble = predict.open_models(",".join(folders))
+    alone = [predict.analyse(member, media.probe(gapped)) for member in ensemble.members]
+    traces = np.stack([trace.values["traces"] for trace in alone])
+    # An encoder that two runs share is opened, and run, once.
+    assert ensemble.members[0].visual is ensemble.members[1].visual is not ensemble.members[2].visual
+    run_film(ensemble, gapped, tmp_path)
+    rows = table(tmp_path)
+    for k, name in enumerate(("valence", "arousal")):
+        np.testing.assert_allclose(column(rows, name), traces[:, 0, :, k].mean(0), atol=1e-5)
+        np.testing.assert_allclose(column(rows, f"{name}_spread"), traces[:, 0, :, k].std(0), atol=1e-5)
+        assert column(rows, f"{name}_spread").min() > 1e-4
+    gates = np.mean([trace.values["gates"] for trace in alone], axis=0)
+    np.testing.assert_allclose(column(rows, "visual_gate"), gates[0, :, 1], atol=1e-5)
+    assert json.loads((tmp_path / "trace.json").read_text())["run"]["workdir"] == ",".join(folders)
+
+
+def test_an_ensemble_of_emotions_averages_probabilities(runs, others, gapped, tmp_path):
+    folders = [runs["emotions"], others["emotions"]]
+    ensemble = predict.open_models(",".join(folders))
+    alone = [predict.analyse(member, media.probe(gapped)) for member in ensemble.members]
+    shares = np.stack([trace.values["probabilities"][0] for trace in alone])
+    run_film(ensemble, gapped, tmp_path)
+    rows = table(tmp_path)
+    for k, name in enumerate(tiny_runs.CLASSES):
+        np.testing.assert_allclose(column(rows, f"p_{name}"), shares.mean(0)[:, k], atol=1e-5)
+        np.testing.assert_allclose(column(rows, f"p_{name}_spread"), shares.std(0)[:, k], atol=1e-5)
+
+
+def test_an_ensemble_live(runs, others, gapped):
+    ensemble = predict.open_models(",".join([runs["fusion"], others["seed"]]), batch_size=1)
+    live, *alone = (predict.Predictor(models, sound=False) for models in (ensemble, *ensemble.members))
+    for frame, _ in zip(video.decode(gapped), range(3), strict=False):
+        for predictor in (live, *alone):
+            predictor.push(frame.image, frame.time)
+    values = [predictor.latest().valence for predictor in alone]
+    assert live.latest().valence == pytest.approx(np.mean(values), abs=1e-5)
+    assert live.latest().spread[0] == pytest.approx(np.std(values), abs=1e-5)
+
+
+def test_runs_that_cannot_be_averaged(runs):
+    for names, text in ((("fusion", "emotions"), "their class_names differ"), (("fusion", "visual"), "their task")):
+        with pytest.raises(UserError, match=text):
+            predict.open_models(",".join(runs[name] for name in names))
+
+
 @pytest.mark.data
 def test_a_real_clip_has_the_features_of_training(models, runs, real_data):
     """GRID through YuNet: MPEG-1 with sound that begins at another time than the picture."""
