@@ -146,6 +146,7 @@ COMMANDS = {
             "detector": "face detector (default: that of the training videos)",
             "detector_model": "the detector's weights, where it needs any",
             "detect_every": {"type": int, "help": "frames between detections"},
+            "causal": {"action": "store_true", "help": "with --input=-: wait for no sound after a frame"},
             **_ENCODERS,
         },
         _predict,

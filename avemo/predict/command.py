@@ -35,6 +35,7 @@ def predict(
     files: Sequence[str] = FILES,
     visual: str | None = None,
     audio: str | None = None,
+    causal: bool = False,
     progress: bool | None = None,
     **faces: Any,
 ) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def predict(
       fps: frames a second to analyse at most; 0 = as the run was trained.
       files: which to write, among csv, json, png, overlay, viewer.
       visual, audio: encoder runs in place of those that a fusion run names.
+      causal: for a pipe, whether windows of sound end at their frame: nothing is waited for (see `Predictor`).
       progress: whether to draw a progress bar; by default where stderr is a terminal.
       **faces: options of `FaceOptions` that replace those of the training videos (`detector`, `detector_model`, …).
 
@@ -62,6 +64,8 @@ def predict(
         if name not in FILES:
             raise unknown("file of --files", name, FILES)
     stream.Options(face, fps).check()
+    if causal and input != "-":
+        raise UserError("--causal is for --input=-: a file has the sound that comes after a frame.")
     faces = {k: v for k, v in faces.items() if v is not None}
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
@@ -79,7 +83,7 @@ def predict(
     if input == "-":
         from avemo.predict import pipe
 
-        return pipe.run(models, sys.stdin.buffer, output, options, files)
+        return pipe.run(models, sys.stdin.buffer, output, options, files, causal)
     if os.path.isdir(input):
         return _folder(models, pathlib.Path(input), pathlib.Path(output), options, files, show)
     return one(models, input, output, options, files, show)
@@ -164,8 +168,14 @@ def _folder(
     files: Sequence[str],
     show: bool,
 ) -> dict[str, Any]:
-    found = sources.find(input)
-    done, failed = [], []
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+
+    def unreadable(error: OSError) -> None:
+        failed.append({"input": str(error.filename), "error": f"{error.filename} cannot be read: {error.strerror}."})
+        logger.warning("%s", failed[-1]["error"])
+
+    found = sources.find(input, unreadable)
     for number, path in enumerate(found, 1):
         relative = path.relative_to(input)
         # Two files of one name and different endings must not share a folder.
@@ -181,5 +191,5 @@ def _folder(
     summary = {"done": done, "failed": failed}
     with writer.publish(output) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    logger.info("%d of %d done, %d failed: see %s.", len(done), len(found), len(failed), output / "summary.json")
+    logger.info("%d done, %d failed: see %s.", len(done), len(failed), output / "summary.json")
     return summary

@@ -112,6 +112,8 @@ def analyse(
         collector.outputs(session.finish())
     if media.picture:
         sources.check_complete(media, last + 1 / rate)
+    elif not sound.seconds:
+        raise UserError(f"{media.path}: its sound track is empty (0 samples): record or copy it again.")
     notes = {
         "input": media.path.name,
         "run": {"workdir": models.workdir, "task": models.task},

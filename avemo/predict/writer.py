@@ -153,7 +153,10 @@ def write_png(trace: Trace, path: pathlib.Path) -> None:
             if "spread" in trace.values:
                 spread = trace.values["spread"][person, :, k]
                 colour = COLOURS[k % len(COLOURS)]
-                axes.fill_between(trace.time, curve - spread, curve + spread, color=colour, alpha=0.15, lw=0)
+                label = "± 1 SD" if k == 0 else None
+                axes.fill_between(
+                    trace.time, curve - spread, curve + spread, color=colour, alpha=0.15, lw=0, label=label
+                )
         shades = [(trace.face[person], "#999999", "no face", seen), (trace.sound, "#E6D27A", "no sound", heard)]
         for row, (present, colour, label, wanted) in enumerate(shades):
             for i, (a, b) in enumerate(gaps(trace.time, present, step) if wanted else ()):

@@ -403,7 +403,19 @@ def remux(source, path, **options):
 CIPHER = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "7" * 32, "encryption_kid": "a" * 32}
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "no index", "cut short", "encrypted", "absent"])
+def without_packets(path, codec, rate):
+    """A container that declares a track and holds nothing of it."""
+    with media.av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate)
+        if stream.type == "video":
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        out.start_encoding()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text", "empty", "no index", "cut short", "encrypted", "absent", "no frame", "no sample"],
+)
 def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     path = tmp_path / "a.mp4"
     if kind == "text":
@@ -415,6 +427,12 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     elif kind == "cut short":  # the index at the front, as files for streaming have it
         remux(films.film(tmp_path / "b.mp4", seconds=4), path, movflags="faststart")
         truncated(path)
+    elif kind == "no frame":
+        path = tmp_path / "a.mp4.avi"
+        without_packets(path, "mpeg4", 25)
+    elif kind == "no sample":
+        path = tmp_path / "a.mp4.wav"
+        without_packets(path, "pcm_s16le", 16000)
     elif kind == "encrypted":
         remux(films.film(tmp_path / "b.mp4", seconds=1, codec="libx264"), path, **CIPHER)
     with pytest.raises(UserError) as error:
@@ -424,19 +442,30 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_a_folder_goes_on_and_lists_what_failed(runs, tmp_path):
+def test_a_folder_goes_on_and_lists_what_failed(runs, tmp_path, monkeypatch):
     source = tmp_path / "in/deep"
     source.mkdir(parents=True)
     films.film(source / "a.mp4", seconds=0.4)
     films.film(source / "a.mkv", seconds=0.4)
     films.film(tmp_path / "in/b.avi", seconds=0.4)
     (tmp_path / "in/c.mov").write_text("nothing")
+    closed = tmp_path / "in/closed"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refused(path):  # a mode would not keep the superuser out
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
     (tmp_path / "in/notes.txt").write_text("not media")
     result = predict.predict(
         runs["fusion"], str(tmp_path / "in"), str(tmp_path / "out"), files=("csv",), progress=False
     )
     assert len(result["done"]) == 3
-    assert [pathlib.Path(f["input"]).name for f in result["failed"]] == ["c.mov"]
+    assert [pathlib.Path(f["input"]).name for f in result["failed"]] == ["closed", "c.mov"]
+    assert "Permission denied" in result["failed"][0]["error"]
     written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert written == ["b/trace.csv", "deep/a.mkv/trace.csv", "deep/a.mp4/trace.csv", "summary.json"]
     assert json.loads((tmp_path / "out/summary.json").read_text())["failed"] == result["failed"]
@@ -482,6 +511,21 @@ def test_runs_that_cannot_be_used(runs, tmp_path):
     assert predict.Models(str(moved), visual=runs["visual"]).visual.dim == 128
 
 
+@pytest.mark.parametrize("change", ["lacks", "does not fit"])
+def test_a_config_of_another_version(change, runs, tmp_path):
+    for item in os.listdir(runs["visual"]):
+        if item != "config.json":
+            (tmp_path / item).symlink_to(pathlib.Path(runs["visual"]) / item)
+    config = json.loads((pathlib.Path(runs["visual"]) / "config.json").read_text())
+    if change == "lacks":
+        del config["model"]["image_size"]
+    else:
+        config["model"]["name"] = "squeezenet"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"{change}.*another version of avemo"):
+        predict.Models(str(tmp_path))
+
+
 def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
     row = {
         "recording": "a",
@@ -522,6 +566,7 @@ def test_options_that_cannot_work(runs, gapped, tmp_path):
         ({"files": ("cvs",)}, "csv"),
         ({"detector": "yunet"}, "detector_model"),
         ({"detector": "nosuch"}, "Known"),
+        ({"causal": True}, "--input=-"),
     ):
         with pytest.raises(UserError, match=text):
             predict.predict(runs["fusion"], str(gapped), str(tmp_path / "o"), **options)
