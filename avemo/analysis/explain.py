@@ -110,7 +110,7 @@ def plot_occlusion(
     count = next(iter(found.values()))[1].shape[1]
     if count != len(DIMENSIONS):
         raise UserError("plot_occlusion draws valence and arousal; use `occlusion` for a run of emotions.")
-    out, panels = figure(9, 3.6, count, 1, sharex=True)
+    out, panels = figure(9, 3.6, count, 1, sharex=True, sharey=True)
     for k, axes in enumerate(panels[:, 0]):
         for colour, (modality, (time, change)) in zip(COLOURS, found.items(), strict=False):
             axes.plot(time, change[:, k], color=colour, label=f"without {modality}")

@@ -111,6 +111,7 @@ def _flush(predictor: Predictor, estimates: list[Estimate], emit: Callable[[str]
         estimates.append(estimate)
         line = {"time": round(estimate.time, 4), "valence": estimate.valence, "arousal": estimate.arousal}
         line |= {"probabilities": dict(estimate.probabilities)} if estimate.probabilities else {}
+        line |= {"spread": estimate.spread} if estimate.spread is not None else {}
         emit(json.dumps({**line, "face": estimate.face, "latency": round(estimate.latency, 4)}))
 
 

@@ -29,6 +29,7 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
       UserError: `output` cannot be written, or the disk is full.
     """
     output = pathlib.Path(output)
+    new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
@@ -42,6 +43,9 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
         raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # it stays where there is something in it
+                output.rmdir()
 
 
 def columns(trace: Trace) -> list[str]:

@@ -267,7 +267,7 @@ def test_several_faces_have_a_trace_each(models, tmp_path):
     np.testing.assert_allclose(np.stack([column(second, n) for n in ("x0", "y0", "x1", "y1")], 1), boxes, atol=0.02)
     with pytest.raises(UserError, match="face number 5"):
         run_film(models, path, tmp_path / "none", face="5")
-    assert not list((tmp_path / "none").iterdir())
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_face_that_comes_back_keeps_its_number(tmp_path):
@@ -439,7 +439,7 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
         run_film(models, path, tmp_path / "out")
     assert "a.mp4" in str(error.value)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_goes_on_and_lists_what_failed(runs, tmp_path, monkeypatch):
