@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint parity clean
+.PHONY: help demo test test-slow lint parity bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,5 +38,13 @@ parity: $(VENV)/runtime     ## our networks, losses and features against the ref
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-parity-nodeps.txt
 	.venv-parity/bin/python -m benchmarks.parity
 
+CLIPS ?= ../shared/data/grid
+YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))
+bench-predict: $(VENV)/test  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers-nodeps.txt
+	$(BIN)/python benchmarks/predict.py speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
+
 clean:           ## remove the environments and the demo's runs
-	rm -rf $(VENV) .venv-parity runs
+	rm -rf $(VENV) .venv-parity .venv-peers runs

@@ -137,7 +137,7 @@ COMMANDS = {
     "predict": Command(
         "A video, a sound file, a folder of them or a pipe to traces: table, picture, overlay and page.",
         {
-            "workdir!": "run folder of any stage",
+            "workdir!": "run folder of any stage; the mean of several of one kind: DIR,DIR",
             "input!": "video or sound file, folder, or - for a container from a pipe",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
             "face": "largest (default), all, or a face's number as all gives it",
@@ -146,6 +146,7 @@ COMMANDS = {
             "detector": "face detector (default: that of the training videos)",
             "detector_model": "the detector's weights, where it needs any",
             "detect_every": {"type": int, "help": "frames between detections"},
+            "causal": {"action": "store_true", "help": "with --input=-: wait for no sound after a frame"},
             **_ENCODERS,
         },
         _predict,

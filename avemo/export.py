@@ -1,7 +1,7 @@
 """A run as frozen programs (`jax.export`, StableHLO) that need neither this project nor its config, only jax.
 
 The folder holds one `.jaxexport` file a part, `manifest.json`, and `loader.py`, which opens them with jax alone. The
-weights are inside the programs; batch and time are symbolic; CPU, CUDA and TPU are served.
+weights are inside the programs; batch is symbolic, and time where the network allows it; CPU, CUDA and TPU are served.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import numpy as np
 from avemo import __version__
 from avemo.predict import writer
 from avemo.predict.networks import Head, Network
-from avemo.predict.session import Models
+from avemo.predict.session import WINDOW, Models
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOADER = pathlib.Path(__file__).with_name("export_loader.py")
@@ -89,15 +89,24 @@ def _inputs(head: Head, batch: Any, frames: Any) -> dict[str, jax.ShapeDtypeStru
 
 
 def _fusion(head: Head, folder: pathlib.Path) -> dict[str, Any]:
-    """The fusion over whole sequences: audio and visual `[b, t, D]`, their masks and `mask` `[b, t]`."""
+    """The fusion over whole sequences: audio and visual `[b, t, D]`, their masks and `mask` `[b, t]`.
+
+    Time is symbolic where every layer allows it. Positions of attention and associative scans do not: such a program
+    takes `WINDOW` frames, up to which the loader pads.
+    """
     variables = jax.device_get(head.variables)
 
     def whole(inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
         out = head.function(variables, inputs, None)
         return {name: out[name] for name in head.outputs}
 
+    path = folder / "fusion.jaxexport"
     batch, frames = jax.export.symbolic_shape("b, t")
-    return _write(whole, folder / "fusion.jaxexport", _inputs(head, batch, frames))
+    try:
+        return _write(whole, path, _inputs(head, batch, frames))
+    except (jax.errors.JAXTypeError, NotImplementedError):  # a length that must be known while tracing
+        (batch,) = jax.export.symbolic_shape("b")
+        return {**_write(whole, path, _inputs(head, batch, WINDOW)), "frames": WINDOW}
 
 
 def _step(head: Head, folder: pathlib.Path) -> dict[str, Any]:

@@ -19,6 +19,20 @@ import jax.export
 import numpy as np
 
 
+def _padded(program, frames):
+    """A program of so many frames for sequences of any length up to it: padding is masked, and cut off again."""
+
+    def call(inputs):
+        length = inputs["mask"].shape[1]
+        if length > frames:
+            raise ValueError(f"this run takes {frames} frames at once, not {length}: cut overlapping windows.")
+        widths = [(0, 0), (0, frames - length)]
+        full = {k: np.pad(v, widths + [(0, 0)] * (np.ndim(v) - 2)) for k, v in inputs.items()}
+        return {name: value[:, :length] for name, value in program(full).items()}
+
+    return call
+
+
 def load(folder):
     """Returns the parts of the run as functions, with its `manifest`."""
     folder = pathlib.Path(folder)
@@ -27,6 +41,8 @@ def load(folder):
     for name, part in manifest["parts"].items():
         exported = jax.export.deserialize(bytearray((folder / part["file"]).read_bytes()))
         parts[name] = jax.jit(exported.call)
+        if "frames" in part:
+            parts[name] = _padded(parts[name], part["frames"])
 
     def start(batch=1):
         """The carry that a sequence begins with, for so many sequences at once."""

@@ -10,6 +10,7 @@ flags of the run, an accelerator or TensorFlow.
 """
 
 from avemo.analysis import explain
+from avemo.analysis.attention import attention, plot_attention
 from avemo.analysis.embeddings import embedding_map, nearest, plot_map, project
 from avemo.analysis.explain import integrated_gradients, occlusion, plot_occlusion, plot_saliency
 from avemo.analysis.pictures import (
@@ -22,12 +23,13 @@ from avemo.analysis.pictures import (
     plot_trace,
     plot_window,
 )
-from avemo.analysis.run import AnalysisRun, Faces, browse, clip_window, faces, load, sound_of
-from avemo.analysis.tables import calibration, compare, confusion, delay_curve, recordings, worst_windows
+from avemo.analysis.run import AnalysisRun, Faces, browse, clip_window, faces, features_of, load, sound_of, subjects
+from avemo.analysis.tables import calibration, compare, confusion, delay_curve, recordings, speakers, worst_windows
 
 __all__ = [
     "AnalysisRun",
     "Faces",
+    "attention",
     "browse",
     "calibration",
     "clip_window",
@@ -37,10 +39,12 @@ __all__ = [
     "embedding_map",
     "explain",
     "faces",
+    "features_of",
     "integrated_gradients",
     "load",
     "nearest",
     "occlusion",
+    "plot_attention",
     "plot_calibration",
     "plot_confusion",
     "plot_curves",
@@ -55,5 +59,7 @@ __all__ = [
     "project",
     "recordings",
     "sound_of",
+    "speakers",
+    "subjects",
     "worst_windows",
 ]

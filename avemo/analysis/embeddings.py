@@ -1,5 +1,7 @@
 """The expression embedding: a map of faces, and the faces nearest to one."""
 
+import warnings
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -29,12 +31,14 @@ def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:
     if method != "umap":
         raise UserError(f"unknown projection {method!r}. Known: pca, umap.")
     try:
-        import umap
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # that TensorFlow is not there: we need none
+            import umap
     except ImportError as error:
         raise UserError(
             "method='umap' needs the package umap-learn: `pip install umap-learn`, or use 'pca'."
         ) from error
-    return umap.UMAP(random_state=0).fit_transform(embedding)
+    return umap.UMAP(n_neighbors=min(15, len(embedding) - 1), random_state=0, n_jobs=1).fit_transform(embedding)
 
 
 def nearest(embedding: np.ndarray, index: int, count: int = 8) -> np.ndarray:

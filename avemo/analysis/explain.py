@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from avemo import features, shards
 from avemo.analysis.pictures import figure
-from avemo.analysis.run import AnalysisRun
+from avemo.analysis.run import AnalysisRun, features_of
 from avemo.errors import UserError, unknown
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
@@ -81,12 +80,7 @@ def occlusion(
     if modality not in ("audio", "visual"):
         raise unknown("modality", modality, ("audio", "visual"))
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
-    folder = run.data("features")
-    names = shards.splits(folder)
-    rows, _ = features.load(folder, split or ("dev" if "dev" in names else names[0]))
-    chosen = next((r for r in rows if recording in (None, r.name)), None)
-    if chosen is None:
-        raise unknown("recording", str(recording), [r.name for r in rows])
+    chosen = features_of(run, recording, split)
     head = Head(str(run.folder), config, variables)
     name = "logits" if head.classes else "traces"
     size = max(1, round(width * chosen.fps))
@@ -116,7 +110,7 @@ def plot_occlusion(
     count = next(iter(found.values()))[1].shape[1]
     if count != len(DIMENSIONS):
         raise UserError("plot_occlusion draws valence and arousal; use `occlusion` for a run of emotions.")
-    out, panels = figure(9, 3.6, count, 1, sharex=True)
+    out, panels = figure(9, 3.6, count, 1, sharex=True, sharey=True)
     for k, axes in enumerate(panels[:, 0]):
         for colour, (modality, (time, change)) in zip(COLOURS, found.items(), strict=False):
             axes.plot(time, change[:, k], color=colour, label=f"without {modality}")

@@ -58,10 +58,10 @@ def plot_trace(run: AnalysisRun, split: str | None = None, recording: str | None
     out, panels = figure(9, 4, 2, 1, sharex=True)
     step = float(np.median(np.diff(trace.time)))
     for k, (axes, name) in enumerate(zip(panels[:, 0], DIMENSIONS, strict=True)):
-        for a, b in gaps(time, trace.visual_mask[keep], step):
-            axes.axvspan(a, b, color="#999999", alpha=0.3, lw=0)
-        for a, b in gaps(time, trace.audio_mask[keep], step):
-            axes.axvspan(a, b, 0.94, 1, color="#E69F00", alpha=0.5, lw=0)
+        for i, (a, b) in enumerate(gaps(time, trace.visual_mask[keep], step)):
+            axes.axvspan(a, b, color="#999999", alpha=0.3, lw=0, label=None if i else "no face")
+        for i, (a, b) in enumerate(gaps(time, trace.audio_mask[keep], step)):
+            axes.axvspan(a, b, 0.94, 1, color="#E69F00", alpha=0.5, lw=0, label=None if i else "no sound")
         axes.plot(time, trace.target[keep, k], color=INK, lw=1.2, ls="--", label="gold")
         axes.plot(time, trace.prediction[keep, k], color=COLOURS[k], lw=1.6, label="predicted")
         axes.set_ylabel(name)
@@ -128,7 +128,7 @@ def plot_calibration(run: AnalysisRun, split: str | None = None, bins: int = 10)
     axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--")
     axes.plot(table["confidence"], table["accuracy"], color=COLOURS[0], lw=1)
     size = 200 * table["count"] / table["count"].max()
-    axes.scatter(table["confidence"], table["accuracy"], size, color=COLOURS[0], alpha=0.7)
+    axes.scatter(table["confidence"], table["accuracy"], size, color=COLOURS[0], alpha=0.7, clip_on=False)
     error = float((table["count"] * (table["confidence"] - table["accuracy"]).abs()).sum() / table["count"].sum())
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"ECE {error:.3f}")
     return out
@@ -138,7 +138,9 @@ def plot_window(window: dict[str, np.ndarray], count: int = 8) -> Figure:
     """Frames and log-mel of a stretch, as `clip_window` gives them."""
     index = np.linspace(0, len(window["time"]) - 1, min(count, len(window["time"]))).round().astype(int)
     titles = [f"{window['time'][i]:.1f} s" + ("" if window["face_mask"][i] else "\nno face") for i in index]
-    out = plot_faces(window["frames"][index], titles, extra=1.3)
+    # A frame without a face is stored black: an empty field says it better.
+    shown = np.where(window["face_mask"][index][:, None, None, None], window["frames"][index], np.uint8(240))
+    out = plot_faces(shown, titles, extra=1.3)
     if len(window["log_mel"]):
         axes = out.add_subplot(out.grid[1, :])
         extent = (window["time"][0], window["time"][-1], 0, window["log_mel"].shape[1])

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from avemo import checkpoints, shards
-from avemo.errors import UserError
+from avemo import checkpoints, features, shards
+from avemo.errors import UserError, unknown
 from avemo.report import page
 from avemo.report import runs as run_folders
 
@@ -97,6 +97,32 @@ def browse(*runs: run_folders.Run, height: int = 720) -> Any:
         f'<iframe srcdoc="{html.escape(text)}" title="Report" style="width:100%;height:{height}px;border:0"></iframe>'
     )
     return HTML(frame)
+
+
+def features_of(run: AnalysisRun, recording: str | None = None, split: str | None = None) -> features.Recording:
+    """The features of one recording (by default the first) of a split (by default dev) that a fusion run reads.
+
+    Raises:
+      UserError: the features are gone, or have no such recording.
+    """
+    folder = run.data("features")
+    names = shards.splits(folder)
+    rows, _ = features.load(folder, split or ("dev" if "dev" in names else names[0]))
+    chosen = next((row for row in rows if recording in (None, row.name)), None)
+    if chosen is None:
+        raise unknown("recording", str(recording), [row.name for row in rows])
+    return chosen
+
+
+def subjects(run: AnalysisRun, split: str | None = None) -> dict[str, str]:
+    """Who speaks in each recording of a split, from the features or clips that a run was trained on.
+
+    Raises:
+      UserError: those are gone.
+    """
+    role = "features" if run.config.get("data", {}).get("features") else "clips"
+    source = shards.Shards(run.data(role), run.split(split))
+    return dict(source.fields(i, ("recording", "subject")) for i in range(len(source)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Numbers about a run's predictions, as pandas tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from avemo import compare as comparison
 from avemo import metrics
-from avemo.analysis.run import AnalysisRun
+from avemo.analysis.run import AnalysisRun, subjects
 from avemo.errors import UserError
 from avemo.report.runs import Traces
 from avemo.tasks.audiovisual import undo_delay
@@ -25,21 +25,60 @@ def _rated(run: AnalysisRun, split: str | None) -> list[Traces]:
 def recordings(run: AnalysisRun, split: str | None = None) -> pd.DataFrame:
     """Scores by recording, the worst first: CCC and RMSE a dimension, share of frames with a face and with sound.
 
-    Speakers are recordings in RECOLA; where names share a speaker, group the table by a part of the name.
+    `speakers` is the same by speaker.
     """
+    return _groups({trace.recording: [trace] for trace in _rated(run, split)}, "recording")
+
+
+def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str], str] | None = None) -> pd.DataFrame:
+    """Scores by speaker, the worst first; frames of a speaker's recordings are pooled.
+
+    Args:
+      run: a run of valence and arousal, or one of emotions whose predictions name their recordings.
+      split: by default dev.
+      speaker: who speaks in a recording, from its name; by default as the run's own features or clips say, so that any
+        other grouping (by sex, by language) is one function away.
+
+    Returns:
+      As `recordings` with the number of `recordings`; for emotions accuracy, uar and their number.
+
+    Raises:
+      UserError: neither the data nor `speaker` says who speaks.
+    """
+    known = subjects(run, split) if speaker is None else {}
+    who = speaker or (lambda name: known.get(name, "?"))
+    labelled = run.classes(run.split(split))
+    if labelled is None:
+        groups: dict[str, list[Traces]] = {}
+        for trace in _rated(run, split):
+            groups.setdefault(who(trace.recording), []).append(trace)
+        return _groups(groups, "speaker")
+    label, probability, recording = labelled
+    names = np.array([who(str(name)) for name in recording])
     rows = {}
-    for trace in _rated(run, split):
-        state = metrics.moments(trace.prediction, trace.target, np.isfinite(trace.target).all(-1))
+    for name in np.unique(names):
+        found = metrics.classification(label[names == name], probability[names == name])
+        rows[name] = {"accuracy": found["accuracy"], "uar": found["uar"], "recordings": int((names == name).sum())}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("speaker").sort_values("accuracy")
+
+
+def _groups(groups: Mapping[str, Sequence[Traces]], kind: str) -> pd.DataFrame:
+    rows = {}
+    for name, traces in groups.items():
+        state = None
+        for t in traces:
+            part = metrics.moments(t.prediction, t.target, np.isfinite(t.target).all(-1))
+            state = part if state is None else metrics.merge(state, part)
         ccc, rmse = metrics.ccc(state), metrics.rmse(state)
-        rows[trace.recording] = {
-            **{f"ccc_{name}": float(ccc[k]) for k, name in enumerate(metrics.DIMENSIONS)},
-            **{f"rmse_{name}": float(rmse[k]) for k, name in enumerate(metrics.DIMENSIONS)},
-            "face": float(trace.visual_mask.mean()),
-            "sound": float(trace.audio_mask.mean()),
-            "seconds": float(trace.time[-1] - trace.time[0]),
+        rows[name] = {
+            **{f"ccc_{dimension}": float(ccc[k]) for k, dimension in enumerate(metrics.DIMENSIONS)},
+            **{f"rmse_{dimension}": float(rmse[k]) for k, dimension in enumerate(metrics.DIMENSIONS)},
+            "face": float(np.concatenate([t.visual_mask for t in traces]).mean()),
+            "sound": float(np.concatenate([t.audio_mask for t in traces]).mean()),
+            "seconds": float(sum(t.time[-1] - t.time[0] for t in traces)),
+            **({} if kind == "recording" else {"recordings": len(traces)}),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("recording")
-    return table.sort_values("ccc_valence")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(kind).sort_values("ccc_valence")
 
 
 def worst_windows(run: AnalysisRun, split: str | None = None, seconds: float = 4.0, count: int = 5) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from avemo import runtime
 from avemo.errors import UserError, unknown
 from avemo.predict import media as sources
 from avemo.predict import overlay, stream, viewer, writer
+from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
 from data_prep.faces import FaceOptions
@@ -34,19 +35,22 @@ def predict(
     files: Sequence[str] = FILES,
     visual: str | None = None,
     audio: str | None = None,
+    causal: bool = False,
     progress: bool | None = None,
     **faces: Any,
 ) -> dict[str, Any]:
     """Runs recordings through a run and writes their traces.
 
     Args:
-      workdir: run folder of any stage; a fusion run finds its encoders by itself.
+      workdir: run folder of any stage; a fusion run finds its encoders by itself. Several of one kind, separated by
+        commas, are averaged.
       input: a video or sound file, a folder of them (at any depth), or "-" for a container read from standard input.
       output: folder for the files; with a folder as input, one folder a recording in it and `summary.json`.
       face: "largest", "all", or a face's number as "all" gives it.
       fps: frames a second to analyse at most; 0 = as the run was trained.
       files: which to write, among csv, json, png, overlay, viewer.
       visual, audio: encoder runs in place of those that a fusion run names.
+      causal: for a pipe, whether windows of sound end at their frame: nothing is waited for (see `Predictor`).
       progress: whether to draw a progress bar; by default where stderr is a terminal.
       **faces: options of `FaceOptions` that replace those of the training videos (`detector`, `detector_model`, …).
 
@@ -60,14 +64,16 @@ def predict(
         if name not in FILES:
             raise unknown("file of --files", name, FILES)
     stream.Options(face, fps).check()
+    if causal and input != "-":
+        raise UserError("--causal is for --input=-: a file has the sound that comes after a frame.")
     faces = {k: v for k, v in faces.items() if v is not None}
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
     began = time.time()
-    if os.access(workdir, os.W_OK):
-        runtime.cache_compilations(workdir)
+    if os.access(workdir.split(",")[0], os.W_OK):
+        runtime.cache_compilations(workdir.split(",")[0])
     # A pipe is worked on frame by frame: a larger batch would only be padding.
-    models = Models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
+    models = open_models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
     chosen = dataclasses.replace(models.faces, **faces)
     options = stream.Options(face, fps, chosen)
     if models.visual is not None:
@@ -77,14 +83,14 @@ def predict(
     if input == "-":
         from avemo.predict import pipe
 
-        return pipe.run(models, sys.stdin.buffer, output, options, files)
+        return pipe.run(models, sys.stdin.buffer, output, options, files, causal)
     if os.path.isdir(input):
         return _folder(models, pathlib.Path(input), pathlib.Path(output), options, files, show)
     return one(models, input, output, options, files, show)
 
 
 def one(
-    models: Models,
+    models: Models | Ensemble,
     input: str | os.PathLike,
     output: str | os.PathLike,
     options: stream.Options = stream.Options(),  # noqa: B008 - frozen
@@ -155,10 +161,21 @@ def _bar(media: sources.Media, show: bool) -> _Bar:
 
 
 def _folder(
-    models: Models, input: pathlib.Path, output: pathlib.Path, options: stream.Options, files: Sequence[str], show: bool
+    models: Models | Ensemble,
+    input: pathlib.Path,
+    output: pathlib.Path,
+    options: stream.Options,
+    files: Sequence[str],
+    show: bool,
 ) -> dict[str, Any]:
-    found = sources.find(input)
-    done, failed = [], []
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+
+    def unreadable(error: OSError) -> None:
+        failed.append({"input": str(error.filename), "error": f"{error.filename} cannot be read: {error.strerror}."})
+        logger.warning("%s", failed[-1]["error"])
+
+    found = sources.find(input, unreadable)
     for number, path in enumerate(found, 1):
         relative = path.relative_to(input)
         # Two files of one name and different endings must not share a folder.
@@ -174,5 +191,5 @@ def _folder(
     summary = {"done": done, "failed": failed}
     with writer.publish(output) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    logger.info("%d of %d done, %d failed: see %s.", len(done), len(found), len(failed), output / "summary.json")
+    logger.info("%d done, %d failed: see %s.", len(done), len(failed), output / "summary.json")
     return summary

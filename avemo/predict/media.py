@@ -7,7 +7,7 @@ import os
 import pathlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import av
@@ -104,17 +104,23 @@ def check_complete(media: Media, seconds: float) -> None:
         )
 
 
-def find(folder: pathlib.Path) -> list[pathlib.Path]:
+def find(folder: pathlib.Path, unreadable: Callable[[OSError], None] = lambda error: None) -> list[pathlib.Path]:
     """Video and sound files at any depth, in order of their names.
 
+    Args:
+      folder: where to look; unreadable: is told of every folder below that cannot be read, which is passed over.
+
     Raises:
-      UserError: the folder cannot be read, or holds none.
+      UserError: the folder itself cannot be read, or holds none.
     """
-    try:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        next(folder.iterdir(), None)
-    except OSError as error:
-        raise UserError(f"--input={folder} cannot be read: {error.strerror}.") from error
+
+    def note(error: OSError) -> None:
+        if pathlib.Path(error.filename or folder) == folder:
+            raise UserError(f"--input={folder} cannot be read: {error.strerror}.") from error
+        unreadable(error)
+
+    inside = (pathlib.Path(place) / name for place, _, names in os.walk(folder, onerror=note) for name in names)
+    found = sorted(path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise UserError(f"--input={folder} holds no video or sound ({', '.join(SUFFIXES)}).")
     return found

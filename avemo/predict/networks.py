@@ -92,7 +92,7 @@ def _encode(model: Any, variables: Any, inputs: jax.Array) -> dict[str, jax.Arra
 
 
 class _version_of:
-    """Turns a config field that this version misses into a line that says so."""
+    """Turns a config field that this version misses or does not know into a line that says so."""
 
     def __init__(self, workdir: str):
         self._workdir = workdir
@@ -100,9 +100,10 @@ class _version_of:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, (AttributeError, KeyError)):
+        if isinstance(error, (AttributeError, KeyError, UserError)):
+            what = "lacks a field" if not isinstance(error, UserError) else "does not fit"
             raise UserError(
-                f"the config of {self._workdir} lacks a field ({str(error).splitlines()[0][:120]}): it is of another "
+                f"the config of {self._workdir} {what} ({str(error).splitlines()[0][:120]}): it is of another "
                 "version of avemo; train it again, or predict with the version in its result.json."
             ) from error
 

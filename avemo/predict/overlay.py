@@ -23,6 +23,8 @@ SPAN = 6.0  # seconds of the scrolling trace
 TRAIL = 2.0  # seconds of the trail in the pad
 _BACK, _INK, _FAINT = (250, 250, 250), (40, 40, 40), (205, 205, 205)
 _TICKS = 90_000
+_FRACTION = 4  # bits below a pixel of a line's points
+_TAG = 0.42  # size of a face's label
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -119,7 +121,7 @@ class Painter:
         cv2.rectangle(out, (x0, y0), (x1, min(y1, layout.height - 1)), colour, 2, cv2.LINE_AA)
         label = self._label(person, now)
         if label:
-            _text(out, label, (x0 + 2, max(12, y0 - 5)), colour, 0.45)
+            _tag(out, label, x0, y0, colour, layout)
 
     def _label(self, person: int, now: int) -> str:
         several = f"{self._trace.persons[person]}: " if len(self._trace.persons) > 1 else ""
@@ -136,7 +138,7 @@ class Painter:
         first, last = np.searchsorted(trace.time, (time - SPAN, time + 1e-6), side="right")
         if last <= first:
             return
-        x = np.round(right - (time - trace.time[first:last]) / SPAN * (right - left)).astype(np.int32)
+        x = right - (time - trace.time[first:last]) / SPAN * (right - left)
         if trace.notes.get("sees", True):
             for begin, end in gaps(trace.time[first:last], trace.face[:, first:last].any(0), 1 / trace.fps):
                 edges = [round(right - (time - t) / SPAN * (right - left)) for t in (begin, min(end, time))]
@@ -147,8 +149,7 @@ class Painter:
             for k in range(values.shape[1]):
                 known = np.isfinite(values[:, k])
                 y = self._layout.strip - 10 - scale * (values[known, k] - self._low) / (self._high - self._low)
-                points = np.stack([x[known], np.round(y).astype(np.int32)], -1)
-                cv2.polylines(strip, [points[:, None]], False, _LINES[k % len(_LINES)], 1 + (person == 0), cv2.LINE_AA)
+                _curve(strip, np.stack([x[known], y], -1), _LINES[k % len(_LINES)], 1 + (person == 0))
 
     def _point(self, strip: np.ndarray, now: int, time: float) -> None:
         trace, size = self._trace, self._layout.strip
@@ -159,14 +160,31 @@ class Painter:
             values = values[np.isfinite(values).all(-1)]
             if not len(values):
                 continue
-            points = np.round(size / 2 + half * np.clip(values / reach, -1, 1) * [[1, -1]]).astype(np.int32)
-            cv2.polylines(strip, [points[:, None]], False, (170, 190, 205), 1, cv2.LINE_AA)
-            cv2.circle(strip, tuple(int(v) for v in points[-1]), 5, _LINES[(2 + person) % len(_LINES)], -1, cv2.LINE_AA)
+            points = size / 2 + half * np.clip(values / reach, -1, 1) * [[1, -1]]
+            colour = _LINES[(2 + person) % len(_LINES)]
+            _curve(strip, points, tuple((c + 255) // 2 for c in colour), 1)
+            cv2.circle(strip, tuple(round(float(v)) for v in points[-1]), 5, colour, -1, cv2.LINE_AA)
 
 
 def _text(image: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.36) -> None:
-    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 3, cv2.LINE_AA)
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def _tag(image: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, int], layout: Layout) -> None:
+    """A label on a filled plate: above the corner (x, y) of a box, inside the box where there is no room above."""
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TAG, 1)
+    plate = (width + 8, height + 9)
+    left = min(max(0, x - 1), max(0, layout.width - plate[0]))
+    top = y - plate[1] if y >= plate[1] else max(0, y)
+    cv2.rectangle(image, (left, top), (left + plate[0], top + plate[1]), colour, -1)
+    ink = (255, 255, 255) if np.dot(colour, (0.30, 0.59, 0.11)) < 140 else (0, 0, 0)
+    _text(image, text, (left + 4, top + height + 4), ink, _TAG)
+
+
+def _curve(image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
+    """A line through `points` float `[n, 2]`, smooth below a pixel."""
+    fixed = np.round(points * (1 << _FRACTION)).astype(np.int32)
+    cv2.polylines(image, [fixed[:, None]], False, colour, width, cv2.LINE_AA, _FRACTION)
 
 
 def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:

@@ -11,6 +11,7 @@ from av.video.reformatter import VideoReformatter
 
 from avemo.errors import UserError
 from avemo.predict import writer
+from avemo.predict.ensemble import Ensemble
 from avemo.predict.predictor import Estimate, Predictor
 from avemo.predict.session import Models
 from avemo.predict.stream import Options
@@ -19,7 +20,7 @@ from data_prep import audio, video
 
 
 def run(
-    models: Models,
+    models: Models | Ensemble,
     source: BinaryIO,
     output: str,
     options: Options,
@@ -110,10 +111,11 @@ def _flush(predictor: Predictor, estimates: list[Estimate], emit: Callable[[str]
         estimates.append(estimate)
         line = {"time": round(estimate.time, 4), "valence": estimate.valence, "arousal": estimate.arousal}
         line |= {"probabilities": dict(estimate.probabilities)} if estimate.probabilities else {}
+        line |= {"spread": estimate.spread} if estimate.spread is not None else {}
         emit(json.dumps({**line, "face": estimate.face, "latency": round(estimate.latency, 4)}))
 
 
-def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Predictor) -> Trace:
+def _trace(estimates: list[Estimate], models: Models | Ensemble, rate: float, predictor: Predictor) -> Trace:
     nan = float("nan")
     values: dict[str, np.ndarray] = {}
     if models.class_names:
@@ -127,6 +129,8 @@ def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Pr
     else:
         rows = [[nan if e.valence is None else e.valence, nan if e.arousal is None else e.arousal] for e in estimates]
         values["traces"] = np.array([rows], np.float32)
+    if estimates[0].spread is not None:
+        values["spread"] = np.array([[e.spread for e in estimates]], np.float32)
     if estimates[0].gates is not None:
         values["gates"] = np.array([[e.gates for e in estimates]], np.float32)
     notes = {

@@ -11,9 +11,11 @@ import numpy as np
 
 from avemo import metrics
 from avemo.errors import UserError
-from avemo.predict.session import Models, Session
+from avemo.predict.ensemble import Ensemble, open_models
+from avemo.predict.session import Models
 from avemo.predict.sound import SoundStream
 from avemo.predict.stream import crop_of
+from avemo.predict.trace import spread_of
 from data_prep import audio as sounds
 from data_prep.faces import FaceFrame, FaceOptions, Follower
 from data_prep.video import Frame
@@ -29,6 +31,8 @@ class Estimate:
       time: s, as the frame was pushed with.
       valence, arousal: None for a run of emotions, or where nothing is seen or heard by the run of one modality.
       probabilities: by class name; empty for a run of valence and arousal.
+      spread: standard deviation over the runs of an ensemble, else over raters: of (valence, arousal) or of each
+        probability, in their order; None without either.
       gates: share of (audio, visual), where the fusion has them.
       face, sound: whether a face was seen and something heard; box (x0, y0, x1, y1 as fractions) and confidence of it.
       latency: s from `push` to this estimate, waiting for sound included.
@@ -38,6 +42,7 @@ class Estimate:
     valence: float | None
     arousal: float | None
     probabilities: Mapping[str, float]
+    spread: tuple[float, ...] | None
     gates: tuple[float, float] | None
     face: bool
     box: tuple[float, float, float, float]
@@ -60,7 +65,7 @@ class Predictor:
     was trained on). A network that needs its whole sequence sees the last 250 frames at every frame.
 
     Args:
-      run: run folder, or `Models` that are open already.
+      run: run folder, several separated by commas for their mean, or `Models` that are open already.
       causal: see above.
       sound: whether sound will be pushed; without it, frames do not wait for any.
       sample_rate: of the sound, Hz.
@@ -70,7 +75,7 @@ class Predictor:
 
     def __init__(
         self,
-        run: str | Models,
+        run: str | Models | Ensemble,
         *,
         causal: bool = False,
         sound: bool = True,
@@ -80,10 +85,10 @@ class Predictor:
         audio: str | None = None,
     ):
         # One face and one window at a time: a larger batch would only be padding.
-        self.models = Models(run, visual, audio, batch_size=1) if isinstance(run, str) else run
+        self.models = open_models(run, visual, audio, batch_size=1) if isinstance(run, str) else run
         options = dataclasses.replace(faces or self.models.faces, detect_every=1)
         self._compile()
-        self._session = Session(self.models, 1, live=True)
+        self._session = self.models.session(1, live=True)
         self._feed: collections.deque[Frame] = collections.deque()
         self._faces: Iterator[FaceFrame] | None = None
         if self.models.visual is not None:
@@ -105,8 +110,8 @@ class Predictor:
     def _compile(self) -> None:
         """Runs two blank frames, so that the first real ones do not wait for compilers."""
         sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports what it needs when it is first called
-        session = Session(self.models, 1, live=True)
-        faces = [np.zeros((self.models.visual.image_size,) * 2 + (3,), np.uint8)] if self.models.visual else []
+        session = self.models.session(1, live=True)
+        faces = [np.zeros((self.models.crop_size or 96,) * 2 + (3,), np.uint8)] if self.models.visual else []
         for _ in range(2):
             windows = np.zeros((1, sounds.EXAMPLE_ROWS, sounds.NUM_BANDS), np.float32)
             session.push(faces, np.ones((1, 1), bool) & bool(faces), windows, np.ones(1, bool))
@@ -133,7 +138,7 @@ class Predictor:
         else:
             self._feed.append(Frame(time, frame))
             face = next(self._faces)
-            image = crop_of(face, self.models.visual.image_size)
+            image = crop_of(face, self.models.crop_size)
         self._waiting.append((face, image, began))
         self._advance()
 
@@ -177,11 +182,14 @@ class Predictor:
         known = names and np.isfinite(out["logits"]).all()
         probabilities = dict(zip(names, metrics.softmax(out["logits"]).tolist(), strict=True)) if known else {}
         traces = [float(v) if np.isfinite(v) else None for v in out["traces"]] if "traces" in out else [None, None]
+        spread = spread_of(out)
+        spread = None if spread is None else tuple(spread.tolist())
         gates = tuple(float(g) for g in out["gates"]) if "gates" in out else None
         latency = clock.perf_counter() - began
         self._latencies.append(latency)
         self._latest = Estimate(
-            face.time, *traces, probabilities, gates, face.mask, face.box, face.confidence, bool(heard[0]), latency
+            face.time, *traces, probabilities, spread, gates,
+            face.mask, face.box, face.confidence, bool(heard[0]), latency,
         )  # fmt: skip
         self._ready.append(self._latest)
 

@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from avemo.errors import UserError
+from avemo.input import resize
 from avemo.predict import encoders
 from avemo.predict.networks import BATCH, Head, Network, open_run
 from data_prep.faces import FaceOptions
@@ -92,10 +93,27 @@ class Models:
       head: of a fusion run; None for the run of an encoder, which answers by itself.
       faces, fps: how the training videos were seen.
       class_names: of the logits.
+      crop_size: pixels of the faces that a session takes; None = as they were cut out.
       delay: seconds that the raters lag behind; what is predicted at t is what they said at t + delay.
     """
 
-    def __init__(self, workdir: str, visual: str | None = None, audio: str | None = None, batch_size: int = BATCH):
+    def __init__(
+        self,
+        workdir: str,
+        visual: str | None = None,
+        audio: str | None = None,
+        batch_size: int = BATCH,
+        opened: dict[tuple[str, str], Network] | None = None,
+    ):
+        """Opens a run; `opened` holds encoders by (folder, modality) that other runs opened already, and gets ours."""
+        opened = {} if opened is None else opened
+
+        def network(folder: str, modality: str, fingerprint: str | None = None) -> Network:
+            known = opened.get((folder, modality))
+            if known is None or (fingerprint and fingerprint != known.fingerprint):
+                known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint)
+            return known
+
         config, variables = open_run(workdir, "run")
         self.workdir, self.task = str(workdir), config.task
         self.config = config
@@ -109,17 +127,22 @@ class Models:
             prints = found.fingerprints
             # A modality that the fusion does not read is not computed.
             if found.visual and config.model.fusion != "audio":
-                self.visual = Network(found.visual, "visual", batch_size, prints.get("visual"))
+                self.visual = network(found.visual, "visual", prints.get("visual"))
             if found.audio and config.model.fusion != "visual":
-                self.audio = Network(found.audio, "audio", batch_size, prints.get("audio"))
+                self.audio = network(found.audio, "audio", prints.get("audio"))
             self._check_dims()
             self.delay = float(config.data.get("delay") or 0.0)
         elif self.task == "audio":
-            self.audio = Network(workdir, "audio", batch_size)
+            self.audio = network(workdir, "audio")
             self.delay = float(config.data.get("delay") or 0.0)
         else:
-            self.visual = Network(workdir, "visual", batch_size)
+            self.visual = network(workdir, "visual")
+        self.crop_size = None if self.visual is None else self.visual.image_size
         self.classes, self.class_names = self._classes(workdir)
+
+    def session(self, persons: int, live: bool = False) -> "Session":
+        """The run over one recording."""
+        return Session(self, persons, live)
 
     def _classes(self, workdir: str) -> tuple[int, tuple[str, ...]]:
         count = self.head.classes if self.head else (self.visual or self.audio).classes
@@ -154,15 +177,25 @@ class Session:
         """Encodes the next T frames and runs the head.
 
         Args:
-          faces: uint8 `[S, S, 3]`, the faces of person 0 in order of time, then those of person 1, and so on;
-            face_mask: bool `[B, T]`, which frames show them.
+          faces: uint8 `[S, S, 3]`, S = `crop_size`, the faces of person 0 in order of time, then those of person 1,
+            and so on; face_mask: bool `[B, T]`, which frames show them.
           windows: float32 `[m, 96, 64]` of the frames with sound; audio_mask: bool `[T]`.
 
         Returns:
           Outputs `[B, t, ...]`, in order, of frames that are settled.
         """
-        seen = _spread(self._models.visual, faces, face_mask)
-        heard = _spread(self._models.audio, windows, audio_mask[None])
+        seen = encode(self._models.visual, faces, face_mask)
+        heard = encode(self._models.audio, windows, audio_mask[None])
+        return self.fuse(seen, heard, face_mask, audio_mask)
+
+    def fuse(
+        self,
+        seen: Mapping[str, np.ndarray],
+        heard: Mapping[str, np.ndarray],
+        face_mask: np.ndarray,
+        audio_mask: np.ndarray,
+    ) -> list[dict[str, np.ndarray]]:
+        """As `push`, of what `encode` made of the faces, `[B, T, ...]`, and of the sound, `[1, T, ...]`."""
         if self._models.head is None:
             values = seen if self._models.visual is not None else heard
             mask = face_mask if self._models.visual is not None else np.repeat(audio_mask[None], self._persons, 0)
@@ -187,10 +220,12 @@ class Session:
         return [] if self._stream is None or self._live else self._stream.finish()
 
 
-def _spread(network: Network | None, inputs: Sequence[np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
+def encode(network: Network | None, inputs: Sequence[np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
     """Encodes what is present and puts it where it belongs: `[B, T, ...]`, zero where absent."""
     if network is None:
         return {}
+    if network.modality == "visual":
+        inputs = [resize(image, network.image_size) for image in inputs]
     values = network(inputs)
     out = {k: np.zeros((*mask.shape, *v.shape[1:]), np.float32) for k, v in values.items()}
     for name, value in values.items():

@@ -15,6 +15,7 @@ import numpy as np
 from avemo.errors import UserError
 from avemo.input import resize
 from avemo.predict import media as sources
+from avemo.predict.ensemble import Ensemble, EnsembleSession
 from avemo.predict.people import People
 from avemo.predict.session import Models, Session
 from avemo.predict.sound import SoundReader
@@ -57,7 +58,7 @@ Row = tuple[list[FaceFrame], list[np.ndarray | None]]
 
 
 def analyse(
-    models: Models,
+    models: Models | Ensemble,
     media: sources.Media,
     options: Options = Options(),
     progress: Callable[[float], None] = lambda seconds: None,
@@ -88,7 +89,7 @@ def analyse(
             "%s has %.1f frames a second, the run was trained on %.1f: expect more from a video of that rate.",
             media.path, rate, models.fps,
         )  # fmt: skip
-    session, collector = Session(models, persons), Collector()
+    session, collector = models.session(persons), Collector()
     last, width, height = 0.0, 0, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(sources.readable(media))
@@ -111,6 +112,8 @@ def analyse(
         collector.outputs(session.finish())
     if media.picture:
         sources.check_complete(media, last + 1 / rate)
+    elif not sound.seconds:
+        raise UserError(f"{media.path}: its sound track is empty (0 samples): record or copy it again.")
     notes = {
         "input": media.path.name,
         "run": {"workdir": models.workdir, "task": models.task},
@@ -130,7 +133,9 @@ def analyse(
     return trace
 
 
-def _faces(frames: Iterator[video.Frame], models: Models, options: FaceOptions | None, persons: int) -> Iterator[Row]:
+def _faces(
+    frames: Iterator[video.Frame], models: Models | Ensemble, options: FaceOptions | None, persons: int
+) -> Iterator[Row]:
     """Finds, follows and cuts out; time 0 is the first frame. No options: nobody is looked for."""
     origin: list[float] = []
 
@@ -144,12 +149,15 @@ def _faces(frames: Iterator[video.Frame], models: Models, options: FaceOptions |
         return
     rows = ([face] for face in Follower(options)(shifted())) if persons == 1 else People(options, persons)(shifted())
     for row in rows:
-        yield row, [crop_of(face, models.visual.image_size) for face in row]
+        yield row, [crop_of(face, models.crop_size) for face in row]
 
 
-def crop_of(face: FaceFrame, size: int) -> np.ndarray | None:
+def crop_of(face: FaceFrame, size: int | None) -> np.ndarray | None:
     """The face as the encoder sees it, uint8 `[size, size, 3]`: through the JPEG that a record would hold."""
-    return resize(Images([face.jpeg], "face").decode(0), size) if face.mask else None
+    if not face.mask:
+        return None
+    image = Images([face.jpeg], "face").decode(0)
+    return image if size is None else resize(image, size)
 
 
 def _nobody(time: float) -> Row:
@@ -165,7 +173,12 @@ def _without_picture(sound: SoundReader, rate: float) -> Iterator[Row]:
 
 
 def _push(
-    batch: list[Row], sound: SoundReader, session: Session, collector: Collector, models: Models, persons: int
+    batch: list[Row],
+    sound: SoundReader,
+    session: Session | EnsembleSession,
+    collector: Collector,
+    models: Models | Ensemble,
+    persons: int,
 ) -> float:
     """Runs frames through the networks; returns the time of the last."""
     time = np.array([row[0].time for row, _ in batch])

@@ -20,8 +20,9 @@ class Trace:
       face: bool `[B, T]`, whether the face was seen; box float32 `[B, T, 4]`, x0, y0, x1, y1 as shares of the picture
         (bridged over short gaps, 0 where there is none); confidence float32 `[B, T]`, the detector's.
       sound: bool `[T]`, whether something is heard around the frame.
-      values: "traces" float32 `[B, T, 2]` (valence, arousal), "spread" `[B, T, 2]` (deviation over raters), "gates"
-        `[B, T, 2]` (share of audio, visual), "probabilities" `[B, T, C]` and "clip" `[B, C]`; only what the run has.
+      values: "traces" float32 `[B, T, 2]` (valence, arousal), "gates" `[B, T, 2]` (share of audio, visual),
+        "probabilities" `[B, T, C]` and "clip" `[B, C]`, "spread" like traces or probabilities (standard deviation over
+        the runs of an ensemble, else over raters); only what the run has.
       class_names: of the probabilities.
       notes: about the input and the run, for `trace.json`.
     """
@@ -91,8 +92,9 @@ class Collector:
 
 def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     values = {k: outputs[k] for k in ("traces", "gates") if k in outputs}
-    if "rater_traces" in outputs:
-        values["spread"] = outputs["rater_traces"].std(axis=2)
+    spread = spread_of(outputs)
+    if spread is not None:
+        values["spread"] = spread
     if "logits" in outputs:
         logits = outputs["logits"]
         values["probabilities"] = metrics.softmax(logits).astype(np.float32)
@@ -101,3 +103,11 @@ def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         mean = np.where(known, logits, 0).sum(1) / np.maximum(known.sum(1), 1)
         values["clip"] = np.where(known.any(1), metrics.softmax(mean), np.nan).astype(np.float32)
     return values
+
+
+def spread_of(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Standard deviation `[..., K]` over the runs of an ensemble ("members"), else over raters; None without either."""
+    for name in ("members", "rater_traces"):
+        if name in outputs:
+            return outputs[name].std(axis=-2)
+    return None

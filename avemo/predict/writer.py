@@ -29,6 +29,7 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
       UserError: `output` cannot be written, or the disk is full.
     """
     output = pathlib.Path(output)
+    new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
@@ -42,6 +43,9 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
         raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # it stays where there is something in it
+                output.rmdir()
 
 
 def columns(trace: Trace) -> list[str]:
@@ -49,12 +53,12 @@ def columns(trace: Trace) -> list[str]:
     names = ["time", "face"]
     if "traces" in trace.values:
         names += ["valence", "arousal"]
-    if "spread" in trace.values:
-        names += ["valence_spread", "arousal_spread"]
+        names += ["valence_spread", "arousal_spread"] if "spread" in trace.values else []
     names += ["face_confidence", "x0", "y0", "x1", "y1", "face_present", "sound_present"]
     if "gates" in trace.values:
         names += ["audio_gate", "visual_gate"]
-    return names + [f"p_{name}" for name in trace.class_names]
+    names += [f"p_{name}" for name in trace.class_names]
+    return names + ([f"p_{name}_spread" for name in trace.class_names] if "spread" in trace.values else [])
 
 
 def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
@@ -63,7 +67,7 @@ def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
     for t in range(len(trace)):
         row: list[Any] = [_number(trace.time[t], 6), number]
         for name in ("traces", "spread"):
-            if name in values:
+            if name in values and "traces" in values:
                 row += [_number(v, 6) for v in values[name][person, t]]
         box = trace.box[person, t]
         row += [_number(trace.confidence[person, t], 4), *(_number(v, 5) if box.any() else None for v in box)]
@@ -72,6 +76,7 @@ def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
             row += [_number(v, 5) for v in values["gates"][person, t]]
         if trace.class_names:
             row += [_number(v, 6) for v in values["probabilities"][person, t]]
+            row += [_number(v, 6) for v in values["spread"][person, t]] if "spread" in values else []
         yield row
 
 
@@ -149,9 +154,13 @@ def write_png(trace: Trace, path: pathlib.Path) -> None:
         for k, name in enumerate(trace.names):
             curve = trace.curves[person, :, k]
             axes.plot(trace.time, curve, color=COLOURS[k % len(COLOURS)], lw=1.6, label=name)
-            if "spread" in trace.values and "traces" in trace.values:
+            if "spread" in trace.values:
                 spread = trace.values["spread"][person, :, k]
-                axes.fill_between(trace.time, curve - spread, curve + spread, color=COLOURS[k], alpha=0.15, lw=0)
+                colour = COLOURS[k % len(COLOURS)]
+                label = "± 1 SD" if k == 0 else None
+                axes.fill_between(
+                    trace.time, curve - spread, curve + spread, color=colour, alpha=0.15, lw=0, label=label
+                )
         shades = [(trace.face[person], "#999999", "no face", seen), (trace.sound, "#E6D27A", "no sound", heard)]
         for row, (present, colour, label, wanted) in enumerate(shades):
             for i, (a, b) in enumerate(gaps(trace.time, present, step) if wanted else ()):

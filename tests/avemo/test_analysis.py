@@ -4,6 +4,7 @@ import pathlib
 import sys
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import avemo
-from avemo import analysis
+from avemo import analysis, metrics
 from avemo.errors import UserError
+from avemo.models import attention
 from data_prep import records
 
 NOTEBOOK = pathlib.Path(__file__).parents[2] / "notebooks/analysis.ipynb"
@@ -154,6 +156,57 @@ def test_tables_find_what_was_put_there(fusion, student):
         analysis.confusion(fusion)
 
 
+def test_speakers_pool_their_recordings(fusion, student):
+    by_name = analysis.speakers(fusion)
+    assert set(by_name.index) == {f"dev{i}" for i in range(4)}  # as the features say
+    pooled = analysis.speakers(fusion, speaker=lambda name: "ab"[int(name[-1]) // 2])
+    traces = {t.recording: t for t in fusion.traces("dev")}
+    for name, members in (("a", ("dev0", "dev1")), ("b", ("dev2", "dev3"))):
+        stacked = [np.concatenate([getattr(traces[m], k) for m in members]) for k in ("prediction", "target")]
+        assert pooled.loc[name, "ccc_valence"] == pytest.approx(metrics.ccc(metrics.moments(*stacked))[0])
+        assert pooled.loc[name, "recordings"] == 2
+    assert pooled["ccc_valence"].is_monotonic_increasing
+    halves = analysis.speakers(student, speaker=lambda row: "even" if int(row) % 2 == 0 else "odd")
+    label, probability, _ = student.classes("dev")
+    assert halves.loc["odd", "accuracy"] == pytest.approx((probability.argmax(-1) == label)[1::2].mean())
+
+
+def test_attention_is_what_the_network_attends_to(folder, tmp_path, monkeypatch):
+    data = json.loads((folder / "fusion/config.json").read_text())["data"]["features"]
+    sizes = {"features": 8, "num_heads": 2}
+    blocks = {"fusion": "cross_attention", "fusion_args": sizes, "temporal": "transformer"}
+    blocks["temporal_args"] = {**sizes, "causal": True, "num_layers": 1}
+    tiny_runs.fusion(tmp_path / "run", str(folder / "student"), str(folder / "audio"), **blocks)
+    edit(tmp_path / "run", features=data)
+    run = avemo.load(tmp_path / "run")
+    used = []
+    softmax = attention.masked_softmax
+    monkeypatch.setattr(attention, "masked_softmax", lambda *inputs: used.append(softmax(*inputs)) or used[-1])
+    found = analysis.attention(run, "dev1", seconds=2.0)
+    assert list(found) == ["fusion/audio_0", "fusion/visual_0", "temporal/layer_0"]
+    actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)]
+    for weights, expected in zip(found.values(), actual, strict=True):
+        assert weights.shape == (2, 50, 50)
+        np.testing.assert_allclose(weights, expected[0], atol=1e-6)
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+    seen = analysis.features_of(run, "dev1").visual_mask[:50]
+    assert not found["fusion/audio_0"][:, :, ~seen].any()  # where no face is, audio has nothing to look at
+    assert not np.triu(found["temporal/layer_0"], 1).any()
+    assert len(analysis.plot_attention(run, "dev1", seconds=2.0).axes) == 4
+    assert analysis.plot_attention(avemo.load(folder / "fusion")) is None
+
+
+@pytest.mark.slow
+def test_umap_keeps_clusters_apart():
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.normal(size=(20, 6)) + 20 * i for i in range(3)]).astype(np.float32)
+    flat = analysis.project(points, "umap")
+    centres = np.stack([flat[20 * i : 20 * i + 20].mean(0) for i in range(3)])
+    nearest = np.linalg.norm(flat[:, None] - centres, axis=-1).argmin(1)
+    np.testing.assert_array_equal(nearest, np.repeat(np.arange(3), 20))
+
+
 def test_nearest_and_projection():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 6)) * [9, 5, 1, 1, 1, 1]
@@ -201,6 +254,18 @@ def test_the_sound_of_a_spectrogram_has_its_pitch():
     sound = analysis.sound_of(audio.log_mel(tone))
     spectrum = np.abs(np.fft.rfft(sound))
     assert spectrum.argmax() * 16000 / len(sound) == pytest.approx(1000, abs=60)
+
+
+def test_the_first_cell_installs_from_the_repository(monkeypatch):
+    cell = next(c for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code")
+    commands = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda command, check: commands.append(command))
+    monkeypatch.chdir(NOTEBOOK.parent)
+    exec("".join(cell["source"]), {})
+    (command,) = commands
+    assert command[1:5] == ["-m", "pip", "install", "-q"]
+    assert (pathlib.Path(command[5]) / "pyproject.toml").exists()
 
 
 def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch):

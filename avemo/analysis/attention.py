@@ -1,0 +1,86 @@
+"""What the attention of a fusion, or of a transformer over time, looks at."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from avemo.analysis.pictures import figure
+from avemo.analysis.run import AnalysisRun, features_of
+from avemo.models.attention import AttentionBlock, masked_softmax
+from avemo.predict.networks import Head, open_run
+
+
+def attention(
+    run: AnalysisRun, recording: str | None = None, split: str | None = None, seconds: float = 20.0
+) -> dict[str, np.ndarray]:
+    """Attention weights over the beginning of a recording.
+
+    Args:
+      run: a fusion run whose fusion or temporal model attends (cross_attention, bottleneck, transformer).
+      recording: by default the first of `split`; split: by default dev.
+      seconds: of the beginning; the network sees these alone.
+
+    Returns:
+      Weights float32 `[heads, Tq, Tk]` of every block by its name ("fusion/audio_0": audio's frames look at those of
+      the face); a row sums to 1, or is 0 where there is nothing to look at. Keys past the frames are bottleneck tokens.
+      Empty where nothing in the run attends.
+    """
+    config, variables = open_run(str(run.folder), "run", ("audiovisual",))
+    chosen = features_of(run, recording, split)
+    frames = min(len(chosen), max(1, round(seconds * chosen.fps)))
+    batch = {k: getattr(chosen, k)[None, :frames] for k in ("audio", "visual", "audio_mask", "visual_mask")}
+    head = Head(str(run.folder), config, variables)
+    projected: dict[tuple[str, ...], dict[str, Any]] = {}
+    found: dict[str, np.ndarray] = {}
+
+    def watch(call: Callable, arguments: tuple, keywords: dict[str, Any], context: Any) -> Any:
+        out = call(*arguments, **keywords)
+        path = context.module.path
+        if context.method_name == "__call__" and path and path[-1] in ("query", "key"):
+            projected.setdefault(path[:-1], {})[path[-1]] = out
+        elif context.method_name == "__call__" and isinstance(context.module, AttentionBlock):
+            found["/".join(path)] = _weights(context.module, arguments[2], **projected.pop(path))
+        return out
+
+    with nn.intercept_methods(watch):
+        head.function(head.variables, {**batch, "mask": np.ones((1, frames), bool)}, None)
+    return found
+
+
+def _weights(block: AttentionBlock, mask: Any, query: Any, key: Any) -> np.ndarray:
+    """The softmax of `attend`, kept: `[heads, Tq, Tk]` of queries and keys `[1, T, heads, d]`, mask `[1, Tk]`."""
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+    distance = np.arange(query.shape[1])[:, None] - np.arange(key.shape[1])[None, :]
+    seen = np.ones(distance.shape, bool)
+    if block.causal:
+        seen &= distance >= 0
+    if block.window is not None:
+        seen &= np.abs(distance) <= block.window
+    allowed = jnp.broadcast_to(seen[None, None] & np.asarray(mask)[:, None, None, :], scores.shape)
+    return np.asarray(masked_softmax(scores / math.sqrt(query.shape[-1]), allowed)[0])
+
+
+def plot_attention(
+    run: AnalysisRun, recording: str | None = None, split: str | None = None, seconds: float = 20.0
+) -> Figure | None:
+    """`attention`, the mean over heads: a panel a block, each row the frame that looks; None where nothing attends."""
+    found = attention(run, recording, split, seconds)
+    if not found:
+        return None
+    fps = features_of(run, recording, split).fps
+    out, panels = figure(3.3 * len(found) + 0.6, 3.1, 1, len(found))
+    for axes, (name, weights) in zip(panels[0], found.items(), strict=True):
+        mean = weights.mean(0)
+        # Each row by its own largest weight: of 500 frames none gets much.
+        share = mean / np.maximum(mean.max(1, keepdims=True), 1e-12)
+        extent = (0, mean.shape[1] / fps, mean.shape[0] / fps, 0)
+        picture = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none")
+        axes.set(title=name, xlabel="looked at (s)")
+    panels[0, 0].set_ylabel("looking (s)")
+    out.colorbar(picture, ax=panels[0].tolist(), label="weight, of the row's largest", shrink=0.9)
+    return out
