@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint parity bench-predict clean
+.PHONY: help demo test test-slow lint parity bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,10 +32,13 @@ test-slow: $(VENV)/test  ## the checks that take minutes
 lint: $(VENV)/test       ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-parity: $(VENV)/runtime     ## our networks, losses and features against the reference implementations
+.venv-parity/ready: requirements-parity.txt requirements-parity-nodeps.txt
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-parity-nodeps.txt
+	touch $@
+
+parity: .venv-parity/ready     ## our networks, losses and features against the reference implementations
 	.venv-parity/bin/python -m benchmarks.parity
 
 CLIPS ?= ../shared/data/grid
@@ -45,6 +48,9 @@ bench-predict: $(VENV)/test  ## speed of `predict` beside PyPI fer, clip by clip
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers-nodeps.txt
 	$(BIN)/python benchmarks/predict.py speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
+
+bench-input: .venv-parity/ready     ## our reading of faces against a PyTorch DataLoader
+	.venv-parity/bin/python benchmarks/input.py
 
 clean:           ## remove the environments and the demo's runs
 	rm -rf $(VENV) .venv-parity .venv-peers runs

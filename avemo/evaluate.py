@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from avemo import checkpoints, shards, tasks, train
+from avemo import checkpoints, mixture, tasks, train
 from avemo.errors import UserError, unknown
 
 
@@ -27,7 +27,7 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
     """
     config, step, variables = checkpoints.load(workdir)
     task = tasks.make(config, data=data)
-    available = sorted(set().union(*(set(shards.splits(path)) for path in task.data.values())))
+    available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))
     if split is not None and split not in available:
         raise unknown("split", split, available)
     chosen = [split] if split else [s for s in available if s != "train"] or available
@@ -48,7 +48,7 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
         raise UserError(f"no split of {', '.join(task.data.values())} has labels to score.")
     entry: dict[str, Any] = {
         "step": int(step),
-        "data": {k: shards.fingerprint(v) for k, v in task.data.items()},
+        "data": {k: mixture.fingerprint(v) for k, v in task.data.items()},
         "paths": dict(task.data),
         "metrics": results,
     }

@@ -8,12 +8,13 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import cv2
 import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from avemo import augment, mixture
+from avemo.augment import resize
 from avemo.errors import UserError
 from avemo.shards import Images, Shards
 
@@ -22,47 +23,15 @@ _ENDLESS = 1 << 32  # batches
 MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`; area averaging when shrinking."""
-    if image.shape[:2] == (size, size):
-        return image
-    shrink = image.shape[0] > size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-
-
-def augment_face(image: np.ndarray, rng: np.random.Generator, config: ConfigDict) -> np.ndarray:
-    """Random crop, flip and brightness/contrast of a face; strengths from `config.data.augment`.
-
-    Args:
-      image: uint8 `[H, W, 3]`.
-      rng: the example's own generator.
-      config: `data.augment.{flip, crop, colour}` and `model.image_size` S.
-
-    Returns:
-      uint8 `[S, S, 3]`. It is cropped first and coloured last, so that the costly part runs at the final size.
-    """
-    strength, size = config.data.augment, config.model.image_size
-    height, width = image.shape[:2]
-    scale = 1 - strength.crop * rng.random()
-    h, w = max(1, round(height * scale)), max(1, round(width * scale))
-    y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-    image = resize(image[y : y + h, x : x + w], size)
-    if strength.flip and rng.random() < 0.5:
-        image = image[:, ::-1]
-    if strength.colour:
-        gain, bias = 1 + strength.colour * rng.uniform(-1, 1), 255 * strength.colour * rng.uniform(-0.5, 0.5)
-        table = np.clip(np.arange(256) * gain + bias, 0, 255).astype(np.uint8)
-        image = table[image]
-    return np.ascontiguousarray(image)
-
-
 def _face(images: Images, index: int, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
     """One face of a record at the model's size; augmented where there is a generator."""
     size = config.model.image_size
     if rng is None:
         return resize(images.decode(index), size)
     # The decoder halves for free what would be shrunk anyway; a crop keeps at least 1 - crop of the side.
-    return augment_face(images.decode(index, at_least=round(size / (1 - config.data.augment.crop))), rng, config)
+    strength = config.data.augment
+    image = images.decode(index, at_least=round(size / (1 - strength.crop)))
+    return augment.face(image, rng, strength, size)
 
 
 def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
@@ -91,8 +60,9 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
     """A `clips` record to log-mel windows spread over it, with the targets of their frames.
 
     Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
-    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random,
-    in evaluation the windows are centred in the clip.
+    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random
+    and SpecAugment masks the windows (`config.data.augment.{spec_time, spec_freq}`), in evaluation they are centred in
+    the clip and whole.
     """
     time, fps = record["time"], float(record["fps"])
     frames, count = len(time), config.data.windows
@@ -108,6 +78,9 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
     for i, (row, ok) in enumerate(zip(rows, present, strict=True)):
         if ok:
             windows[i] = record["log_mel"][row : row + MEL_ROWS]
+    if rng is not None:
+        strength = config.data.get("augment", {})
+        windows = augment.spec_augment(windows, rng, strength.get("spec_time", 0), strength.get("spec_freq", 0))
     targets, target_mask = delayed_targets(record["targets"], record["target_mask"], config.data.delay, fps)
     return {
         "windows": windows,
@@ -143,7 +116,7 @@ class Balanced:
     """
 
     def __init__(self, source: Shards):
-        self._source = source
+        self._source, self.class_names = source, source.class_names
         labels = np.array([int(source.fields(index, ("label",))[0]) for index in range(len(source))])
         classes = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
         if not classes:
@@ -163,12 +136,21 @@ class Balanced:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One part of a batch: where its records lie, how one becomes an example, and its share of the batch."""
+    """One part of a batch: where its records lie, how one becomes an example, and its share of the batch.
+
+    Attributes:
+      path: a prepared data set, or several with weights (`avemo.mixture`).
+      example: `(record, generator or None, config) -> example`.
+      batch_size: examples of this part in a global batch.
+      split: which split is read.
+      open: `(folder, split) -> records`, random access.
+    """
 
     path: str
     example: Callable[[Any, np.random.Generator | None, ConfigDict], Batch]
     batch_size: int
     split: str = "train"
+    open: Callable[[str, str], Any] = Shards
 
 
 def _check_example(source: "Source") -> Callable:
@@ -189,23 +171,35 @@ def train_batches(
 ) -> grain.IterDataset:
     """Endless training batches `{part: {field: [B_part, ...]}}`, shuffled, augmented; resumable through `get_state`.
 
+    A part that comes from several data sets takes from each its weight's share, at fixed places of the order and so in
+    every stretch of it; each of them is shuffled and repeated on its own.
+
     Args:
       sources: the parts of a batch by name (`faces`, `triplets`, …), each with its own batch size.
       config: `seed`, `data.*`.
       opened: data already opened (random access), by part; otherwise `Shards` are opened.
 
     Raises:
-      UserError: a batch size is not divisible by the number of processes.
+      UserError: a batch size is not divisible by the number of processes, a strength is out of range, or data sets of
+        one part do not go together.
     """
     processes, process = jax.process_count(), jax.process_index()
+    augment.check(config.data.get("augment", {}))
     parts = []
     for number, (name, source) in enumerate(sorted(sources.items())):
         if source.batch_size % processes:
             raise UserError(f"batch size {source.batch_size} of {name!r} is not divisible by {processes} processes.")
         data = (opened or {}).get(name)
-        data = Shards(source.path, source.split) if data is None else data
+        members = [(data, 1.0)] if data is not None else mixture.members(source.path, source.split, source.open)
+        seed = config.seed + 1000 * number
+        streams = [
+            grain.MapDataset.source(records).seed(seed + 100_000 * member).shuffle().repeat()
+            for member, (records, _) in enumerate(members)
+        ]
+        dataset = streams[0]
+        if len(streams) > 1:
+            dataset = grain.MapDataset.mix(streams, [weight for _, weight in members]).seed(seed)
         example = _check_example(source)
-        dataset = grain.MapDataset.source(data).seed(config.seed + 1000 * number).shuffle().repeat()
         dataset = dataset.random_map(lambda record, rng, example=example: example(record, rng, config))
         dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
         # Endless but of one length: grain zips nothing else.
@@ -223,9 +217,10 @@ def train_batches(
 def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
     """All examples of a split once, in order, in batches of `source.batch_size`; the last is padded.
 
-    Yields dicts of arrays with an added float32 `weight` `[B]`: 1 for an example, 0 for padding.
+    Of several data sets, each that has the split is read, one after another. Yields dicts of arrays with an added
+    float32 `weight` `[B]`: 1 for an example, 0 for padding.
     """
-    data = Shards(source.path, source.split)
+    data = mixture.open_split(source.path, source.split)
     example = _check_example(source)
     dataset = grain.MapDataset.source(data).map(lambda record: example(record, None, config))
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=4 * source.batch_size)
@@ -253,7 +248,6 @@ __all__ = [
     "Batch",
     "Images",
     "Source",
-    "augment_face",
     "delayed_targets",
     "eval_batches",
     "face_example",

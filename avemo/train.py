@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import avemo
-from avemo import checkpoints, configuration, optimizer, parallel, runtime, shards, tasks, writer
+from avemo import checkpoints, configuration, mixture, optimizer, parallel, runtime, shards, tasks, writer
 from avemo.errors import UserError
 from avemo.runtime import Preempted
 from avemo.tasks.base import Task, TrainState
@@ -320,7 +320,7 @@ def finish(
     params = variables.pop("params")
     # Put once: every batch would otherwise carry the weights over to the devices again.
     state = jax.device_put(TrainState(jnp.asarray(step), params, variables, {}, {}))
-    available = set.intersection(*(set(shards.splits(path)) for path in task.data.values())) if task.data else set()
+    available = set.intersection(*(set(mixture.splits(path)) for path in task.data.values())) if task.data else set()
     metrics = {}
     for split in sorted({*task.eval_splits, *(available - {"train"})}):
         metrics[split], predictions = evaluate(state, split)
@@ -365,7 +365,7 @@ def write_atomically(path: epath.Path, text: str) -> None:
 
 def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
     """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
-    prints = {role: shards.fingerprint(path) for role, path in task.data.items()}
+    prints = {role: mixture.fingerprint(path) for role, path in task.data.items()}
     path = workdir / "data.json"
     if path.exists():
         before = json.loads(path.read_text())

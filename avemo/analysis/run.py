@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from avemo import checkpoints, features, shards
+from avemo import checkpoints, features, mixture, shards
 from avemo.errors import UserError, unknown
 from avemo.report import page
 from avemo.report import runs as run_folders
@@ -67,7 +67,7 @@ class AnalysisRun(run_folders.Run):
         if not folder and role == "clips" and data.get("features"):
             card = shards.find_dataset(data["features"]) / "extract.json"
             folder = json.loads(card.read_text()).get("clips") if card.exists() else None
-        if not folder or not epath.Path(folder).exists():
+        if not folder or not all(epath.Path(part.folder).exists() for part in mixture.parse(folder)):
             raise UserError(f"the {role} of {self.folder} are not at {folder or 'any place it names'}: they moved.")
         return str(folder)
 
@@ -138,7 +138,7 @@ def faces(run: AnalysisRun, split: str | None = None, count: int | None = None) 
     """The faces that an expression run was scored on, in the order of its predictions, at the size it sees."""
     from avemo.input import resize
 
-    source = shards.Shards(run.data("faces"), run.split(split))
+    source = mixture.open_split(run.data("faces"), run.split(split))
     size = int(run.config["model"]["image_size"])
     index = range(len(source) if count is None else min(count, len(source)))
     rows = [source.fields(i, ("image", "label")) for i in index]
@@ -156,7 +156,7 @@ def clip_window(run: AnalysisRun, recording: str, begin: float, end: float, spli
     Raises:
       UserError: the clips are gone, or have no such recording.
     """
-    source = shards.Shards(run.data("clips"), run.split(split))
+    source = mixture.open_split(run.data("clips"), run.split(split))
     frames, times, masks, mels = [], [], [], []
     for i in range(len(source)):
         name, time = source.fields(i, ("recording", "time"))

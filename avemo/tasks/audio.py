@@ -15,7 +15,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import input as data_input
-from avemo import losses, metrics, shards
+from avemo import losses, metrics, mixture
 from avemo.models import audio
 from avemo.parallel import AXIS
 from avemo.tasks import start
@@ -55,7 +55,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     model = build(config)
-    names = shards.Shards(folder, shards.splits(folder)[0]).class_names
+    names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 
     def init(key: jax.Array) -> dict[str, Any]:
         windows = jnp.zeros((1, data_input.MEL_ROWS, 64))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, losses, metrics, shards
+from avemo import checkpoints, losses, metrics, mixture, shards
 from avemo import input as data_input
 from avemo.models import expression
 from avemo.parallel import AXIS
@@ -37,7 +37,12 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     if data is not None:
         paths = {_kind(data): data}
     sources = {
-        part: data_input.Source(path, _PARTS[part], config.data.batch[part])
+        part: data_input.Source(
+            path,
+            _PARTS[part],
+            config.data.batch[part],
+            open=_balanced if part == "faces" and config.data.get("balanced") else shards.Shards,
+        )
         for part, path in paths.items()
         if config.data.batch.get(part)
     }
@@ -75,7 +80,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         return _evaluate(mapped, variables, split, paths, config)
 
     labelled = next((paths[p] for p in ("faces", "unlabelled") if p in paths), None)
-    names = shards.Shards(labelled, shards.splits(labelled)[0]).class_names if labelled else []
+    names = mixture.open_split(labelled, mixture.splits(labelled)[0]).class_names if labelled else []
     if names and len(names) != config.model.num_classes:
         raise start.UserError(
             f"model.num_classes is {config.model.num_classes}, but {labelled} has {len(names)} classes "
@@ -86,7 +91,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         name=config.task,
         init=init,
         loss=functools.partial(_loss, model, teacher, config),
-        batches=lambda: data_input.train_batches(sources, config, _opened(sources, config)),
+        batches=lambda: data_input.train_batches(sources, config),
         examples=sum(s.batch_size * (3 if part == "triplets" else 1) for part, s in sources.items()),
         predict=predict,
         evaluate=evaluate,
@@ -98,16 +103,13 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     )
 
 
-def _opened(sources: dict[str, data_input.Source], config: ConfigDict) -> dict[str, Any]:
-    """Sources that are not read as they lie: the faces, balanced by class where the config says so."""
-    if not config.data.get("balanced") or "faces" not in sources:
-        return {}
-    return {"faces": data_input.Balanced(shards.Shards(sources["faces"].path, sources["faces"].split))}
+def _balanced(folder: str, split: str) -> data_input.Balanced:
+    return data_input.Balanced(shards.Shards(folder, split))
 
 
 def _kind(folder: str) -> str:
     """Whether a data folder holds faces or triplets."""
-    first = shards.Shards(folder, shards.splits(folder)[0])
+    first = mixture.open_split(folder, mixture.splits(folder)[0])
     return "triplets" if "images" in first.features else "faces"
 
 
@@ -222,7 +224,7 @@ def _evaluate(
     """Accuracy and its kin on the labelled faces, triplet accuracy by type on the triplets, of one split."""
     scores: Metrics = {}
     predictions: Predictions = {}
-    if "faces" in paths and split in shards.splits(paths["faces"]):
+    if "faces" in paths and split in mixture.splits(paths["faces"]):
         source = data_input.Source(paths["faces"], data_input.face_example, config.data.eval_batch, split)
         rows = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
         probability = metrics.softmax(rows["logits"])
@@ -233,7 +235,7 @@ def _evaluate(
             scores["teacher_accuracy"] = metrics.classification(rows["label"][keep], teacher[keep])["accuracy"]
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
         predictions |= {"label": rows["label"], "probability": probability, "embedding": rows["embedding"]}
-    if "triplets" in paths and split in shards.splits(paths["triplets"]):
+    if "triplets" in paths and split in mixture.splits(paths["triplets"]):
         source = data_input.Source(
             paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split
         )
@@ -242,7 +244,7 @@ def _evaluate(
     if not scores:
         raise start.UserError(
             f"no data of split {split!r} to evaluate on: {', '.join(paths.values())} have "
-            f"{', '.join(sorted(set().union(*(shards.splits(p) for p in paths.values()))))}."
+            f"{', '.join(sorted(set().union(*(mixture.splits(p) for p in paths.values()))))}."
         )
     return scores, predictions
 

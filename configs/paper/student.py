@@ -5,6 +5,9 @@ The teacher's own architecture, trained from the frozen teacher: supervised loss
 image T² · KL(teacher ‖ student) on tempered logits and a distance between the embeddings. The unlabelled set is any
 folder of face crops or videos prepared by `python -m data_prep unlabelled`.
 
+Variants: `noisy` adds the noise of Noisy Student (arXiv 1911.04252) to the images: RandAugment and random erasing,
+which teacher and student see alike; `smoke`.
+
 Expected: 61.6 % on AffectNet's eight classes, 65.4 % on seven (P, leaderboard entry). Not run by this project.
 
     python launch.py train --config=configs/paper/student.py --workdir=runs/student --config.teacher=runs/teacher \\
@@ -33,6 +36,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "embedding_weight": 1.0,
         "rkd_weight": 0.0,
     }
+    if variant == "noisy":
+        config.data.augment.update(erase=0.25, operations=2, magnitude=0.5)  # A: milder than on ImageNet (0.9)
     if variant == "smoke":
         config.data.batch.unlabelled = 8
         return common.smoke(config)

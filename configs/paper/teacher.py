@@ -29,7 +29,14 @@ def get_config(variant: str = "") -> ConfigDict:
             "triplets": "",
             "batch": {"faces": 64, "triplets": 64},  # S: batch 64 of each
             "balanced": False,  # True: every class equally often; class_weights below is the other remedy
-            "augment": {"flip": True, "crop": 0.1, "colour": 0.1},  # A
+            "augment": {
+                "flip": True,
+                "crop": 0.1,
+                "colour": 0.1,  # A
+                "erase": 0.0,  # probability of random erasing
+                "operations": 0,
+                "magnitude": 0.0,  # RandAugment: how many of its operations, at which share of their range
+            },
         }
     )
     config.model = {

@@ -1,0 +1,169 @@
+"""Faces a second of one core: this project's reading against a PyTorch DataLoader, on the same JPEGs.
+
+    python benchmarks/input.py --source=../shared/data [--faces=1500] [--rounds=5] [--size=140] [--workers=0]
+
+Both sides read the same JPEG bytes (FER+ faces at 160 px; synthetic faces where there is no FER+), draw a crop, a flip,
+a gain and an offset of the same ranges anew for each face, resize to the same size and give uint8 batches of 64 with
+labels. Ours is `avemo.input.train_batches` on ArrayRecord shards with one thread. Theirs is what torchvision's
+ImageFolder and transforms do, written out: PIL decodes the file, crops, resizes (bilinear), flips and enhances,
+DataLoader collates. `--workers=0` lets DataLoader load in the process itself, which spares it the passing of tensors
+between processes; with 1 that is counted too.
+
+The two take turns; each round gives faces per second of processor time (of the process, its threads and its children),
+which does not depend on what else the machine is doing, and of wall-clock time. Prints the medians and their ratio.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.ImageEnhance
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from avemo import configuration, shards  # noqa: E402
+from avemo import input as data_input  # noqa: E402
+from data_prep import builder, records  # noqa: E402
+
+SIDE, BATCH = 160, 64
+
+
+def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
+    """Writes so many JPEGs of 160 px and says what they show."""
+    folder.mkdir()
+    archive = source / "ferplus" / "FER2013Train.zip"
+    if archive.exists():
+        with zipfile.ZipFile(archive) as packed:
+            names = sorted(name for name in packed.namelist() if name.endswith(".png"))[:count]
+            pictures = [cv2.imdecode(np.frombuffer(packed.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names]
+        kind = "FER+ faces, enlarged"
+    else:
+        from data_prep.synthetic import stills
+
+        drawn = folder.with_name("drawn")
+        drawn.mkdir()
+        stills.write_unlabelled(drawn, 0, 0, count, SIDE)
+        pictures = [cv2.imread(str(path)) for path in sorted(drawn.rglob("*.jpg"))]
+        kind = "synthetic faces"
+    for number, picture in enumerate(pictures):
+        large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        (folder / f"{number:06}.jpg").write_bytes(records.encode_jpeg(cv2.cvtColor(large, cv2.COLOR_BGR2RGB)))
+    return kind
+
+
+class Files(torch.utils.data.Dataset):
+    """The same JPEGs by PIL, with the same augmentations."""
+
+    def __init__(self, folder: pathlib.Path, strength: dict[str, float], size: int):
+        self._paths = [str(path) for path in sorted(folder.iterdir())]
+        self._strength, self._size = strength, size
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        strength, draw = self._strength, torch.rand(6).tolist()
+        with open(self._paths[index], "rb") as file:
+            image = PIL.Image.open(file).convert("RGB")
+        scale = 1 - strength["crop"] * draw[0]
+        w, h = round(image.width * scale), round(image.height * scale)
+        x, y = int(draw[1] * (image.width - w + 1)), int(draw[2] * (image.height - h + 1))
+        image = image.crop((x, y, x + w, y + h)).resize((self._size, self._size), PIL.Image.Resampling.BILINEAR)
+        if draw[3] < 0.5:
+            image = image.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
+        image = PIL.ImageEnhance.Brightness(image).enhance(1 + strength["colour"] * (2 * draw[4] - 1))
+        image = PIL.ImageEnhance.Contrast(image).enhance(1 + strength["colour"] * (2 * draw[5] - 1))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1), 0
+
+
+def processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def rates(read: Callable[[int], None], faces: int) -> tuple[float, float]:
+    """Faces per processor second and per wall-clock second of reading so many faces in batches."""
+    busy, wall = processor_seconds(), time.perf_counter()
+    read(faces // BATCH)
+    return faces / (processor_seconds() - busy), faces / (time.perf_counter() - wall)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--faces", type=int, default=1500, help="pictures in the data set")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=140, help="side of the result, pixels; the paper's is 140")
+    parser.add_argument("--workers", type=int, default=0, help="DataLoader's num_workers")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    count = arguments.faces // BATCH * BATCH  # of each round
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary) / "faces"
+        kind = write_faces(arguments.source, folder, arguments.faces)
+        prepared, _ = builder.prepare("unlabelled", folder, pathlib.Path(temporary) / "out", workers=1, quiet=True)
+        stored = shards.Shards(str(prepared), "train")
+        same = {path.read_bytes() for path in folder.iterdir()} == {
+            stored[index]["image"].encoded[0] for index in range(len(stored))
+        }
+        config = configuration.load(str(ROOT / "configs/paper/teacher.py"))
+        config.data.threads = 1
+        config.model.image_size = arguments.size
+        strength = {name: config.data.augment[name] for name in ("crop", "colour")}
+        source = data_input.Source(str(prepared), data_input.face_example, BATCH)
+        batches = iter(data_input.train_batches({"faces": source}, config))
+
+        def ours(number: int) -> None:
+            for _ in range(number):
+                batch = next(batches)["faces"]["image"]
+            assert batch.shape == (BATCH, arguments.size, arguments.size, 3)
+
+        def theirs(number: int) -> None:
+            loader = torch.utils.data.DataLoader(
+                Files(folder, strength, arguments.size), BATCH, shuffle=True, num_workers=arguments.workers
+            )
+            iterator = iter(loader)
+            for _ in range(number):
+                batch = next(iterator)[0]
+            assert batch.shape == (BATCH, 3, arguments.size, arguments.size)
+            del iterator, loader  # ends the workers: their time counts from then on
+
+        sides = {"avemo": ours, "pytorch": theirs}
+        for read in sides.values():  # files into the page cache, the prefetch buffer full
+            read(count // BATCH)
+        found = {name: [] for name in sides}
+        for _ in range(arguments.rounds):
+            for name, read in sides.items():
+                found[name].append(rates(read, count))
+    out = {
+        "faces": f"{len(stored)} {kind}",
+        "same_bytes": same,
+        "size": arguments.size,
+        "torch_workers": arguments.workers,
+    }
+    for column, unit in enumerate(("faces_per_processor_second", "faces_per_wall_second")):
+        middle = {name: statistics.median(row[column] for row in rows) for name, rows in found.items()}
+        each = [a[column] / b[column] for a, b in zip(found["avemo"], found["pytorch"], strict=True)]
+        out[unit] = {
+            **{name: round(value) for name, value in middle.items()},
+            "ratio": round(middle["avemo"] / middle["pytorch"], 2),
+            "ratio_lowest_round": round(min(each), 2),
+        }
+    print(json.dumps(out, indent=1))
+
+
+if __name__ == "__main__":
+    main()
