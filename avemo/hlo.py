@@ -2,8 +2,8 @@
 
 XLA's own `bytes accessed` also counts what stays in a TPU core's fast memory (layouts marked `S(1)`), the copies
 between the two memories at both ends, and a loop's body once however often it runs. Here HBM and the operations' own
-operands are counted apart, and a body as often as its counter says. Sizes are logical: a TPU pads the last two axes to
-tiles, so the true traffic is a little more.
+operands are counted apart, and a body as often as its counter says. Arrays count as they lie in memory, the two minor
+axes of their layout padded to tiles; a batch of 96 in the minor axis takes the place of 128.
 """
 
 import collections
@@ -130,10 +130,17 @@ def _closing(text: str, start: int) -> int:
 
 
 def leaves(kind: str, hbm_only: bool = True) -> list[float]:
-    """Bytes of each array of a type; 0 for one that is not in HBM."""
+    """Bytes of each array of a type, padded to tiles; 0 for one that is not in HBM."""
     sizes = []
     for dtype, dims, layout in _SHAPE.findall(kind):
-        size = math.prod(int(d) for d in dims.split(",") if d) * _ITEM.get(dtype, 1)
+        lengths = [int(d) for d in dims.split(",") if d]
+        order, _, rest = layout.partition(":")
+        tile = re.match(r"T\(([\d,]+)\)", rest)
+        if tile and lengths:
+            minor_first = [int(axis) for axis in order.split(",")]
+            for axis, step in zip(minor_first, reversed([int(n) for n in tile.group(1).split(",")]), strict=False):
+                lengths[axis] = -(-lengths[axis] // step) * step
+        size = math.prod(lengths) * _ITEM.get(dtype, 1)
         sizes.append(0.0 if hbm_only and re.search(r"S\([1-9]", layout) else float(size))
     return sizes
 

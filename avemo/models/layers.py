@@ -235,18 +235,19 @@ class ConvNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns activation(bn(conv(x))), [B, H', W', features]."""
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            self.strides,
-            self.padding,
-            x.shape[-1] if self.depthwise else 1,
-            self.use_bias,
-            self.dtype,
-            name="conv",
-        )(x)
+    def __call__(self, x: jax.Array, train: bool, convolved: bool = False) -> jax.Array:
+        """Returns activation(bn(conv(x))), [B, H', W', features]; with `convolved`, `x` is conv(x) already."""
+        if not convolved:
+            x = Conv(
+                self.features,
+                self.kernel_size,
+                self.strides,
+                self.padding,
+                x.shape[-1] if self.depthwise else 1,
+                self.use_bias,
+                self.dtype,
+                name="conv",
+            )(x)
         x = BatchNorm(self.epsilon, self.momentum, self.axis_name, self.dtype, name="bn")(x, train)
         return x if self.activation is None else self.activation(x)
 
