@@ -112,8 +112,8 @@ class OutOfMemory(Exception):
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def compile_tpu(config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int]) -> dict[str, Any]:
-    """Compiles the step for a slice.
+def compile_tpu(config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], top: int = 0) -> dict[str, Any]:
+    """Compiles the step for a slice; `top` instructions that move most are listed.
 
     Returns:
       What the compiler says of one device's step (see `report`).
@@ -151,18 +151,28 @@ def compile_tpu(config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, 
         devices=mesh.size,
         examples=per_device,
     )
+    accessed = cost.get("bytes accessed")
+    heaviest = sorted(moved.costs, key=lambda c: c.hbm_bytes + c.operand_bytes, reverse=True)[:top]
     return {
         "fits": used <= on.hbm_bytes,
         "hbm_used": used,
         "hbm_free": on.hbm_bytes - used,
         "flops": flops,
         "hbm_bytes_moved": moved.hbm_bytes,
+        "operand_bytes": moved.operand_bytes,
         "collectives": moved.collectives,
         "loop_iterations": moved.iterations,
         "bound": dataclasses.asdict(limits),
-        "xla": {"flops": cost.get("flops"), "bytes_accessed": cost.get("bytes accessed")},
+        # The same bound with more counted as memory traffic than goes to HBM (see `hlo`).
+        "examples_per_second_without_fast_memory": per_device / (moved.operand_bytes / on.hbm_bandwidth),
+        "xla": {
+            "flops": cost.get("flops"),
+            "bytes_accessed": accessed,
+            "examples_per_second": per_device / (accessed / on.hbm_bandwidth) if accessed else None,
+        },
         "seconds": {"lower": round(lowered_at - began, 1), "compile": round(compiled_at - lowered_at, 1)},
         "examples_per_device": per_device,
+        **({"top": [dataclasses.asdict(c) for c in heaviest]} if top else {}),
     }
 
 
@@ -205,7 +215,12 @@ def largest(fits: Callable[[int], bool], start: int, *, precision: int = 16) -> 
 
 
 def run(
-    config: ConfigDict, topology: str, platform: str = "tpu", search: bool = False, say: Callable = lambda text: None
+    config: ConfigDict,
+    topology: str,
+    platform: str = "tpu",
+    search: bool = False,
+    say: Callable = lambda text: None,
+    top: int = 0,
 ) -> dict[str, Any]:
     """Compiles the training step of a config for a slice.
 
@@ -215,6 +230,7 @@ def run(
       platform: "tpu", or "cuda", which is lowered only.
       search: whether to look for the largest batch a chip, every part of the batch growing alike.
       say: called with a line of progress at each compilation of a search.
+      top: how many of the instructions that move most bytes to list.
 
     Returns:
       A JSON-able report; sizes in bytes, for one device.
@@ -233,7 +249,7 @@ def run(
     mesh = tpu_mesh(topology)
     header["devices"] = mesh.size
     try:
-        result = compile_tpu(config, topology, mesh, sizes)
+        result = compile_tpu(config, topology, mesh, sizes, top)
     except OutOfMemory as error:
         capacity = roofline.chip(topology).hbm_bytes
         free = None if error.needed is None else capacity - error.needed
@@ -281,8 +297,8 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"arithmetic   {report['flops'] / 1e9:.1f} GFLOP a step and device")
     if "hbm_bytes_moved" in report:
         lines.append(
-            f"HBM traffic  {size(report['hbm_bytes_moved'])} (XLA's count, fast memory included: "
-            f"{size(report['xla']['bytes_accessed'])})"
+            f"HBM traffic  {size(report['hbm_bytes_moved'])}; operands in any memory: {size(report['operand_bytes'])}; "
+            f"XLA's bytes accessed: {size(report['xla']['bytes_accessed'])}"
         )
     for kind, value in report.get("collectives", {}).items():
         moved = f", {size(value['bytes'])}" if "bytes" in value else ""
@@ -297,6 +313,15 @@ def text(report: dict[str, Any]) -> str:
         lines.append(
             f"roofline     at most {limits['examples_per_second']:,.0f} examples/s/chip, "
             f"bound by {limits['side']} ({times})"
+        )
+        lines.append(
+            f"             {report['examples_per_second_without_fast_memory']:,.0f} if all operands lay in HBM; "
+            f"{report['xla']['examples_per_second'] or 0:,.0f} by XLA's bytes accessed"
+        )
+    for cost in report.get("top", ()):
+        lines.append(
+            f"{cost['hbm_bytes'] / 1e6:10.1f} MB HBM {cost['operand_bytes'] / 1e6:10.1f} MB operands  {cost['name']}  "
+            f"{cost['source'][-100:]}"
         )
     if "not_checked" in report:
         lines.append(f"not checked  {', '.join(report['not_checked'])}")

@@ -47,7 +47,7 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 
     progress = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     config = configuration.load(args.config, overrides)
-    report = aot.run(config, args.topology, args.platform, args.search, progress)
+    report = aot.run(config, args.topology, args.platform, args.search, progress, args.top)
     return report if args.json else aot.text(report)
 
 
@@ -112,6 +112,7 @@ COMMANDS = {
             "topology!": "TPU version and shape, v4, v5e, v5p or v6e: v5e:2x4; with --platform=cuda the number of GPUs",
             "platform": {"choices": ("tpu", "cuda"), "default": "tpu", "help": "cuda is lowered only (default: tpu)"},
             "search": {"action": "store_true", "help": "find the largest batch a chip"},
+            "top": {"type": int, "default": 0, "metavar": "N", "help": "list the N instructions that move most bytes"},
             "json": {"action": "store_true", "help": "print the figures as JSON, sizes in bytes"},
         },
         _compile,

@@ -1,8 +1,9 @@
 """What a compiled TPU program moves: HBM traffic, collectives and loop iterations, read from its optimised HLO text.
 
-XLA's own `bytes accessed` also counts what stays in a TPU core's fast memory (layouts marked `S(1)`), and a loop's body
-once however often it runs. Here only HBM counts, and a body as often as its counter says. Sizes are logical: a TPU pads
-the last two axes to tiles, so the true traffic is a little more.
+XLA's own `bytes accessed` also counts what stays in a TPU core's fast memory (layouts marked `S(1)`), the copies
+between the two memories at both ends, and a loop's body once however often it runs. Here HBM and the operations' own
+operands are counted apart, and a body as often as its counter says. Arrays count as they lie in memory, the two minor
+axes of their layout padded to tiles; a batch of 96 in the minor axis takes the place of 128.
 """
 
 import collections
@@ -35,19 +36,52 @@ class Instruction:
 Computation = dict[str, Instruction]
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """One instruction of a program and what it moves, all its turns together.
+
+    Attributes:
+      name, opcode: as in the HLO text.
+      source: the model's part that it comes from, as XLA recorded it; "" for what the compiler added.
+      hbm_bytes: read from and written to HBM.
+      operand_bytes: all it reads and writes, fast memory included; 0 for a copy between the two memories.
+      times: how often it runs.
+    """
+
+    name: str
+    opcode: str
+    source: str
+    hbm_bytes: float
+    operand_bytes: float
+    times: int
+
+
 @dataclasses.dataclass
 class Traffic:
     """Totals of one execution on one device.
 
     Attributes:
       hbm_bytes: read from and written to HBM.
+      operand_bytes: read and written by the operations themselves, HBM and fast memory alike: the traffic of a chip
+        without fast memory. Copies between the two memories do not count.
       collectives: by kind, how many are run and the bytes of their operands.
       iterations: of loops, in sum; they follow one another, which no roofline sees.
+      costs: by instruction.
     """
 
-    hbm_bytes: float = 0.0
     collectives: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     iterations: int = 0
+    costs: list[Cost] = dataclasses.field(default_factory=list)
+
+    @property
+    def hbm_bytes(self) -> float:
+        """Sum over the instructions."""
+        return sum(cost.hbm_bytes for cost in self.costs)
+
+    @property
+    def operand_bytes(self) -> float:
+        """Sum over the instructions."""
+        return sum(cost.operand_bytes for cost in self.costs)
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
@@ -96,10 +130,17 @@ def _closing(text: str, start: int) -> int:
 
 
 def leaves(kind: str, hbm_only: bool = True) -> list[float]:
-    """Bytes of each array of a type; 0 for one that is not in HBM."""
+    """Bytes of each array of a type, padded to tiles; 0 for one that is not in HBM."""
     sizes = []
     for dtype, dims, layout in _SHAPE.findall(kind):
-        size = math.prod(int(d) for d in dims.split(",") if d) * _ITEM.get(dtype, 1)
+        lengths = [int(d) for d in dims.split(",") if d]
+        order, _, rest = layout.partition(":")
+        tile = re.match(r"T\(([\d,]+)\)", rest)
+        if tile and lengths:
+            minor_first = [int(axis) for axis in order.split(",")]
+            for axis, step in zip(minor_first, reversed([int(n) for n in tile.group(1).split(",")]), strict=False):
+                lengths[axis] = -(-lengths[axis] // step) * step
+        size = math.prod(lengths) * _ITEM.get(dtype, 1)
         sizes.append(0.0 if hbm_only and re.search(r"S\([1-9]", layout) else float(size))
     return sizes
 
@@ -130,7 +171,18 @@ def _add(computations: dict[str, Computation], name: str, times: int, total: Tra
             total.collectives[kind]["bytes"] += times * sent
         if instruction.opcode not in _FREE:
             fused = computations.get(called.get("calls", "")) if instruction.opcode == "fusion" else None
-            total.hbm_bytes += times * _moved(instruction, body, fused)
+            source = re.search(r'op_name="([^"]*)"', instruction.attributes)
+            copies = instruction.opcode.endswith(("-start", "-done")) and kind.removesuffix("-done") not in COLLECTIVES
+            total.costs.append(
+                Cost(
+                    name=instruction.name,
+                    opcode=instruction.opcode,
+                    source=source.group(1) if source else "",
+                    hbm_bytes=times * _moved(instruction, body, fused),
+                    operand_bytes=0.0 if copies else times * _moved(instruction, body, fused, hbm_only=False),
+                    times=times,
+                )
+            )
 
 
 def _trips(condition: Computation, loop: Instruction) -> int:
@@ -142,11 +194,14 @@ def _trips(condition: Computation, loop: Instruction) -> int:
     return max(constants, default=1)
 
 
-def _moved(instruction: Instruction, body: Computation, fused: Computation | None) -> float:
-    """HBM bytes that one instruction reads and writes; a slice counts as the slice, an update in place as the
-    update."""
-    read = [sum(leaves(body[o].type)) for o in instruction.operands]
-    written = leaves(instruction.type)
+def _moved(instruction: Instruction, body: Computation, fused: Computation | None, hbm_only: bool = True) -> float:
+    """Bytes that one instruction reads and writes; a slice counts as the slice, an update in place as the update."""
+    read = [sum(leaves(body[o].type, hbm_only)) for o in instruction.operands]
+    written = leaves(instruction.type, hbm_only)
+    if 'custom_call_target="ConcatBitcast"' in instruction.attributes:  # slices that already lie side by side
+        return 0.0
+    if instruction.opcode == "slice-start":  # its type: the operands, the slice, a flag
+        return min(read[0], leaves(instruction.type, hbm_only=False)[1])
     if instruction.opcode.endswith("-start"):  # the result is counted where it is done
         return sum(read)
     if instruction.opcode.endswith("-done"):

@@ -10,8 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
+
+from avemo.models import batch_norm
 
 Dtype = Any
 Padding = str | Sequence[tuple[int, int]]
@@ -46,27 +49,56 @@ def scale_images(images: jax.Array, mean: Sequence[float], std: Sequence[float],
     return ((images.astype(jnp.float32) - mean) / std).astype(dtype)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
     """Returns the maximum over square windows of `x` [B, H, W, C]; `padding` on each side never wins.
 
-    It is written as a maximum of shifted slices: several times faster on XLA:CPU than `lax.reduce_window` and its
-    gradient, with the same result. Of equal maxima the first gets the gradient, as in PyTorch.
+    On CPU it is a maximum of shifted slices: several times faster there than `lax.reduce_window` and its gradient, with
+    the same result. Elsewhere it is `lax.reduce_window`, whose gradient is one operation on a TPU; that of the slices
+    writes an array of the input's size for each of them. Of equal maxima the first gets the gradient, as in PyTorch.
     """
-    return functools.reduce(jnp.maximum, _pool_shifts(x, window, stride, padding))
+    return _max_pool_forward(x, window, stride, padding)[0]
 
 
-@max_pool.defjvp
-def _max_pool_jvp(window: int, stride: int, padding: int, primals: tuple, tangents: tuple) -> tuple:
-    # The derivative of `jnp.maximum` asks which operand equals the result. Where XLA computes `x` again for the
-    # backward pass, fused and so rounded otherwise, none does and the gradient is lost. The place is kept instead.
-    best, *others = _pool_shifts(primals[0], window, stride, padding)
-    place = jnp.zeros(best.shape, jnp.int8)
-    for i, other in enumerate(others, start=1):
-        place = jnp.where(other > best, jnp.int8(i), place)
-        best = jnp.maximum(best, other)
-    changes = _pool_shifts(tangents[0], window, stride, padding, outside=0.0)
-    return best, sum(jnp.where(place == i, change, 0) for i, change in enumerate(changes))
+def _max_pool_forward(x: jax.Array, window: int, stride: int, padding: int) -> tuple[jax.Array, tuple]:
+    def shifted(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The derivative of `jnp.maximum` asks which operand equals the result. Where XLA computes `x` again for the
+        # backward pass, fused and so rounded otherwise, none does and the gradient is lost. The place is kept instead.
+        best, *others = _pool_shifts(x, window, stride, padding)
+        place = jnp.zeros(best.shape, jnp.int8)
+        for i, other in enumerate(others, start=1):
+            place = jnp.where(other > best, jnp.int8(i), place)
+            best = jnp.maximum(best, other)
+        return best, place
+
+    def windowed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        best = window_max(x, window, stride, padding)
+        return best, jnp.zeros(best.shape, jnp.int8)  # unused: `x` tells the place
+
+    best, place = lax.platform_dependent(x, cpu=shifted, default=windowed)
+    return best, (x, place)
+
+
+def _max_pool_backward(window: int, stride: int, padding: int, saved: tuple, change: jax.Array) -> tuple[jax.Array]:
+    def shifted(x: jax.Array, place: jax.Array, change: jax.Array) -> jax.Array:
+        zeros = jnp.zeros_like(x)
+        _, transpose = jax.vjp(lambda x: _pool_shifts(x, window, stride, padding, outside=0.0), zeros)
+        return transpose([jnp.where(place == i, change, 0) for i in range(window**2)])[0]
+
+    def windowed(x: jax.Array, place: jax.Array, change: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x: window_max(x, window, stride, padding), x)[1](change)[0]
+
+    return (lax.platform_dependent(*saved, change, cpu=shifted, default=windowed),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def window_max(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
+    """`max_pool` as accelerators run it, by `lax.reduce_window`."""
+    edge = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    lowest = np.array(-np.inf, x.dtype)  # a constant: by it JAX knows the maximum, whose gradient it has
+    return lax.reduce_window(x, lowest, lax.max, (1, window, window, 1), (1, stride, stride, 1), edge)
 
 
 def _pool_shifts(x: jax.Array, window: int, stride: int, padding: int, outside: float = -jnp.inf) -> list[jax.Array]:
@@ -151,8 +183,8 @@ class BatchNorm(nn.Module):
     value that is kept: 0.9 here is 0.1 in PyTorch. The running variance is the biased one (1/n) as in TensorFlow and
     Flax; PyTorch keeps the unbiased one, larger by n/(n−1) with n = batch × height × width over all devices.
 
-    Unlike `nn.BatchNorm` it takes bfloat16 input under strict dtype promotion, and its variance is always the two-pass
-    one: E[x²] − E[x]² loses the digits where the mean is far from 0.
+    Unlike `nn.BatchNorm` it takes bfloat16 input under strict dtype promotion. In float32 its variance is the two-pass
+    one (`batch_norm.exact`); in bfloat16, where memory traffic bounds an accelerator, see `batch_norm.compact`.
     """
 
     epsilon: float = 1e-3
@@ -169,27 +201,22 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
-        def over_channels(v: jax.Array) -> jax.Array:
-            return v.reshape((1,) * (x.ndim - 1) + (channels,))
-
-        def batch_mean(v: jax.Array) -> jax.Array:
-            v = v.mean(axis=tuple(range(v.ndim - 1)))
-            synchronised = self.axis_name is not None and not self.is_initializing()
-            return lax.pmean(v, self.axis_name) if synchronised else v
-
+        axis_name = None if self.is_initializing() else self.axis_name
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)
-        x, scale, bias = x.astype(inside), scale.astype(inside), bias.astype(inside)
+        scale, bias = scale.astype(inside), bias.astype(inside)
         if train:
-            mean = batch_mean(x)
-            var = batch_mean(jnp.square(x - over_channels(mean)))
+            if self.dtype == jnp.bfloat16:
+                y, mean, var = batch_norm.compact(x, scale, bias, running_mean.value, self.epsilon, axis_name)
+            else:
+                y, mean, var = batch_norm.exact(x.astype(inside), scale, bias, self.epsilon, axis_name)
             if not self.is_initializing():
                 for running, new in ((running_mean, mean), (running_var, var)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * new.astype(jnp.float32)
         else:
             mean, var = running_mean.value.astype(inside), running_var.value.astype(inside)
-        gain = scale * lax.rsqrt(var + self.epsilon)
-        return ((x - over_channels(mean)) * over_channels(gain) + over_channels(bias)).astype(self.dtype)
+            y = batch_norm.apply(x.astype(inside), mean, scale * lax.rsqrt(var + self.epsilon), bias)
+        return y.astype(self.dtype)
 
 
 class ConvNorm(nn.Module):
@@ -208,18 +235,19 @@ class ConvNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns activation(bn(conv(x))), [B, H', W', features]."""
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            self.strides,
-            self.padding,
-            x.shape[-1] if self.depthwise else 1,
-            self.use_bias,
-            self.dtype,
-            name="conv",
-        )(x)
+    def __call__(self, x: jax.Array, train: bool, convolved: bool = False) -> jax.Array:
+        """Returns activation(bn(conv(x))), [B, H', W', features]; with `convolved`, `x` is conv(x) already."""
+        if not convolved:
+            x = Conv(
+                self.features,
+                self.kernel_size,
+                self.strides,
+                self.padding,
+                x.shape[-1] if self.depthwise else 1,
+                self.use_bias,
+                self.dtype,
+                name="conv",
+            )(x)
         x = BatchNorm(self.epsilon, self.momentum, self.axis_name, self.dtype, name="bn")(x, train)
         return x if self.activation is None else self.activation(x)
 

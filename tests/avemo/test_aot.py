@@ -64,7 +64,10 @@ ENTRY %main (a: f32[100,8]) -> f32[4] {
   %zero = s32[] constant(0)
   %start = (s32[], f32[100,8]{1,0}) tuple(%zero, %a)
   %loop = (s32[], f32[100,8]{1,0}) while(%start), condition=%condition, body=%body
-  %g = bf16[4]{0:S(1)} custom-call(%near), custom_call_target="x"
+  %cut = ((f32[100,8]{1,0:T(8,128)}), f32[50,8]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:50], [0:8]}
+  %half = f32[50,8]{1,0:T(8,128)S(1)} slice-done(%cut)
+  %joined = f32[100,8]{1,0:T(8,128)S(1)} custom-call(%half, %half), custom_call_target="ConcatBitcast"
+  %g = bf16[4]{0:S(1)} custom-call(%near), custom_call_target="x", metadata={op_name="trunk/conv2d"}
   ROOT %sum = bf16[4]{0} all-reduce(%g), replica_groups={{0,1}}, to_apply=%condition
 }
 """
@@ -72,8 +75,14 @@ ENTRY %main (a: f32[100,8]) -> f32[4] {
 
 def test_traffic_counts_hbm_only_slices_as_slices_and_loops_as_they_run():
     found = hlo.traffic(HLO)
-    copied, sliced, summed = 100 * 8 * 4, 100 * 8 * 4, 4 * 2
-    assert found.hbm_bytes == copied + sliced + summed
+    copied, sliced, cut, summed = 100 * 8 * 4, 100 * 8 * 4, 50 * 8 * 4, 4 * 2
+    assert found.hbm_bytes == copied + sliced + cut + summed
+    # The operations themselves, in any memory: the copy, a row and its index a turn, the custom call, the sum.
+    assert found.operand_bytes == 2 * copied + (2 * sliced + 100 * 4) + (copied + 8) + 2 * summed
+    costs = {cost.name: cost for cost in found.costs}
+    assert (costs["row"].times, costs["row"].hbm_bytes, costs["row"].source) == (100, sliced, "")
+    assert (costs["g"].hbm_bytes, costs["g"].operand_bytes, costs["g"].source) == (0, copied + 8, "trunk/conv2d")
+    assert costs["joined"].operand_bytes == 0
     assert found.collectives == {"all-reduce": {"count": 1, "bytes": 8.0}}
     assert found.iterations == 100
 

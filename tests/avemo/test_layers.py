@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from avemo.models import layers
+from avemo.models import batch_norm, layers
 
 
 def image(*shape, seed=0):
@@ -125,3 +125,51 @@ def test_l2_normalise_has_unit_norm_and_a_finite_gradient_at_zero():
     x = image(3, 8)
     np.testing.assert_allclose(jnp.linalg.norm(layers.l2_normalise(x), axis=-1), 1.0, atol=1e-6)
     assert np.isfinite(jax.grad(lambda x: layers.l2_normalise(x).sum())(jnp.zeros(4))).all()
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_pool_of_accelerators_equals_that_of_cpus(padding, dtype):
+    x = jnp.round(2 * image(2, 8, 11, 3)).astype(dtype)  # rounded: ties
+
+    def both(pool):
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.square(pool(x, 3, 2, padding)))))(x)
+
+    for ours, theirs in zip(both(layers.max_pool), both(layers.window_max), strict=True):
+        np.testing.assert_array_equal(np.float32(ours), np.float32(theirs))
+    program = jax.jit(jax.grad(lambda x: layers.max_pool(x, 3, 2, padding).sum())).trace(x)
+    assert "select_and_scatter" in program.lower(lowering_platforms=("tpu",)).as_text()
+    assert "select_and_scatter" not in program.lower(lowering_platforms=("cpu",)).as_text()
+
+
+def test_compact_batch_norm_equals_the_exact_one_with_gradients_over_devices():
+    x, weight = 3 + 2 * image(16, 4, 4, 5), image(16, 4, 4, 5, seed=1)
+    scale, bias, shift = 1 + 0.1 * image(5, seed=2), image(5, seed=3), jnp.full(5, 2.5)
+
+    def gradients(norm):
+        def loss(x, scale, bias, weight):
+            y, mean, var = norm(x, scale, bias)
+            return jnp.sum(y.astype(jnp.float32) * weight), (y, mean, var)
+
+        differentiate = jax.grad(loss, (0, 1, 2), has_aux=True)
+        (dx, d_scale, d_bias), (y, mean, var) = jax.pmap(differentiate, "batch", in_axes=(0, None, None, 0))(
+            x.reshape(8, 2, 4, 4, 5), scale, bias, weight.reshape(8, 2, 4, 4, 5)
+        )
+        return y, mean, var, dx, d_scale, d_bias
+
+    exact = gradients(lambda x, s, b: batch_norm.exact(x, s, b, 1e-3, "batch"))
+    compact = gradients(lambda x, s, b: batch_norm.compact(x, s, b, shift, 1e-3, "batch"))
+    for ours, theirs in zip(compact, exact, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+def test_batch_norm_in_bfloat16_stays_within_its_rounding():
+    x = (20 + image(512, 8)).astype(jnp.bfloat16)
+    variables = layers.BatchNorm(momentum=0.0).init(jax.random.key(0), x, True)
+    out = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        out[dtype] = layers.BatchNorm(momentum=0.0, dtype=dtype).apply(variables, x, True, mutable=["batch_stats"])
+    (exact, exact_stats), (compact, stats) = out[jnp.float32], out[jnp.bfloat16]
+    assert compact.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(compact), exact, rtol=2**-8, atol=1e-3)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), stats, exact_stats)
