@@ -11,6 +11,7 @@ import pytest
 
 from avemo.errors import UserError
 from avemo.models import temporal
+from avemo.models.temporal.gru import gru
 from benchmarks.parity import audio as parity
 from benchmarks.parity import weights
 
@@ -210,3 +211,24 @@ def test_wrong_use_is_a_users_error():
     x, mask = batch()
     with pytest.raises(UserError, match="carry"):
         case("bigru").model.apply({"params": case("bigru").params}, x, mask, False, ())
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_gradient_of_the_gru_is_that_of_its_plain_scan(reverse):
+    rng = np.random.default_rng(5)
+    shapes = {"inputs": (T, B, 3 * H), "kernel": (H, 3 * H), "bias": (3 * H,), "start": (B, H)}
+    values = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    above, above_last = (rng.normal(size=shape).astype(np.float32) for shape in ((T, B, H), (B, H)))
+    valid = batch()[1].T[:, :, None]
+
+    def loss(values, function):
+        order = values["inputs"], valid, values["kernel"], values["bias"], values["start"], reverse
+        hidden, last = function(*order)
+        return (above * hidden).sum() + (above_last * last).sum()
+
+    got, expected = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, function=f)))(values) for f in (gru, gru.__wrapped__)
+    )
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
+    for name, gradient in expected[1].items():
+        np.testing.assert_allclose(got[1][name], gradient, atol=1e-5, rtol=1e-5, err_msg=name)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from avemo.errors import UserError, unknown
 from avemo.models.dropout import Dropout
+from avemo.models.temporal.gru import gru
 
 Carry = Any
 
@@ -85,21 +86,12 @@ class GRU(Cell):
     ) -> tuple[jax.Array, Carry]:
         """(x [B, T, D], mask [B, T]) -> (hidden [B, T, H] float32, carry [B, H])."""
         del train
-        h_size = self.features
         inputs = self.product(x, *self.gates("i", "rzn", x.shape[-1], biases="rzn"))
-        kernel, bias = self.gates("h", "rzn", h_size, biases="n")
-
-        def frame(h: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            i, valid = now
-            g = self.product(h, kernel, bias)
-            r, z = jnp.split(jax.nn.sigmoid(i[:, : 2 * h_size] + g[:, : 2 * h_size]), 2, axis=-1)
-            n = jnp.tanh(i[:, 2 * h_size :] + r * g[:, 2 * h_size :])
-            h = jnp.where(valid, (1.0 - z) * n + z * h, h)
-            return h, h
-
+        kernel, bias = self.gates("h", "rzn", self.features, biases="n")
         start = self.zeros(mask) if initial_carry is None else initial_carry
-        carry, hidden = _scan(frame, start, inputs, mask, self.reverse)
-        return hidden, carry
+        time_major = inputs.swapaxes(0, 1), mask.swapaxes(0, 1)[:, :, None]
+        hidden, carry = gru(*time_major, kernel.astype(self.dtype), bias, start, self.reverse)
+        return hidden.swapaxes(0, 1), carry
 
 
 class LSTM(Cell):
