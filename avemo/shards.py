@@ -2,7 +2,8 @@
 
 A data set is what `data_prep` or `extract` wrote: `features.json` (the schema), `dataset_info.json` (splits and shard
 lengths) and ArrayRecord or TFRecord files. Both formats are read by position, so that the order of training is a pure
-function of seed and step.
+function of seed and step, and the same for both. TFRecord at gs:// is read through epath (`gcsfs`), ArrayRecord by its
+own client of Cloud Storage.
 """
 
 import bisect
@@ -19,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from avemo.errors import UserError, unknown
+from data_prep.tfrecord import masked_crc
 
 
 def find_dataset(folder: str | epath.Path) -> epath.Path:
@@ -70,7 +72,10 @@ class _TFRecordFile:
         offset, length = self._spans[position]
         with self._path.open("rb") as file:  # a handle per call: grain reads from several threads
             file.seek(offset)
-            return file.read(length)
+            data, checksum = file.read(length), file.read(4)
+        if masked_crc(data) != checksum:
+            raise UserError(f"{self._path} is damaged in record {position}: prepare the data set again.")
+        return data
 
 
 class _ArrayRecordFile:

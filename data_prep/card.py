@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
-from data_prep import card_page
+from data_prep import card_augmentations, card_page
 from data_prep.corpus import Corpus, Item
 from data_prep.records import SCHEMA_VERSION, Serializer
 from data_prep.statistics import Statistics, share
@@ -78,19 +79,26 @@ def write(
         "arguments": dict(arguments),
     }
     (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-    (folder / PAGE).write_text(card_page.page(card, _samples(corpus, indices, names)))
+    samples, log_mel = _samples(corpus, indices, names)
+    augmented = card_augmentations.pictures(samples[0][0] if samples else None, log_mel)
+    (folder / PAGE).write_text(card_page.page(card, samples, augmented))
     lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in skipped]
     (folder / SKIPPED).write_text("".join(lines))
 
 
-def _samples(corpus: Corpus, indices: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[bytes, str]]:
-    """Pictures of records spread evenly over the data set."""
+def _samples(
+    corpus: Corpus, indices: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> tuple[list[tuple[bytes, str]], np.ndarray | None]:
+    """Pictures of records spread evenly over the data set, and the log-mel `[rows, 64]` of the first with sound."""
     entries = [(index["path"], offset, length) for index in indices for _, _, offset, length in index["records"]]
     wanted = min(len(entries), card_page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
-    serializer, samples = Serializer(corpus.features()), []
+    serializer, samples, log_mel = Serializer(corpus.features()), [], None
     for position in range(card_page.SAMPLES if corpus.kind == "clips" else wanted):
         path, offset, length = entries[position % wanted * len(entries) // wanted]
         with open(path, "rb") as file:
             file.seek(offset)
-            samples += card_page.sample_images(corpus.kind, serializer.parse(file.read(length)), names, position)
-    return samples
+            raw = serializer.parse(file.read(length))
+        samples += card_page.sample_images(corpus.kind, raw, names, position)
+        if log_mel is None and corpus.kind == "clips" and np.any(raw["audio_mask"]):
+            log_mel = np.reshape(raw["log_mel"], (-1, 64))
+    return samples, log_mel

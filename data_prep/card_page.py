@@ -79,12 +79,23 @@ def _rows(rows: Sequence[Sequence[Any]], header: Sequence[str], kind: str = "num
     return f"<table class={kind}><tr>{head}</tr>{body}</table>"
 
 
-def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
+def _figures(pictures: Sequence[tuple[bytes, str]]) -> str:
+    return "".join(
+        f'<figure><img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for data, caption in pictures
+    )
+
+
+def page(
+    card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]], augmented: Sequence[tuple[bytes, str]] = ()
+) -> str:
     """The card as one HTML page.
 
     Args:
       card: what `card.json` holds.
       samples: JPEG bytes and captions of sample pictures.
+      augmented: the same of one sample under each augmentation.
     """
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
@@ -103,11 +114,6 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         for name, split in splits.items()
         if split["plane"]
     )
-    faces = "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for data, caption in samples
-    )
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
     arguments = [[key, value] for key, value in card["arguments"].items()]
@@ -122,7 +128,11 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         "<h2>Types of triplet</h2>" if card["kind"] == "triplets" else "<h2>Classes</h2>",
         _rows(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
         f"<h2>Valence and arousal</h2><div class=faces>{planes}</div>" if planes else "",
-        f"<h2>Samples</h2><div class=faces>{faces}</div>",
+        f"<h2>Samples</h2><div class=faces>{_figures(samples)}</div>",
+        "<h2>A sample under each augmentation</h2><p class=quiet>Strong enough to be seen; a run uses the strengths of "
+        f"its own config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
+        if augmented
+        else "",
         f"<h2>Left out by the rules</h2>{_rows(left_out, ['reason', 'items'])}" if left_out else "",
         f"<h2>Skipped: {card['items_skipped']} of {card['items']} items</h2>",
         _rows(skipped, ["item", "split", "reason"], "words") if skipped else "<p class=quiet>none</p>",

@@ -1,9 +1,15 @@
+import importlib
+import shutil
+
 import numpy as np
 import pytest
 import toy
+from fsspec.implementations.memory import MemoryFileSystem
 
-from avemo import shards
+from avemo import configuration, shards
+from avemo import input as data_input
 from avemo.errors import UserError
+from data_prep.builder import prepare
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +68,79 @@ def test_a_half_written_shard_is_named(tmp_path):
     shard.unlink()
     with pytest.raises(UserError, match=f"{shard.name} is missing"):
         shards.Shards(folder, "train")
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory):
+    """The same faces as ArrayRecord and as TFRecord, in three shards."""
+    folder = tmp_path_factory.mktemp("formats")
+    source = folder / "pictures"
+    source.mkdir()
+    for number in range(14):
+        (source / f"{number:02}.jpg").write_bytes(toy.image(number / 14, np.random.default_rng(number), size=48))
+    return {
+        format: prepare("unlabelled", source, folder, format=format, name=format, shards=3, workers=1, quiet=True)[0]
+        for format in ("array_record", "tfrecord")
+    }
+
+
+def test_tfrecord_gives_the_records_of_array_record(formats):
+    array, sequential = (shards.Shards(formats[name], "train") for name in ("array_record", "tfrecord"))
+    assert len(array) == len(sequential) == 14
+    for index in range(14):
+        one, other = array[index], sequential[index]
+        assert one.pop("image").encoded == other.pop("image").encoded
+        np.testing.assert_equal(one, other)
+
+
+def test_tfrecord_trains_in_the_same_order_and_goes_on_where_it_was(formats):
+    config = configuration.load("configs/demo/teacher.py:smoke", ["--config.model.image_size=48"])
+    array, sequential = (
+        data_input.train_batches({"faces": data_input.Source(str(folder), data_input.face_example, 6)}, config)
+        for folder in (formats["array_record"], formats["tfrecord"])
+    )
+    iterator, expected = iter(sequential), iter(array)
+    for _ in range(3):
+        np.testing.assert_array_equal(next(iterator)["faces"]["image"], next(expected)["faces"]["image"])
+    again = iter(sequential)
+    again.set_state(iterator.get_state())
+    for _ in range(3):
+        np.testing.assert_array_equal(next(again)["faces"]["image"], next(expected)["faces"]["image"])
+
+
+def test_a_damaged_tfrecord_is_named_and_not_trained_on(formats, tmp_path):
+    folder = shutil.copytree(formats["tfrecord"], tmp_path / "1.0.0")
+    shard = sorted(folder.glob("*tfrecord-0000*"))[0]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    source = shards.Shards(folder, "train")
+    with pytest.raises(UserError, match=rf"{shard.name} is damaged in record \d: prepare"):
+        [source[index] for index in range(len(source))]
+    shard.write_bytes(data[:-5])
+    with pytest.raises(UserError, match=f"{shard.name} is cut short"):
+        shards.Shards(folder, "train")
+
+
+class Bucket(MemoryFileSystem):
+    """In the place of Cloud Storage: what gcsfs would open, in memory."""
+
+    protocol = ("gs", "gcs")
+    store, pseudo_dirs = {}, [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + str(path).partition("://")[2 if "://" in str(path) else 0].strip("/")
+
+
+def test_tfrecord_is_read_from_a_bucket(formats, monkeypatch):
+    for protocol in Bucket.protocol:
+        monkeypatch.setitem(importlib.import_module("fsspec.registry")._registry, protocol, Bucket)
+    bucket = Bucket()
+    for path in formats["tfrecord"].iterdir():
+        bucket.pipe(f"gs://bucket/faces/1.0.0/{path.name}", path.read_bytes())
+    local, remote = (shards.Shards(folder, "train") for folder in (formats["tfrecord"], "gs://bucket/faces"))
+    assert shards.splits("gs://bucket/faces") == ["train"]
+    assert shards.fingerprint("gs://bucket/faces") == shards.fingerprint(formats["tfrecord"])
+    for index in range(len(local)):
+        assert remote[index]["image"].encoded == local[index]["image"].encoded

@@ -2,12 +2,17 @@
 
 import html.parser
 import json
+import subprocess
+import sys
 
 import numpy as np
 
-from data_prep import card_page
+from avemo import augment
+from data_prep import card_augmentations, card_page, records
 from data_prep.builder import prepare
 from data_prep.statistics import CELLS, Statistics, share
+
+FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, our own four, RandAugment's but for the identity
 
 
 class Page(html.parser.HTMLParser):
@@ -34,7 +39,8 @@ def test_the_card_of_faces(tmp_path, draw):
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
     page = Page((target / "card.html").read_text())
-    assert page.images == card_page.SAMPLES
+    assert page.images == card_page.SAMPLES + FACES
+    assert {"flip", "crop 0.3", "colour 0.4", "erase", "RandAugment: shear x"} <= set(page.words)
     assert "22" in page.words
     assert any("train_set/" in word for word in page.words)
 
@@ -48,7 +54,9 @@ def test_the_card_of_clips(tmp_path, draw, red_square):
     assert train["face_miss_rate"] == 0.0
     assert train["counts"]["frames_with_target"] == 25
     assert train["subjects"] == 1
-    assert Page((target / "card.html").read_text()).images == card_page.SAMPLES
+    page = Page((target / "card.html").read_text())
+    assert page.images == card_page.SAMPLES + FACES + 2
+    assert {"log-mel, 0.96 s", "SpecAugment 32 rows, 16 bands"} <= set(page.words)
 
 
 def test_counts_merge_and_come_back_from_json():
@@ -79,3 +87,19 @@ def test_markup_in_a_name_is_shown_and_not_run():
     text = card_page.page(card, [])
     assert "<script>" not in text
     assert "&lt;b&gt;.mp4" in text
+
+
+def test_each_augmentation_is_shown_and_each_differs():
+    y, x = np.mgrid[0:80, 0:80]
+    wave = 120 + 60 * np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], -1)
+    log_mel = np.random.default_rng(0).normal(size=(120, 64)).astype(np.float32)
+    shown = card_augmentations.pictures(records.encode_jpeg(wave.astype(np.uint8)), log_mel)
+    assert len(shown) == FACES + 2
+    assert len({data for data, _ in shown}) == len(shown)
+    assert shown == card_augmentations.pictures(records.encode_jpeg(wave.astype(np.uint8)), log_mel)
+    assert card_augmentations.pictures(None, None) == []
+
+
+def test_preparing_needs_no_jax():
+    code = "import sys, data_prep.card; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
