@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint parity bench-input bench-predict clean
+.PHONY: help demo test test-slow lint parity bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,7 @@ test-slow: $(VENV)/test  ## the checks that take minutes
 lint: $(VENV)/test       ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# PyTorch and the other references, in an environment of their own.
 .venv-parity/ready: requirements-parity.txt requirements-parity-nodeps.txt
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet --disable-pip-version-check -r requirements-parity.txt
@@ -40,6 +41,9 @@ lint: $(VENV)/test       ## ruff
 
 parity: .venv-parity/ready     ## our networks, losses and features against the reference implementations
 	.venv-parity/bin/python -m benchmarks.parity
+
+bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 where a row is below its requirement
+	.venv-parity/bin/python -m benchmarks.speed
 
 CLIPS ?= ../shared/data/grid
 YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))

@@ -33,7 +33,7 @@ def gru(
 
     def frame(h: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, real = now
-        r, z, n, _ = _gates(i, _product(h, kernel, bias))
+        _, z, n, _ = _gates(i, _product(h, kernel, bias))
         h = jnp.where(real, (1.0 - z) * n + z * h, h)
         return h, h
 
