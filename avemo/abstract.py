@@ -1,22 +1,25 @@
 """A task and its training state as shapes: from a config's numbers, with no data, no weights and no device."""
 
 import functools
+import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, optimizer, parallel
+from avemo import checkpoints, configuration, optimizer, parallel
 from avemo.errors import UserError, unknown
 from avemo.input import MEL_ROWS
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
-from avemo.tasks import TASKS, TrainState, audio, audiovisual, expression
+from avemo.tasks import TASKS, TrainState, audio, audiovisual, end_to_end, expression
 from avemo.tasks.base import Task
 
 # What `launch.py extract` writes of the paper's encoders: the face descriptor and VGGish's embedding.
 _FEATURES = {"visual": 128, "audio": 128}
+_PAPER = pathlib.Path(__file__).parent.parent / "configs" / "paper"
 _IMAGES = {"triplets": 3}  # an example
 _IMAGE_PARTS = ("faces", "triplets", "unlabelled")
 
@@ -36,6 +39,8 @@ def batch(config: ConfigDict, sizes: dict[str, int]) -> dict[str, dict[str, jax.
 
     The same fields that `avemo.input` and `avemo.features` build from shards (tests/avemo/test_aot.py compares them).
     """
+    if config.task == "end_to_end":
+        return {part: _frame_spec(config, size) for part, size in sizes.items()}
     return {part: _PARTS[part](config, size) for part, size in sizes.items()}
 
 
@@ -78,6 +83,34 @@ def _sequence_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStr
     }
 
 
+def _frame_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    fusion, encoders = _end_to_end_configs(config)
+    length, side = config.data.sequence_length, encoders["visual"].model.image_size
+    rows = _sequence_spec(ConfigDict({"data": config.data.to_dict(), "model": fusion.model.to_dict()}), size)
+    return {
+        **{name: spec for name, spec in rows.items() if name not in _FEATURES},
+        "image": _array(size, length, side, side, 3, dtype=jnp.uint8),
+        "windows": _array(size, length, MEL_ROWS, 64),
+    }
+
+
+def _end_to_end_configs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDict]]:
+    """The configs of the fusion run and of its encoders; where the config names no run, the paper's."""
+    if not config.fusion:
+        fusion, visual, sound = (
+            configuration.load(str(_PAPER / f"{name}.py")) for name in ("fusion", "student", "audio")
+        )
+        return fusion, {"visual": visual, "audio": sound}
+    from avemo.predict import encoders  # brings decoders that the other tasks have no use for
+
+    fusion, _, _ = checkpoints.load(config.fusion)
+    found = encoders.resolve(config.fusion, fusion)
+    paths = {modality: getattr(found, modality) for modality in _FEATURES}
+    if None in paths.values():
+        raise UserError(f"fusion {config.fusion} has one encoder only: compiling it end to end takes both.")
+    return fusion, {modality: checkpoints.load(path)[0] for modality, path in paths.items()}
+
+
 _PARTS = {
     "faces": _face_spec,
     "unlabelled": _face_spec,
@@ -93,10 +126,6 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     constants: Any = {}
     if config.task not in TASKS:
         raise unknown("task", config.task, TASKS)
-    if config.task == "end_to_end":
-        raise UserError(
-            "task 'end_to_end' takes its networks from a trained run: compile its encoders and fusion instead."
-        )
     if config.task == "audio":
         model = audio.build(config)
         inputs = (_array(1, MEL_ROWS, 64),)
@@ -106,6 +135,8 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
         spec = _sequence_spec(config, 1)
         inputs = tuple(spec[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
         loss = functools.partial(audiovisual._loss, model, config)
+    elif config.task == "end_to_end":
+        return _end_to_end_task(config, sizes, key)
     else:
         model = expression_models.build(config.model, axis_name=parallel.AXIS)
         inputs = (_array(1, config.model.image_size, config.model.image_size, 3, dtype=jnp.uint8),)
@@ -115,20 +146,43 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
         loss = functools.partial(expression._loss, model, teacher, config)
     variables = _abstract_variables(model, key, inputs)
     if config.task == "audiovisual":
-        names = (f"{m}_{s}" for m in _FEATURES for s in ("mean", "std"))
-        variables = {"params": variables["params"], "constants": {n: _array(_FEATURES[n.split("_")[0]]) for n in names}}
+        variables = {"params": variables["params"], "constants": _standardisation()}
+    examples = sum(n * _IMAGES.get(part, 1) for part, n in sizes.items())
+    return _task(config, variables, loss, examples * (config.data.windows if config.task == "audio" else 1), constants)
+
+
+def _task(config: ConfigDict, variables: Any, loss: Callable, examples: int, constants: Any) -> Task:
     return Task(
         name=config.task,
         init=lambda _: variables,
         loss=loss,
         batches=None,
-        examples=sum(n * _IMAGES.get(part, 1) for part, n in sizes.items())
-        * (config.data.windows if config.task == "audio" else 1),
+        examples=examples,
         predict=None,
         evaluate=None,
         eval_splits=(),
         constants=constants,
     )
+
+
+def _standardisation() -> dict[str, jax.ShapeDtypeStruct]:
+    return {f"{modality}_{moment}": _array(n) for modality, n in _FEATURES.items() for moment in ("mean", "std")}
+
+
+def _end_to_end_task(config: ConfigDict, sizes: dict[str, int], key: Any) -> Task:
+    fusion_config, encoders = _end_to_end_configs(config)
+    settings = ConfigDict({**config.to_dict(), "model": fusion_config.model.to_dict()})
+    fusion = fusion_models.build(fusion_config.model, axis_name=parallel.AXIS)
+    parts = {
+        "fusion": task(fusion_config, {"sequences": 1}),
+        "visual": task(encoders["visual"], {"faces": 1}),
+        "audio": task(encoders["audio"], {"clips": 1}),
+    }
+    made = {name: dict(part.init(None)) for name, part in parts.items()}
+    params = {name: variables.pop("params") for name, variables in made.items()}
+    variables = {"params": params, **made.pop("fusion"), "statistics": made}
+    loss = functools.partial(end_to_end._loss, end_to_end.build(encoders), fusion, settings)
+    return _task(config, variables, loss, sizes["clips"], {})
 
 
 def _abstract_variables(model: Any, key: Any, inputs: tuple) -> dict[str, Any]:

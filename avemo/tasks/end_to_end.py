@@ -94,52 +94,32 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     fusion = fusion_models.build(fused_config.model, axis_name=AXIS)
     # The heads and losses of the audiovisual task, with the fusion run's model and this run's data and loss.
     settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
-    networks: dict[str, Callable] = {}
+    encoder_configs: dict[str, ConfigDict] = {}
     params, statistics, weights, size = {"fusion": fused["params"]}, {}, {"fusion": start.fingerprint(fused)}, 32
     for modality in MODALITIES:
         path = getattr(found, modality)
         if path is None:
             continue
-        encoder_config, _, variables = checkpoints.load(path)
+        encoder_configs[modality], _, variables = checkpoints.load(path)
         weights[modality] = start.fingerprint(variables)
         params[modality], statistics[modality] = (
             variables["params"],
             {k: v for k, v in variables.items() if k != "params"},
         )
         if modality == "visual":
-            size = int(encoder_config.model.image_size)
-            networks[modality] = _network(expression.build(encoder_config.model, axis_name=AXIS), "descriptor")
-        else:
-            networks[modality] = _network(audio.build(encoder_config), "embedding")
-
-    def encode(modality: str, trained: Any, state: Any, inputs: jax.Array) -> jax.Array:
-        """Features `[..., D]` of inputs `[..., *shape]`; one zero column where the run has no such encoder."""
-        leading = inputs.shape[: inputs.ndim - (3 if modality == "visual" else 2)]
-        if modality not in networks:
-            return jnp.zeros((*leading, 1), jnp.float32)
-        flat = inputs.reshape(-1, *inputs.shape[len(leading) :])
-        out = networks[modality]({"params": trained[modality], **state["statistics"][modality]}, flat)
-        return out.reshape(*leading, -1)
+            size = int(encoder_configs[modality].model.image_size)
+    networks = build(encoder_configs)
 
     def init(key: jax.Array) -> dict[str, Any]:
         del key  # nothing is drawn
         return jax.tree.map(jnp.asarray, {"params": params, "constants": fused["constants"], "statistics": statistics})
 
-    def loss(trained: Any, state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
-        del constants
-        rows = dict(batch["clips"])
-        for modality, field in (("visual", "image"), ("audio", "windows")):
-            rows[modality] = encode(modality, trained, state, rows.pop(field))
-        out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, rows, train=True, key=key)
-        value, metrics = audiovisual.criterion(out, rows, settings)
-        return value, (state, metrics)
-
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         trained, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
         if "image" in batch:
-            return {"features": encode("visual", trained, state, batch["image"])}
+            return {"features": encode(networks, "visual", trained, state, batch["image"])}
         if "windows" in batch:
-            return {"features": encode("audio", trained, state, batch["windows"])}
+            return {"features": encode(networks, "audio", trained, state, batch["windows"])}
         out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, batch, train=False)
         return {k: out[k] for k in ("traces", "logits", "gates") if k in out}
 
@@ -161,6 +141,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         source = data_input.Source(folder, example, config.data.batch.clips)
         return data_input.train_batches({"clips": source}, config, {"clips": windows})
 
+    loss = functools.partial(_loss, networks, fusion, settings)
     names = shards.Shards(folder, shards.splits(folder)[0]).class_names
     return Task(
         name=config.task, init=init, loss=loss, batches=batches, examples=config.data.batch.clips, predict=predict,
@@ -169,9 +150,47 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     )  # fmt: skip
 
 
-def _network(model: Any, output: str) -> Callable:
-    """The encoder in inference mode, float32 features out."""
-    return lambda variables, x: model.apply(variables, x, train=False)[output].astype(jnp.float32)
+def build(configs: dict[str, ConfigDict]) -> dict[str, Callable]:
+    """The encoders of the configs by modality: inference mode, float32 features out."""
+
+    def network(model: Any, output: str) -> Callable:
+        return lambda variables, x: model.apply(variables, x, train=False)[output].astype(jnp.float32)
+
+    made: dict[str, Callable] = {}
+    if "visual" in configs:
+        made["visual"] = network(expression.build(configs["visual"].model, axis_name=AXIS), "descriptor")
+    if "audio" in configs:
+        made["audio"] = network(audio.build(configs["audio"]), "embedding")
+    return made
+
+
+def encode(networks: dict[str, Callable], modality: str, trained: Any, state: Any, inputs: jax.Array) -> jax.Array:
+    """Features `[..., D]` of inputs `[..., *shape]`; one zero column where the run has no such encoder."""
+    leading = inputs.shape[: inputs.ndim - (3 if modality == "visual" else 2)]
+    if modality not in networks:
+        return jnp.zeros((*leading, 1), jnp.float32)
+    flat = inputs.reshape(-1, *inputs.shape[len(leading) :])
+    out = networks[modality]({"params": trained[modality], **state["statistics"][modality]}, flat)
+    return out.reshape(*leading, -1)
+
+
+def _loss(
+    networks: dict[str, Callable],
+    fusion: Any,
+    settings: ConfigDict,
+    trained: Any,
+    state: Any,
+    constants: Any,
+    batch: Any,
+    key: jax.Array,
+) -> Any:
+    del constants
+    rows = dict(batch["clips"])
+    for modality, field in (("visual", "image"), ("audio", "windows")):
+        rows[modality] = encode(networks, modality, trained, state, rows.pop(field))
+    out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, rows, train=True, key=key)
+    value, metrics = audiovisual.criterion(out, rows, settings)
+    return value, (state, metrics)
 
 
 def _encode(

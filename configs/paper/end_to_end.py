@@ -4,7 +4,7 @@ How much of the paper's system was trained jointly is not stated in any source w
 cached features, so the difference to it is what fine-tuning the encoders adds; `optimizer.freeze` takes parts out of
 it: `visual/`, `audio/`, `fusion/`.
 
-Expected: no figure is known. Not run by this project at this size. Hardware: one GPU of 40 GB.
+Expected: no figure is known. Not run by this project at this size. Hardware: eight chips or GPUs of 16 GB.
 
     python launch.py train --config=configs/paper/end_to_end.py --workdir=runs/end_to_end \\
         --config.fusion=runs/fusion --config.data.clips=DATA/recola
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.update(name="adam", learning_rate=1e-5, schedule="cosine", warmup=0.1, clip_norm=1.0)
     config.data.update(
         clips="",
-        batch={"clips": 4},
+        batch={"clips": 8},  # 800 pictures of faces
         sequence_length=100,  # frames: 4 s at 25 Hz
         sequence_hop=50,
         delay=2.8,  # s: that of the fusion run
@@ -33,7 +33,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = {"num_classes": 0}  # the fusion run's own; here for those who read the config
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":
-        config.data.batch.clips = 8
         config.data.update(sequence_length=10, sequence_hop=5, eval_frames=32)
         return common.smoke(config)
     return config

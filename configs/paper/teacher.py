@@ -7,6 +7,8 @@ algorithm are known second hand, from a thesis that re-implements them (S); what
 Expected: about 61.3 % on AffectNet's eight classes (S). Not run by this project: both corpora are behind licences.
 Hardware: one TPU v3-8 or two GPUs of 16 GB (batch 64 + 64 triplets at 140 px).
 
+`:v5e` computes in bfloat16 on larger batches, which is what a TPU's memory traffic asks for.
+
     python -m avemo.models.pretrained facenet_vggface2 --file=20180402-114759-vggface2.pt --output=weights/facenet
     python launch.py train --config=configs/paper/teacher.py --workdir=runs/teacher \\
         --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.model.init_from=weights/facenet
@@ -66,6 +68,10 @@ def get_config(variant: str = "") -> ConfigDict:
         "class_weights": (),
         "label_smoothing": 0.0,
     }
+    if variant == "v5e":  # for eight chips, 96 pictures each: docs/cloud_tpu.md; the learning rate is not tuned to it
+        config.model.dtype = "bfloat16"
+        config.data.batch = {"faces": 192, "triplets": 192}
+        config.steps = 13 * 287_651 // 192
     if variant == "smoke":
         config.data.batch = {"faces": 8, "triplets": 8}
         config.data.eval_batch = 8

@@ -9,7 +9,8 @@ import toy
 from jax import lax
 
 import launch
-from avemo import abstract, aot, configuration, hlo, roofline, tasks, train
+from avemo import abstract, aot, configuration, features, hlo, roofline, tasks, train
+from avemo.tasks import end_to_end
 
 PAPER = "configs/paper/{}.py"
 SMALL = ["--config.data.sequence_length=20", "--config.data.batch.sequences=8"]
@@ -75,10 +76,11 @@ ENTRY %main (a: f32[100,8]) -> f32[4] {
 
 def test_traffic_counts_hbm_only_slices_as_slices_and_loops_as_they_run():
     found = hlo.traffic(HLO)
-    copied, sliced, cut, summed = 100 * 8 * 4, 100 * 8 * 4, 50 * 8 * 4, 4 * 2
+    copied, cut = 104 * 128 * 4, 56 * 128 * 4  # padded to tiles of 8 by 128
+    sliced, summed = 100 * 8 * 4, 4 * 2
     assert found.hbm_bytes == copied + sliced + cut + summed
-    # The operations themselves, in any memory: the copy, a row and its index a turn, the custom call, the sum.
-    assert found.operand_bytes == 2 * copied + (2 * sliced + 100 * 4) + (copied + 8) + 2 * summed
+    # The operations themselves, in any memory: the copy; a turn's slice, index and row; the custom call; the sum.
+    assert found.operand_bytes == 2 * copied + sliced + 100 * (4 + 128 * 4) + (copied + 8) + 2 * summed
     costs = {cost.name: cost for cost in found.costs}
     assert (costs["row"].times, costs["row"].hbm_bytes, costs["row"].source) == (100, sliced, "")
     assert (costs["g"].hbm_bytes, costs["g"].operand_bytes, costs["g"].source) == (0, copied + 8, "trunk/conv2d")
@@ -105,8 +107,6 @@ def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
     config = configuration.load(PAPER.format(name) + ":smoke")
     spec = abstract.batch(config, abstract.batch_sizes(config))
     if name == "fusion":
-        from avemo import features
-
         recording = features.Recording(
             *("a", "b", 25.0, np.arange(9.0)),
             *(np.zeros((9, 128), np.float32), np.zeros((9, 128), np.float32)),
@@ -128,6 +128,35 @@ def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
     assert jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), spec) == jax.tree.map(
         lambda x: (np.shape(x), np.asarray(x).dtype), real
     )
+
+
+def test_end_to_end_batches_have_the_shapes_that_clips_give():
+    config = configuration.load(PAPER.format("end_to_end") + ":smoke")
+    recording = features.Recording(
+        *("a", "b", 25.0, np.arange(12.0)),
+        *(np.zeros((12, 0), np.float32), np.zeros((12, 0), np.float32)),
+        *(np.zeros(12, bool), np.zeros(12, bool), np.zeros((12, 2), np.float32), np.ones(12, bool)),
+        *(np.zeros((12, 0, 2), np.float32), -1),
+    )
+    clips = object.__new__(end_to_end.Clips)  # of frames without a face and without sound, so that nothing is read
+    clips._places, clips._record = {"a": [(0, i) for i in range(12)]}, lambda i: {}
+    real = end_to_end._example(clips, 140, (recording, 0), None, config)
+    spec = abstract.batch(config, abstract.batch_sizes(config))["clips"]
+    kind = lambda x: (np.shape(x), np.asarray(x).dtype)  # noqa: E731
+    assert {k: (v.shape[1:], v.dtype) for k, v in spec.items()} == {k: kind(v) for k, v in real.items()}
+
+
+def test_every_paper_task_has_an_abstract_state_whose_loss_is_a_scalar():
+    for name in ("audio", "end_to_end", "fusion", "student", "teacher"):
+        config = configuration.load(PAPER.format(name) + ":smoke")
+        sizes = abstract.batch_sizes(config)
+        task = abstract.task(config, sizes)
+        state, _ = abstract.state(task, config)
+        run = jax.vmap(task.loss, (None, None, None, 0, None), axis_name="batch")
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), abstract.batch(config, sizes))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        loss, _ = jax.eval_shape(run, state.params, state.model_state, task.constants, batch, key)
+        assert (loss.shape, loss.dtype) == ((1,), jnp.float32), name
 
 
 def test_the_abstract_state_is_that_of_a_run(tmp_path):
@@ -183,11 +212,14 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     pytest.importorskip("libtpu")
     tiny = ["--config.model.fusion_args.features=8", "--config.model.temporal_args.features=8"]
     config = configuration.load(PAPER.format("fusion"), [*SMALL, *tiny])
-    report = aot.run(config, "v5e:2x4")
+    report = aot.run(config, "v5e:2x4", top=3)
     assert report["fits"]
     assert report["devices"] == 8
     assert report["loop_iterations"] == 6 * 20  # three recurrent networks, forward and backward
     assert report["bound"]["side"] in report["bound"]["seconds"]
     arguments = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract.batch(config, {"sequences": 1})))
     assert report["hbm_bytes_moved"] > arguments
+    assert report["xla"]["bytes_accessed"] > report["hbm_bytes_moved"]
+    assert [c["times"] >= 1 and c["operand_bytes"] + c["hbm_bytes"] > 0 for c in report["top"]] == [True] * 3
+    assert report["top"][0]["name"] in aot.text(report)
     assert "examples/s/chip" in aot.text(report)
