@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from avemo import configuration, parallel, statistics, tasks, train
 from avemo.errors import UserError
-from avemo.sweep import cost, figures, plan, runner, summary, tables, together
+from avemo.sweep import cost, figures, plan, runner, spread, summary, tables, together
 from data_prep import records
 from tests import toy
 
@@ -260,14 +260,45 @@ def test_seeds_by_vmap_equal_seeds_by_loop(made, monkeypatch):
     results = []
     for backend in ("cpu", "gpu"):
         with monkeypatch.context() as patch:
-            states, step = together._prepare(task, configs)
+            states, step = together._prepare(task, configs, None)
             draw, features = together._batches(configs[0].data.features, configs)
             patch.setattr(jax, "default_backend", lambda backend=backend: backend)
             for _ in range(3):
-                states, values = step(states, parallel.shard_batch(draw()), features)
+                states, values = step(states, draw(), features)
             results.append(jax.device_get((states[1].params, values["loss"])))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_seeds_spread_over_devices_equal_one_device(made):
+    """Three seeds on one device, on two (two seeds and one), on eight (one each), and with the batch shared among
+    eight."""
+    _, cells = cells_of(made)
+    config = next(c.config() for c in cells if c.setting == "concat")
+    configs = []
+    for seed in range(3):
+        configs.append(config.copy_and_resolve_references())
+        configs[-1].seed = seed
+    task = tasks.make(config)
+    assert spread.mesh(3).shape == {"seeds": 3, "batch": 1}
+    assert spread.of_devices(5, jax.devices()[:4]).shape["seeds"] == 3
+    assert spread.mesh(1) is None
+    meshes = [spread.of_devices(3, jax.devices()[:count]) for count in (1, 2, 8)]
+    results = []
+    for over in (*meshes, None):
+        states, step = together._prepare(task, configs, over)
+        draw, features = together._batches(config.data.features, configs)
+        for _ in range(3):
+            states, values = step(states, draw(), features)
+        evaluated = together._Evaluator(task, config, 3, over)(together._variables(states[1]), "dev")
+        trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"]))
+        results.append((trained, [metrics["ccc_mean"] for metrics, _ in evaluated]))
+        used = {d for leaf in jax.tree.leaves(states[1].params) for d in leaf.sharding.device_set}
+        assert len(used) == (over.size if over else 8)
+    assert len(set(results[0][1])) == 3
+    for other in results[1:]:
+        for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 @pytest.fixture
