@@ -1,6 +1,7 @@
 """The sweep: seeds together equal seeds alone, cells resume and merge, failures are rows, planted signals are found."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -427,7 +428,7 @@ def test_loading_a_sweep(tmp_path):
     assert len(sweep.settings) == 14
 
 
-@pytest.mark.parametrize("name", ["fusion", "temporal", "missing", "targets", "distillation"])
+@pytest.mark.parametrize("name", ["fusion", "temporal", "missing", "targets", "distillation", "end_to_end"])
 @pytest.mark.parametrize("variant", ["", "demo", "smoke"])
 def test_every_ablation_config_is_made_of_real_fields(name, variant):
     for candidates in plan.cells(plan.load(f"configs/ablations/{name}.py:{variant}")):
@@ -462,6 +463,10 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
     assert rows[1].comparison.p >= statistics.smallest_p(12)
     written = tables.write(sweep, rows, epath.Path(tmp_path), "x.py")
     assert {p.name for p in written} >= {"table.md", "table.tex", "table.csv", "ablation.html", "forest.png"}
+    # Dev is scored and chose the checkpoints, and the table says so; where one evaluation left no choice it does not.
+    assert "optimistic" in tables.notes(sweep, rows)[0]
+    alone = dataclasses.replace(sweep, common={"eval_every": 200})
+    assert "last checkpoint" in tables.notes(alone, summary.rows(alone, epath.Path(tmp_path)))[0]
     assert figures.recordings(rows[:1]) is None  # nothing to compare with
     assert tables.number(-0.5) == "\N{MINUS SIGN}0.500"
     assert tables.count(15_556_008) == "15.6M"
