@@ -107,7 +107,8 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
     out = {}
     for name, value in fields.items():
         part = value[start : start + length]
-        out[name] = np.pad(part, [(0, length - len(part))] + [(0, 0)] * (value.ndim - 1))
+        short = length - len(part)
+        out[name] = np.pad(part, [(0, short)] + [(0, 0)] * (value.ndim - 1)) if short else part
     return {**out, "label": np.int32(recording.label)}
 
 

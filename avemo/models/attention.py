@@ -54,13 +54,14 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, causal: bo
     if length <= QUERIES_AT_ONCE:
         return block(q, positions)
     blocks = -(-length // QUERIES_AT_ONCE)
-    padding = blocks * QUERIES_AT_ONCE - length
+    size = -(-length // blocks)  # blocks of one size, with fewer queries of padding than there are blocks
+    padding = blocks * size - length
     q = jnp.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0)))
-    q = q.reshape(batch, blocks, QUERIES_AT_ONCE, *rest).swapaxes(0, 1)
-    positions = jnp.pad(positions, (0, padding)).reshape(blocks, QUERIES_AT_ONCE)
+    q = q.reshape(batch, blocks, size, *rest).swapaxes(0, 1)
+    positions = jnp.pad(positions, (0, padding)).reshape(blocks, size)
     # Rematerialised: the scores of one block at a time also in the backward pass.
     out = jax.lax.map(lambda part: jax.checkpoint(block)(*part), (q, positions))
-    return out.swapaxes(0, 1).reshape(batch, blocks * QUERIES_AT_ONCE, *rest)[:, :length]
+    return out.swapaxes(0, 1).reshape(batch, blocks * size, *rest)[:, :length]
 
 
 class LayerNorm(nn.Module):

@@ -30,6 +30,7 @@ class Row:
       name: its label; candidate: the search candidate chosen on dev, "" without a search.
       seeds: finished seeds; wanted: seeds asked for; error: why cells failed, "" where none did.
       split: the split of all scores below; metric: name of the main score.
+      chosen: whether the checkpoints were chosen among several by their dev score.
       main: the main score: CCC over the concatenation, or UAR for emotions.
       second: the other convention: mean of the recordings' CCCs, or accuracy.
       dimensions: further seed-mean values by name (CCC of each dimension).
@@ -50,6 +51,7 @@ class Row:
     error: str = ""
     split: str = ""
     metric: str = ""
+    chosen: bool = False
     main: Interval | None = None
     second: Interval | None = None
     dimensions: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -199,7 +201,7 @@ def _row(
     )
     if scores is None:
         return row
-    results = group.results
+    results, config = group.results, first.config()
     metrics = [r["metrics"][split] for r in results]
     traces = "prediction" in group.predictions[0]
     alone = {
@@ -215,6 +217,7 @@ def _row(
     return dataclasses.replace(
         row,
         metric="CCC" if traces else "UAR",
+        chosen=config.eval_every < config.steps,
         main=_interval(scores[0]),
         second=_interval(scores[1]),
         dimensions={n: float(np.mean([m[n] for m in metrics])) for n in names if n in metrics[0]},

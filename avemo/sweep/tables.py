@@ -118,8 +118,10 @@ def notes(sweep: plan.Sweep, rows: Sequence[Row]) -> list[str]:
     reference = next((r.name for r in rows if r.reference), "")
     compared = [r for r in rows if r.p_holm is not None]
     out = [
-        f"Scores are on the {done[0].split} split ({units} recordings), of the checkpoint that was best on dev; "
-        "mean ± standard deviation over seeds.",
+        f"Scores are on the {done[0].split} split ({units} recordings), of the "
+        + ("checkpoint that was best on dev" if done[0].chosen else "last checkpoint, the only one that was scored")
+        + (" (on the very recordings that are scored: optimistic)" if done[0].chosen and done[0].split == "dev" else "")
+        + "; mean ± standard deviation over seeds.",
         "Intervals: 95 % percentile bootstrap over recordings (9,999 resamples) of the mean over seeds"
         + ("; of so few recordings it is too narrow." if units < 20 else "."),
         f"Difference from {reference}: paired bootstrap interval; p from a paired permutation test over recordings, "

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, features, parallel, shards, tasks, train, writer
+from avemo import checkpoints, features, shards, tasks, train, writer
 from avemo import input as data_input
-from avemo.sweep import cost
+from avemo.sweep import cost, spread
 from avemo.tasks.base import Task, TrainState
 
 logger = logging.getLogger(__name__)
@@ -45,17 +46,20 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     config = configs[0]
     task = tasks.make(config)
     workdirs = [train.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
-    states, step = _prepare(task, configs)
+    over = spread.mesh(len(configs))
+    states, step = _prepare(task, configs, over)
     draw, tables = _batches(config.data.features, configs)
-    evaluate = _Evaluator(task, config, len(configs))
+    tables = spread.place(over, tables, PartitionSpec())
+    evaluate = _Evaluator(task, config, len(configs), over)
     logs = [writer.MetricsWriter(w) for w in workdirs]
     failed: list[str | None] = [None] * len(configs)
     best, best_step = _variables(states[1]), np.zeros(len(configs), int)
     best_score = np.full(len(configs), -np.inf)
+    best_rows: list[dict[str, tuple[dict, dict]]] = [{} for _ in configs]  # by split, as the best checkpoint scored
     pending: list[dict[str, jax.Array]] = []
     durations, tick = [], time.time()
     for number in range(1, config.steps + 1):
-        states, values = step(states, parallel.shard_batch(draw(), config.parallel), tables)
+        states, values = step(states, draw(), tables)
         pending.append(values)
         at_end = number == config.steps
         if at_end or number % config.log_every == 0:
@@ -75,7 +79,10 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
                 scores[seed] = score if np.isfinite(score) else -np.inf
             better = scores >= best_score  # of equal ones the later, as the checkpoints of a run alone are ranked
             best_score, best_step = np.where(better, scores, best_score), np.where(better, number, best_step)
-            best = _choose(jnp.asarray(better), variables, best)
+            filled = spread.padded(better, 0, spread.slots(len(configs), over))
+            best = _choose(jnp.asarray(filled), variables, best)
+            for seed in np.flatnonzero(better):
+                best_rows[seed] = {split: rows[seed] for split, rows in metrics.items()}
         if pending == []:
             tick = time.time()
     for log in logs:
@@ -87,12 +94,18 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
         "seeds_together": len(configs),
         "seconds": round((time.time() - began) / len(configs), 1),
     }
-    _finish(task, configs, workdirs, best, best_step, evaluate, failed, shared)
+    _finish(task, configs, workdirs, best, best_step, best_rows, evaluate, failed, shared)
     return failed
 
 
-def _prepare(task: Task, configs: Sequence[ConfigDict]) -> tuple[tuple[jax.Array, TrainState], Callable]:
-    """Stacked states `(seeds [S], TrainState of [S, ...])` and the mapped step over them."""
+def _prepare(
+    task: Task, configs: Sequence[ConfigDict], over: Mesh | None
+) -> tuple[tuple[jax.Array, TrainState], Callable]:
+    """Stacked states `(seeds [S], TrainState of [S, ...])` and the mapped step over them.
+
+    S is rounded up to a multiple of the devices of `over` by the last seed once more, which nobody reads.
+    """
+    configs = [*configs, *configs[-1:] * (spread.slots(len(configs), over) - len(configs))]
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
     initial = [train.initial_state(task, c) for c in configs]
     tx = initial[0][1]
@@ -113,7 +126,8 @@ def _prepare(task: Task, configs: Sequence[ConfigDict]) -> tuple[tuple[jax.Array
         return (seeds, state), values
 
     seeds = jnp.asarray([c.seed for c in configs], jnp.int32)
-    return parallel.replicate((seeds, stacked)), parallel.map_step(step, configs[0].parallel)
+    placed = spread.place(over, (seeds, stacked), PartitionSpec(spread.SEEDS))
+    return placed, spread.map_step(step, over, configs[0].parallel)
 
 
 def over_seeds(function: Callable, *stacked: Any) -> Any:
@@ -157,13 +171,13 @@ def _batches(folder: str, configs: Sequence[ConfigDict]) -> tuple[Callable[[], d
 class _Evaluator:
     """Scores all seeds on a split through the task's own evaluation, each prediction computed once for all seeds."""
 
-    def __init__(self, task: Task, config: ConfigDict, seeds: int):
+    def __init__(self, task: Task, config: ConfigDict, seeds: int, over: Mesh | None):
         def predict(variables: Any, batch: Any, _: Any) -> dict[str, jax.Array]:
             out = over_seeds(lambda v: task.predict(v, batch), variables)
             return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)  # the leading axis is the batch's
 
-        self._mapped = parallel.map_step(predict, config.parallel, donate_state=False, gather_outputs=True)
-        self._task, self._mode, self._seeds = task, config.parallel, seeds
+        self._mapped = spread.map_prediction(predict, over, config.parallel)
+        self._task, self._seeds = task, seeds
 
     def __call__(self, variables: Any, split: str, hide: str | None = None) -> list[tuple[dict, dict]]:
         """`(metrics, predictions)` of each seed; `hide` masks one modality ("audio" or "visual") throughout."""
@@ -179,8 +193,7 @@ class _Evaluator:
             if position == len(outputs):  # the first seed's pass computes, the others' read
                 if hide is not None:
                     batch = {**batch, f"{hide}_mask": np.zeros_like(batch[f"{hide}_mask"])}
-                out = self._mapped(variables, parallel.shard_batch(batch, self._mode), {})
-                outputs.append(parallel.unshard(out, self._mode))
+                outputs.append(self._mapped(variables, batch))
             return {k: v[:, seed] for k, v in outputs[position].items()}
 
         return mapped
@@ -224,6 +237,7 @@ def _finish(
     workdirs: Sequence[epath.Path],
     best: Any,
     best_step: np.ndarray,
+    best_rows: Sequence[Mapping[str, tuple[dict, dict]]],
     evaluate: _Evaluator,
     failed: Sequence[str | None],
     shared: Mapping[str, Any],
@@ -231,7 +245,10 @@ def _finish(
     """Writes each seed's checkpoint, predictions and `result.json`."""
     available = set.intersection(*(set(shards.splits(path)) for path in task.data.values()))
     splits = sorted({*task.eval_splits, *(available - {"train"})})
-    scored = {split: evaluate(best, split) for split in splits}
+    scored = {
+        split: [rows[split] for rows in best_rows] if split in task.eval_splits else evaluate(best, split)
+        for split in splits
+    }
     hidden = {"audio": "visual", "visual": "audio"}
     alone = {m: {split: evaluate(best, split, hide) for split in splits} for m, hide in hidden.items()}
     prints = {role: shards.fingerprint(path) for role, path in task.data.items()}

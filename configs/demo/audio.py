@@ -1,6 +1,7 @@
 """The demo's audio encoder: `configs/paper/audio.py` at an eighth of VGGish's width.
 
-Variants: `synthetic` (default; valence and arousal), `real` (RAVDESS speech: eight emotions), `smoke`.
+Variants: `synthetic` (default; valence and arousal), `real` (RAVDESS speech: eight emotions), `pretrained`
+(the same with YAMNet under `model.init_from` left as it is, a linear head on it), `smoke`.
 """
 
 from ml_collections import ConfigDict
@@ -16,12 +17,17 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.data.update(windows=12, window_hop=1.0, delay=1.0)
     config.data.batch.clips, config.data.eval_batch = 8, 8
     config.model.update(width=0.125, fc_dim=256)
-    if variant == "real":
+    if variant in ("real", "pretrained"):
         config.steps, config.eval_every = 400, 100
         config.data.update(windows=3, window_hop=0.8, delay=0.0)
         config.data.batch.clips, config.data.eval_batch = 32, 32
         config.model.num_classes = 8
         config.best_metric = "dev/uar"
+    if variant == "pretrained":
+        config.steps = config.eval_every = 20
+        # Running statistics as published: a momentum of 1 keeps all of the old value.
+        config.model = {"name": "yamnet", "bn_momentum": 1.0, "dtype": "float32", "num_classes": 8, "init_from": ""}
+        config.optimizer.freeze = ("^encoder/",)
     if variant == "smoke":
         config.data.windows = 2
         return common.smoke(config)

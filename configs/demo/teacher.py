@@ -1,6 +1,7 @@
 """The demo's teacher: `configs/paper/teacher.py` at an eighth of the width and 80 px, for two CPU cores.
 
-Variants: `synthetic` (default), `real` (FER+ faces and triplets from the raters' votes), `smoke`.
+Variants: `synthetic` (default), `real` (FER+ faces and triplets from the raters' votes), `pretrained` (FER+ faces; the
+published face net under `model.init_from` stays as it is, the neck and heads on it train), `smoke`.
 `python launch.py demo --workdir=runs/demo` runs it and prints its result; nothing of it is the paper's result.
 """
 
@@ -24,6 +25,13 @@ def shrink(config: ConfigDict, variant: str) -> ConfigDict:
     config.loss.ce_weight = 1.0
     if variant == "real":
         config.loss.labels = "votes"
+    if variant == "pretrained":
+        config.steps, config.log_every, config.eval_every = 120, 20, 120
+        config.data.batch.update(faces=64, triplets=0)
+        config.loss.update(labels="votes", fec_weight=0.0)
+        for field in ("repeats_35", "repeats_17"):
+            del config.model[field]
+        config.model.update(name="mobilenet_v1", width=1.0, image_size=96, freeze_trunk=True)
     if variant == "smoke":
         config.data.batch.faces, config.data.batch.triplets, config.data.eval_batch = 8, 8, 8
         return common.smoke(config)

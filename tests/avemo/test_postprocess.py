@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avemo import postprocess, statistics
 from avemo.errors import UserError
@@ -80,6 +82,26 @@ def test_dev_never_falls_whatever_the_trace(seed, per):
     assert all(
         n >= b - 1e-6 for n, b in zip(scores(after, targets, masks), scores(traces, targets, masks), strict=True)
     )
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.data())
+def test_dev_never_falls_for_traces_that_hypothesis_makes(data):
+    """Levels, spreads, delays, noise, gaps in the labels and lengths of any combination, either convention."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    level, spread = data.draw(st.floats(-3, 3)), data.draw(st.floats(-3, 3))
+    noise, delay = data.draw(st.floats(0, 2)), data.draw(st.integers(-40, 40))
+    lengths = data.draw(st.lists(st.integers(30, 250), min_size=1, max_size=3))
+    per = data.draw(st.sampled_from(("recording", "concatenated")))
+    targets = [gold(rng, frames=n, count=1)[0] for n in lengths]
+    masks = [rng.random(n) < 0.7 for n in lengths]
+    masks[0][:5] = True
+    traces = [level + spread * np.roll(t, delay, 0) + noise * rng.normal(size=t.shape) for t in targets]
+    fps = [FPS] * len(lengths)
+    steps = postprocess.fit(traces, targets, masks, fps, per=per)
+    after = [postprocess.apply(steps, t, f) for t, f in zip(traces, fps, strict=True)]
+    for before, now in zip(scores(traces, targets, masks), scores(after, targets, masks), strict=True):
+        assert now >= before - 1e-6
 
 
 def test_test_is_processed_by_devs_numbers_alone():

@@ -1,6 +1,7 @@
 """The sweep: seeds together equal seeds alone, cells resume and merge, failures are rows, planted signals are found."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -14,7 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from avemo import configuration, parallel, statistics, tasks, train
 from avemo.errors import UserError
-from avemo.sweep import cost, figures, plan, runner, summary, tables, together
+from avemo.sweep import cost, figures, plan, runner, spread, summary, tables, together
 from data_prep import records
 from tests import toy
 
@@ -260,14 +261,45 @@ def test_seeds_by_vmap_equal_seeds_by_loop(made, monkeypatch):
     results = []
     for backend in ("cpu", "gpu"):
         with monkeypatch.context() as patch:
-            states, step = together._prepare(task, configs)
+            states, step = together._prepare(task, configs, None)
             draw, features = together._batches(configs[0].data.features, configs)
             patch.setattr(jax, "default_backend", lambda backend=backend: backend)
             for _ in range(3):
-                states, values = step(states, parallel.shard_batch(draw()), features)
+                states, values = step(states, draw(), features)
             results.append(jax.device_get((states[1].params, values["loss"])))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_seeds_spread_over_devices_equal_one_device(made):
+    """Three seeds on one device, on two (two seeds and one), on eight (one each), and with the batch shared among
+    eight."""
+    _, cells = cells_of(made)
+    config = next(c.config() for c in cells if c.setting == "concat")
+    configs = []
+    for seed in range(3):
+        configs.append(config.copy_and_resolve_references())
+        configs[-1].seed = seed
+    task = tasks.make(config)
+    assert spread.mesh(3).shape == {"seeds": 3, "batch": 1}
+    assert spread.of_devices(5, jax.devices()[:4]).shape["seeds"] == 3
+    assert spread.mesh(1) is None
+    meshes = [spread.of_devices(3, jax.devices()[:count]) for count in (1, 2, 8)]
+    results = []
+    for over in (*meshes, None):
+        states, step = together._prepare(task, configs, over)
+        draw, features = together._batches(config.data.features, configs)
+        for _ in range(3):
+            states, values = step(states, draw(), features)
+        evaluated = together._Evaluator(task, config, 3, over)(together._variables(states[1]), "dev")
+        trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"]))
+        results.append((trained, [metrics["ccc_mean"] for metrics, _ in evaluated]))
+        used = {d for leaf in jax.tree.leaves(states[1].params) for d in leaf.sharding.device_set}
+        assert len(used) == (over.size if over else 8)
+    assert len(set(results[0][1])) == 3
+    for other in results[1:]:
+        for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 @pytest.fixture
@@ -396,7 +428,7 @@ def test_loading_a_sweep(tmp_path):
     assert len(sweep.settings) == 14
 
 
-@pytest.mark.parametrize("name", ["fusion", "temporal", "missing", "targets", "distillation"])
+@pytest.mark.parametrize("name", ["fusion", "temporal", "missing", "targets", "distillation", "end_to_end"])
 @pytest.mark.parametrize("variant", ["", "demo", "smoke"])
 def test_every_ablation_config_is_made_of_real_fields(name, variant):
     for candidates in plan.cells(plan.load(f"configs/ablations/{name}.py:{variant}")):
@@ -431,6 +463,10 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
     assert rows[1].comparison.p >= statistics.smallest_p(12)
     written = tables.write(sweep, rows, epath.Path(tmp_path), "x.py")
     assert {p.name for p in written} >= {"table.md", "table.tex", "table.csv", "ablation.html", "forest.png"}
+    # Dev is scored and chose the checkpoints, and the table says so; where one evaluation left no choice it does not.
+    assert "optimistic" in tables.notes(sweep, rows)[0]
+    alone = dataclasses.replace(sweep, common={"eval_every": 200})
+    assert "last checkpoint" in tables.notes(alone, summary.rows(alone, epath.Path(tmp_path)))[0]
     assert figures.recordings(rows[:1]) is None  # nothing to compare with
     assert tables.number(-0.5) == "\N{MINUS SIGN}0.500"
     assert tables.count(15_556_008) == "15.6M"

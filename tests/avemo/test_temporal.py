@@ -34,6 +34,10 @@ CAUSAL = {"gru", "lstm", "mingru", "tcn", "transformer, causal", "none"}
 STREAMING = {"gru", "lstm", "mingru", "tcn", "none"}
 
 
+def test_every_registered_temporal_model_is_tested():
+    assert {entry.split(",")[0] for entry in ENTRIES} == set(temporal.TEMPORALS)
+
+
 def batch():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(B, T, D)).astype(np.float32)

@@ -47,8 +47,7 @@ class Late(Fusion):
 
     Attributes:
       weights: "mean", "learned" (softmax of two logits an output dimension, from ½), or two fixed numbers (audio,
-      visual),
-        normalised to sum 1.
+        visual), normalised to sum 1.
     """
 
     weights: str | tuple[float, float] = "learned"
