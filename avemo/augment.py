@@ -14,6 +14,7 @@ from avemo.errors import UserError
 
 ERASED_AREA = (0.02, 0.33)  # share of the picture, and height over width: Zhong et al. 2017, arXiv 1708.04896
 ERASED_ASPECT = (0.3, 1 / 0.3)
+_LEVELS = np.arange(256.0)
 _GREY = (128, 128, 128)  # what geometry moves in from outside, as the authors of RandAugment have it
 
 
@@ -51,7 +52,7 @@ def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def colour(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Random gain (1 ± `strength`) and offset (± half of `strength` of the range) of uint8 `[H, W, 3]`."""
     gain, bias = 1 + strength * rng.uniform(-1, 1), 255 * strength * rng.uniform(-0.5, 0.5)
-    return cv2.LUT(image, _table(np.arange(256) * gain + bias))
+    return cv2.LUT(image, _table(_LEVELS * gain + bias))
 
 
 def erase(image: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:

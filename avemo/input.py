@@ -166,6 +166,11 @@ def _check_example(source: "Source") -> Callable:
     return example
 
 
+def _read_from(place: tuple[Any, int]) -> Any:
+    records, position = place
+    return records[position]
+
+
 def train_batches(
     sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None
 ) -> grain.IterDataset:
@@ -192,15 +197,21 @@ def train_batches(
         data = (opened or {}).get(name)
         members = [(data, 1.0)] if data is not None else mixture.members(source.path, source.split, source.open)
         seed = config.seed + 1000 * number
+        # Over positions, not over records: grain would look into each of those to count its bytes.
         streams = [
-            grain.MapDataset.source(records).seed(seed + 100_000 * member).shuffle().repeat()
+            grain.MapDataset.range(len(records)).seed(seed + 100_000 * member).shuffle().repeat()
             for member, (records, _) in enumerate(members)
         ]
-        dataset = streams[0]
+        dataset, read = streams[0], members[0][0].__getitem__
         if len(streams) > 1:
+            streams = [
+                stream.map(lambda position, records=records: (records, position))
+                for stream, (records, _) in zip(streams, members, strict=True)
+            ]
             dataset = grain.MapDataset.mix(streams, [weight for _, weight in members]).seed(seed)
+            read = _read_from
         example = _check_example(source)
-        dataset = dataset.random_map(lambda record, rng, example=example: example(record, rng, config))
+        dataset = dataset.random_map(lambda place, rng, example=example, read=read: example(read(place), rng, config))
         dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
         # Endless but of one length: grain zips nothing else.
         parts.append(dataset.slice(slice(process, _ENDLESS * processes + process, processes)))

@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
@@ -121,7 +121,7 @@ class Images:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
         if image is None:
             raise UserError(f"{self.where}: image {index} cannot be decoded: prepare the data set again.")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 _REDUCED = ((4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
@@ -149,6 +149,7 @@ class Shards:
     def __init__(self, folder: str | epath.Path, split: str):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import example_parser
+        from tensorflow_datasets.proto import tf_example_pb2
 
         self.folder, self.split = find_dataset(folder), split
         try:
@@ -159,6 +160,9 @@ class Shards:
             raise unknown(f"split of {self.folder}", split, builder.info.splits)
         self.features = builder.info.features
         self._parser = example_parser.ExampleParserNp(self.features.get_serialized_info())
+        self._parse = tf_example_pb2.Example.FromString
+        readers = {name: self._reader(name, feature) for name, feature in self.features.items()}
+        self._readers = {name: read for name, read in readers.items() if read is not None}
         info = builder.info.splits[split]
         reader = _TFRecordFile if "tfrecord" in info.filename_template.filetype_suffix else _ArrayRecordFile
         self._files, self._ends, total = [], [], 0
@@ -187,27 +191,46 @@ class Shards:
         return tuple(record[name] for name in names)
 
     def _decode(self, index: int, names: Iterable[str]) -> dict[str, Any]:
-        import tensorflow_datasets as tfds
-
         index = int(index) % len(self)
         shard = bisect.bisect_right(self._ends, index)
-        position = index - (self._ends[shard - 1] if shard else 0)
-        record = self._files[shard].read(position)
-        raw = self._parser.parse_example(record)
+        record = self._files[shard].read(index - (self._ends[shard - 1] if shard else 0))
+        stored = self._parse(record).features.feature
+        whole = None
         out = {}
-        where = f"{self.folder} {self.split}[{index}]"
         for name in names:
-            feature = self.features[name]
-            value = raw[name]
-            inner = getattr(feature, "feature", feature)
-            if isinstance(inner, tfds.features.Image):
-                encoded = list(np.atleast_1d(np.asarray(value, object)))
-                out[name] = Images([bytes(e) for e in encoded], f"{where} {name}")
-            elif isinstance(inner, tfds.features.Text):
-                out[name] = (value if isinstance(value, bytes) else bytes(np.asarray(value, object).item())).decode()
-            else:
-                out[name] = _tensor(value, feature)
+            read = self._readers.get(name)
+            if read is not None:
+                out[name] = read(stored, index)
+                continue
+            whole = whole or self._parser.parse_example(record)
+            out[name] = _tensor(whole[name], self.features[name])
         return out
+
+    def _reader(self, name: str, feature: Any) -> Callable[[Any, int], Any] | None:
+        """How a field is taken from a parsed record: straight, or None for those that TFDS itself has to unpack.
+
+        TFDS's own parser makes an array of every field, which for a face costs as much as decoding the JPEG.
+        """
+        import tensorflow_datasets as tfds
+
+        where = f"{self.folder} {self.split}"
+        if isinstance(getattr(feature, "feature", feature), tfds.features.Image):
+            return lambda stored, index: Images(stored[name].bytes_list.value, f"{where}[{index}] {name}")
+        if isinstance(feature, tfds.features.Text):
+            return lambda stored, index: stored[name].bytes_list.value[0].decode()
+        dtype, shape = np.dtype(feature.np_dtype), tuple(-1 if n is None else n for n in feature.shape)
+        if shape.count(-1) > 1 or dtype.kind not in "fiub" or "NONE" not in str(getattr(feature, "_encoding", "NONE")):
+            return None
+        values = "float_list" if dtype.kind == "f" else "int64_list"
+        if not shape:
+            return lambda stored, index: dtype.type(getattr(stored[name], values).value[0])
+        empty = tuple(0 if n == -1 else n for n in shape)
+
+        def array(stored: Any, index: int) -> np.ndarray:
+            found = np.array(getattr(stored[name], values).value, dtype)
+            return found.reshape(shape if found.size else empty)
+
+        return array
 
     @property
     def class_names(self) -> list[str]:

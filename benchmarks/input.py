@@ -1,10 +1,11 @@
 """Faces a second of one core: this project's reading against a PyTorch DataLoader, on the same JPEGs.
 
-    python benchmarks/input.py --source=../shared/data [--faces=1500] [--rounds=5] [--size=140] [--workers=0]
+    python benchmarks/input.py --source=../shared/data [--faces=16384] [--read=1536] [--rounds=5] [--size=140] \
+        [--workers=0]
 
 Both sides read the same JPEG bytes (FER+ faces at 160 px; synthetic faces where there is no FER+), draw a crop, a flip,
 a gain and an offset of the same ranges anew for each face, resize to the same size and give uint8 batches of 64 with
-labels. Ours is `avemo.input.train_batches` on ArrayRecord shards with one thread. Theirs is what torchvision's
+labels. Ours is `avemo.input.train_batches` on ArrayRecord shards, in the calling thread. Theirs is what torchvision's
 ImageFolder and transforms do, written out: PIL decodes the file, crops, resizes (bilinear), flips and enhances,
 DataLoader collates. `--workers=0` lets DataLoader load in the process itself, which spares it the passing of tensors
 between processes; with 1 that is counted too.
@@ -103,14 +104,15 @@ def rates(read: Callable[[int], None], faces: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--faces", type=int, default=1500, help="pictures in the data set")
+    parser.add_argument("--faces", type=int, default=16384, help="pictures in the data set")
+    parser.add_argument("--read", type=int, default=1536, help="pictures that each side reads in a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=140, help="side of the result, pixels; the paper's is 140")
     parser.add_argument("--workers", type=int, default=0, help="DataLoader's num_workers")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    count = arguments.faces // BATCH * BATCH  # of each round
+    count = min(arguments.read, arguments.faces) // BATCH * BATCH
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "faces"
         kind = write_faces(arguments.source, folder, arguments.faces)
@@ -120,7 +122,7 @@ def main() -> None:
             stored[index]["image"].encoded[0] for index in range(len(stored))
         }
         config = configuration.load(str(ROOT / "configs/paper/teacher.py"))
-        config.data.threads = 1
+        config.data.threads = 0  # in the calling thread, nothing read ahead: each side's work falls in its own turn
         config.model.image_size = arguments.size
         strength = {name: config.data.augment[name] for name in ("crop", "colour")}
         source = data_input.Source(str(prepared), data_input.face_example, BATCH)
@@ -132,9 +134,9 @@ def main() -> None:
             assert batch.shape == (BATCH, arguments.size, arguments.size, 3)
 
         def theirs(number: int) -> None:
-            loader = torch.utils.data.DataLoader(
-                Files(folder, strength, arguments.size), BATCH, shuffle=True, num_workers=arguments.workers
-            )
+            files = Files(folder, strength, arguments.size)
+            drawn = torch.randperm(len(files))[: number * BATCH].tolist()  # all of the turn: no worker reads beyond it
+            loader = torch.utils.data.DataLoader(files, BATCH, sampler=drawn, num_workers=arguments.workers)
             iterator = iter(loader)
             for _ in range(number):
                 batch = next(iterator)[0]
