@@ -79,6 +79,10 @@ def _rows(rows: Sequence[Sequence[Any]], header: Sequence[str], kind: str = "num
     return f"<table class={kind}><tr>{head}</tr>{body}</table>"
 
 
+def _media_type(data: bytes) -> str:
+    return "image/webp" if data[:4] == b"RIFF" else "image/jpeg"
+
+
 def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
     """The card as one HTML page.
 
@@ -89,7 +93,7 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
     for split in splits.values():
-        for key in (*split["counts"], *(k for k in split if k not in ("counts", "labels", "plane"))):
+        for key in (*split["counts"], *(k for k in split if k not in ("counts", "labels", "plane", "sound"))):
             if key not in quantities:
                 quantities.append(key)
     table = [
@@ -104,10 +108,15 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         if split["plane"]
     )
     faces = "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+        f'<figure><img alt="" src="data:{_media_type(data)};base64,{base64.b64encode(data).decode()}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for data, caption in samples
     )
+    flagged = [
+        [name, flag, found["recordings"], ", ".join(found["first"])]
+        for name, split in splits.items()
+        for flag, found in split.get("sound", {}).items()
+    ]
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
     arguments = [[key, value] for key, value in card["arguments"].items()]
@@ -123,6 +132,9 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         _rows(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
         f"<h2>Valence and arousal</h2><div class=faces>{planes}</div>" if planes else "",
         f"<h2>Samples</h2><div class=faces>{faces}</div>",
+        f"<h2>Sound to look at</h2>{_rows(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
+        if flagged
+        else "",
         f"<h2>Left out by the rules</h2>{_rows(left_out, ['reason', 'items'])}" if left_out else "",
         f"<h2>Skipped: {card['items_skipped']} of {card['items']} items</h2>",
         _rows(skipped, ["item", "split", "reason"], "words") if skipped else "<p class=quiet>none</p>",

@@ -51,6 +51,26 @@ def test_the_card_of_clips(tmp_path, draw, red_square):
     assert Page((target / "card.html").read_text()).images == card_page.SAMPLES
 
 
+def test_silent_clipped_and_missing_sound_is_flagged(tmp_path, draw, red_square):
+    images, times, sound = draw.talking(1.0, 10)
+    loud = np.sign(sound).astype(np.float32)
+    for name, samples in (("good", sound), ("silent", 0 * sound), ("clipped", loud), ("none", None)):
+        draw.video(tmp_path / "own" / f"{name}.mp4", images, times)
+        if samples is not None:
+            draw.sound(tmp_path / "own" / f"{name} alone.wav", samples)
+    target, _ = prepare(
+        "own", tmp_path / "own", tmp_path / "out", workers=1, quiet=True, detector=red_square, crop_size=8
+    )
+    card = json.loads((target / "card.json").read_text())
+    assert card["splits"]["test"]["sound"] == {
+        "clipped": {"recordings": 1, "first": ["clipped alone.wav"]},
+        "no sound": {"recordings": 4, "first": ["clipped.mp4", "good.mp4", "none.mp4", "silent.mp4"]},
+        "silent": {"recordings": 1, "first": ["silent alone.wav"]},
+    }
+    words = Page((target / "card.html").read_text()).words
+    assert "clipped alone.wav" in words
+
+
 def test_counts_merge_and_come_back_from_json():
     rng = np.random.default_rng(0)
     records = [{"label": int(rng.integers(-1, 8)), "valence": v, "arousal": -v} for v in rng.uniform(-1, 1, 20)]
