@@ -57,7 +57,7 @@ def write(
     for name, split in table.items():
         counts = split["counts"]
         split["labels"] = {names[int(k)] if int(k) >= 0 else "unlabelled": n for k, n in split["labels"].items()}
-        split["subjects"] = len({item.subject for item in items if item.split == name and item.subject})
+        split["subjects"] = len({item.subject for item in items if item.split == name and item.subject}) or None
         flagged = split.pop("flags")
         if corpus.kind == "clips":
             split["sound"] = {flag: {"recordings": len(n), "first": n[:FLAGGED]} for flag, n in flagged.items()}

@@ -100,6 +100,7 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         [key.replace("_", " "), *(split["counts"].get(key, split.get(key)) for split in splits.values())]
         for key in quantities
     ]
+    table = [row for row in table if any(cell is not None for cell in row[1:])]  # speakers that nobody knows
     labels = [name for name in [*card["classes"], "unlabelled"] if any(name in s["labels"] for s in splits.values())]
     classes = [[name, *(split["labels"].get(name, 0) for split in splits.values())] for name in labels]
     planes = "".join(

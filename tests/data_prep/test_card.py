@@ -30,12 +30,14 @@ def test_the_card_of_faces(tmp_path, draw):
     train = card["splits"]["train"]
     assert train["counts"] == {"records": 22}
     assert sum(train["labels"].values()) == 22
+    assert train["subjects"] is None  # the corpus does not say: not none
     assert np.sum(train["plane"]) == 21  # one has no valence and arousal
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
     page = Page((target / "card.html").read_text())
     assert page.images == card_page.SAMPLES
     assert "22" in page.words
+    assert "subjects" not in page.words
     assert any("train_set/" in word for word in page.words)
 
 

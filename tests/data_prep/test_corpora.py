@@ -508,3 +508,19 @@ def test_pictures_as_webp(tmp_path, draw, red_square):
     assert "data:image/webp" in (target / "card.html").read_text()
     triplets, _ = run("fer_triplets", write_fer(tmp_path / "f"), tmp_path / "t", train=6, dev=0, image_format="webp")
     assert read(triplets, "train")[0]["images"][0].shape == (48, 48, 3)
+
+
+def test_clips_of_no_length_and_empty_files_are_each_accounted_for(tmp_path, draw, red_square):
+    source = write_own(tmp_path / "ein Ordner é", draw, 40)
+    draw.video(source / "one frame.mp4", [draw.picture((30, 30, 30))], [0.0])
+    draw.sound(source / "no sample.wav", np.zeros(0))
+    (source / "empty.mp4").write_bytes(b"")
+    (source / "loop").symlink_to(source)
+    target, card = run("own", source, tmp_path / "out", detector=red_square, crop_size=8)
+    found = {r["recording"].decode(): r for r in clips(target, "test")}
+    assert card["items"] == 43
+    assert len(found) + card["items_skipped"] + sum(card["items_left_out"].values()) == 43
+    assert len(found["one frame.mp4"]["time"]) == 1
+    assert "empty.mp4" in {one["item"] for one in card["skipped"]}
+    if "no sample.wav" in found:
+        assert not found["no sample.wav"]["audio_mask"].any()
