@@ -16,6 +16,7 @@ from data_prep.statistics import Statistics, share
 
 FILENAME = "card.json"
 SKIPPED = "skipped.jsonl"
+FLAGGED = 100  # names of recordings that are listed for each flag
 PAGE = "card.html"
 
 
@@ -57,8 +58,10 @@ def write(
     for name, split in table.items():
         counts = split["counts"]
         split["labels"] = {names[int(k)] if int(k) >= 0 else "unlabelled": n for k, n in split["labels"].items()}
-        split["subjects"] = len({item.subject for item in items if item.split == name and item.subject})
+        split["subjects"] = len({item.subject for item in items if item.split == name and item.subject}) or None
+        flagged = split.pop("flags")
         if corpus.kind == "clips":
+            split["sound"] = {flag: {"recordings": len(n), "first": n[:FLAGGED]} for flag, n in flagged.items()}
             split["seconds"] = round(counts.pop("milliseconds", 0) / 1000, 3)
             split["face_miss_rate"] = share(counts["frames_without_face"], counts["frames"])
             split["no_sound_rate"] = share(counts["frames_without_sound"], counts["frames"])

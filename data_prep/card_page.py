@@ -79,9 +79,13 @@ def _rows(rows: Sequence[Sequence[Any]], header: Sequence[str], kind: str = "num
     return f"<table class={kind}><tr>{head}</tr>{body}</table>"
 
 
+def _media_type(data: bytes) -> str:
+    return "image/webp" if data[:4] == b"RIFF" else "image/jpeg"
+
+
 def _figures(pictures: Sequence[tuple[bytes, str]]) -> str:
     return "".join(
-        f'<figure><img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+        f'<figure><img alt="" src="data:{_media_type(data)};base64,{base64.b64encode(data).decode()}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for data, caption in pictures
     )
@@ -100,13 +104,14 @@ def page(
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
     for split in splits.values():
-        for key in (*split["counts"], *(k for k in split if k not in ("counts", "labels", "plane"))):
+        for key in (*split["counts"], *(k for k in split if k not in ("counts", "labels", "plane", "sound"))):
             if key not in quantities:
                 quantities.append(key)
     table = [
         [key.replace("_", " "), *(split["counts"].get(key, split.get(key)) for split in splits.values())]
         for key in quantities
     ]
+    table = [row for row in table if any(cell is not None for cell in row[1:])]  # speakers that nobody knows
     labels = [name for name in [*card["classes"], "unlabelled"] if any(name in s["labels"] for s in splits.values())]
     classes = [[name, *(split["labels"].get(name, 0) for split in splits.values())] for name in labels]
     planes = "".join(
@@ -114,6 +119,11 @@ def page(
         for name, split in splits.items()
         if split["plane"]
     )
+    flagged = [
+        [name, flag, found["recordings"], ", ".join(found["first"])]
+        for name, split in splits.items()
+        for flag, found in split.get("sound", {}).items()
+    ]
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
     arguments = [[key, value] for key, value in card["arguments"].items()]
@@ -132,6 +142,9 @@ def page(
         "<h2>A sample under each augmentation</h2><p class=quiet>Strong enough to be seen; a run uses the strengths of "
         f"its own config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
         if augmented
+        else "",
+        f"<h2>Sound to look at</h2>{_rows(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
+        if flagged
         else "",
         f"<h2>Left out by the rules</h2>{_rows(left_out, ['reason', 'items'])}" if left_out else "",
         f"<h2>Skipped: {card['items_skipped']} of {card['items']} items</h2>",

@@ -130,6 +130,19 @@ def segment_records(
         yield _record(run, recording, subject, segment, rate, heard, traces, label, options)
 
 
+# Share of samples at full scale above which a recording's sound is called clipped: a tenth of a second in 100 s.
+CLIPPED_SHARE = 0.001
+
+
+def sound_flag(heard: audio.Sound) -> str:
+    """What is wrong with a recording's sound: "no sound", "silent", "clipped", or "" for nothing."""
+    if not heard.duration:
+        return "no sound"
+    if heard.silent:
+        return "silent"
+    return "clipped" if heard.clipped > CLIPPED_SHARE else ""
+
+
 def _record(
     run: Sequence[FaceFrame],
     recording: str,
@@ -165,4 +178,5 @@ def _record(
         "target_mask": known,
         "raters": np.asarray(annotation.raters, np.float32),
         "label": label,
+        "sound_flag": sound_flag(heard),  # for the card; no field of the stored record, whose audio_mask says the rest
     }

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avemo.errors import Registry, UserError
-from data_prep.records import JPEG_QUALITY, encode_jpeg
+from data_prep.records import JPEG_QUALITY, check_image_format, encode_image
 from data_prep.video import Frame
 
 DETECTORS = Registry("face detector")
@@ -29,6 +29,8 @@ class FaceOptions:
       (detectors that find eyes).
     max_gap: a box is interpolated over at most so many seconds without a face (the mask stays False).
     lost_after: seconds without the followed face after which another one is taken up.
+    image_format: of the stored pictures, "jpeg" or "webp" (fewer bytes, slower to write and to read);
+    jpeg_quality: of either, 1 to 100.
     """
 
     detector: str = "haar"
@@ -40,11 +42,15 @@ class FaceOptions:
     align: bool = True
     max_gap: float = 0.5
     lost_after: float = 1.0
+    image_format: str = "jpeg"
     jpeg_quality: int = JPEG_QUALITY
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work, before any video is opened."""
         DETECTORS[self.detector]
+        check_image_format(self.image_format)
+        if not 1 <= self.jpeg_quality <= 100:
+            raise UserError(f"--jpeg_quality is 1 to 100, not {self.jpeg_quality}.")
         for name in ("detect_every", "detect_side", "crop_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}.")
@@ -196,9 +202,12 @@ class Follower:
     def __init__(self, options: FaceOptions):
         self.options = options
         self._detect = DETECTORS[options.detector](options)
-        self.black = encode_jpeg(np.zeros((options.crop_size, options.crop_size, 3), np.uint8), options.jpeg_quality)
+        self.black = self._encode(np.zeros((options.crop_size, options.crop_size, 3), np.uint8))
         self._last: Face | None = None
         self._seen = -math.inf
+
+    def _encode(self, image: np.ndarray) -> bytes:
+        return encode_image(image, self.options.image_format, self.options.jpeg_quality)
 
     def _find(self, frame: Frame) -> Face | None:
         lost = self._last is None or frame.time - self._seen > self.options.lost_after
@@ -256,7 +265,7 @@ class Follower:
         height, width = frame.image.shape[:2]
         x0, y0, x1, y1 = face.box
         box = tuple(float(np.clip(v, 0, 1)) for v in (x0 / width, y0 / height, x1 / width, y1 / height))
-        data = encode_jpeg(crop(frame.image, face, self.options), self.options.jpeg_quality)
+        data = self._encode(crop(frame.image, face, self.options))
         return FaceFrame(frame.time, data, True, box, face.confidence)
 
 

@@ -1,7 +1,7 @@
 """The schemas of the records, the only thing that `data_prep` hands to `avemo`.
 
 Each schema is a `tfds.features.FeaturesDict`; it is stored as `features.json` beside the shards, so that a reader needs
-nothing of this package. Images are stored as JPEG bytes and decode to RGB.
+nothing of this package. Images are stored as JPEG (or, where asked for, WebP) bytes and decode to RGB.
 """
 
 import io
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from avemo.errors import unknown
 from data_prep.example import Encoder
 
 # Rises whenever a field changes its name, type or meaning: it is the TFDS version, and so the name of the folder.
@@ -26,10 +27,22 @@ TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET"
 MAX_FRAMES = 1500
 
 JPEG_QUALITY = 95
+IMAGE_FORMATS = {  # name: suffix and quality flag of OpenCV's encoder
+    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY),
+    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
+}
 
 
-def _image() -> tfds.features.Image:
-    return tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+def check_image_format(name: str) -> None:
+    """Raises a `UserError` for an `--image_format` that is not stored."""
+    if name not in IMAGE_FORMATS:
+        raise unknown("image format", name, IMAGE_FORMATS)
+
+
+def _image(image_format: str = "jpeg") -> tfds.features.Image:
+    # TFDS has no name for WebP; without one it decodes whatever the bytes say they are.
+    named = image_format if image_format == "jpeg" else None
+    return tfds.features.Image(shape=(None, None, 3), encoding_format=named)
 
 
 def _floats(*shape: int | None) -> tfds.features.Tensor:
@@ -40,7 +53,7 @@ def _flags() -> tfds.features.Tensor:
     return tfds.features.Tensor(shape=(None,), dtype=np.bool_)
 
 
-def faces_features(classes: Sequence[str] = CLASSES) -> tfds.features.FeaturesDict:
+def faces_features(classes: Sequence[str] = CLASSES, image_format: str = "jpeg") -> tfds.features.FeaturesDict:
     """Schema of single face images.
 
     Fields: name; image uint8 `[H, W, 3]`; label (-1 = unlabelled); votes float32 `[C]`, a distribution over the classes
@@ -49,7 +62,7 @@ def faces_features(classes: Sequence[str] = CLASSES) -> tfds.features.FeaturesDi
     return tfds.features.FeaturesDict(
         {
             "name": tfds.features.Text(),
-            "image": _image(),
+            "image": _image(image_format),
             "label": tfds.features.ClassLabel(names=list(classes)),
             "votes": _floats(len(classes)),
             "valence": tfds.features.Scalar(np.float32),
@@ -59,7 +72,7 @@ def faces_features(classes: Sequence[str] = CLASSES) -> tfds.features.FeaturesDi
     )
 
 
-def triplets_features() -> tfds.features.FeaturesDict:
+def triplets_features(image_format: str = "jpeg") -> tfds.features.FeaturesDict:
     """Schema of similarity triplets.
 
     Fields: name; images, three of uint8 `[H, W, 3]`; odd int64, which of the three lies outside the similar pair; type
@@ -68,7 +81,7 @@ def triplets_features() -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict(
         {
             "name": tfds.features.Text(),
-            "images": tfds.features.Sequence(_image(), length=3),
+            "images": tfds.features.Sequence(_image(image_format), length=3),
             "odd": tfds.features.Scalar(np.int64),
             "type": tfds.features.ClassLabel(names=list(TRIPLET_TYPES)),
             "agreement": tfds.features.Scalar(np.float32),
@@ -76,7 +89,9 @@ def triplets_features() -> tfds.features.FeaturesDict:
     )
 
 
-def clips_features(labels: Sequence[str] = CLASSES, num_raters: int = 0) -> tfds.features.FeaturesDict:
+def clips_features(
+    labels: Sequence[str] = CLASSES, num_raters: int = 0, image_format: str = "jpeg"
+) -> tfds.features.FeaturesDict:
     """Schema of consecutive stretches of recordings, at most `MAX_FRAMES` frames each.
 
     Fields, with T frames, M log-mel rows and R raters:
@@ -98,7 +113,7 @@ def clips_features(labels: Sequence[str] = CLASSES, num_raters: int = 0) -> tfds
             "segment": tfds.features.Scalar(np.int64),
             "fps": tfds.features.Scalar(np.float32),
             "time": _floats(None),
-            "frames": tfds.features.Sequence(_image()),
+            "frames": tfds.features.Sequence(_image(image_format)),
             "face_mask": _flags(),
             "face_box": _floats(None, 4),
             "face_confidence": _floats(None),
@@ -133,17 +148,23 @@ def extracted_features(
     )
 
 
-def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey, repeated into three channels) as JPEG."""
+def encode_image(image: np.ndarray, image_format: str = "jpeg", quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey, repeated into three channels) as JPEG or WebP."""
     code = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, code), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    suffix, flag = IMAGE_FORMATS[image_format]
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), [flag, quality])
     if not done:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as JPEG")
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {image_format}")
     return data.tobytes()
 
 
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey) as JPEG."""
+    return encode_image(image, "jpeg", quality)
+
+
 def jpeg(data: bytes) -> io.BytesIO:
-    """Marks JPEG bytes as already encoded: TFDS stores them as they are. One use: the features connector drains it."""
+    """Marks image bytes as already encoded: TFDS stores them as they are. One use: the features connector drains it."""
     return io.BytesIO(data)
 
 
@@ -166,7 +187,7 @@ def face_record(
     subject: str = "",
     num_classes: int = len(CLASSES),
 ) -> dict[str, Any]:
-    """Builds a record of `faces_features`; `image` is JPEG bytes."""
+    """Builds a record of `faces_features`; `image` is JPEG or WebP bytes."""
     return {
         "name": name,
         "image": jpeg(image),

@@ -10,11 +10,13 @@ CELLS = 20  # of the valence/arousal histogram along each side
 
 
 class Measured(NamedTuple):
-    """What one record adds: counts by name, its label (None = counted already), points `[N, 2]` of valence, arousal."""
+    """What one record adds: counts by name, its label (None = counted already), points `[N, 2]` of valence, arousal,
+    and (flag, recording) pairs of what is to be looked at."""
 
     counts: dict[str, int]
     label: int | None
     points: np.ndarray | None
+    flags: tuple[tuple[str, str], ...] = ()
 
 
 class Statistics:
@@ -27,7 +29,12 @@ class Statistics:
     def _split(self, name: str) -> dict[str, Any]:
         if name not in self.splits:
             plane = np.zeros((CELLS, CELLS), int)
-            self.splits[name] = {"counts": collections.Counter(), "labels": collections.Counter(), "plane": plane}
+            self.splits[name] = {
+                "counts": collections.Counter(),
+                "labels": collections.Counter(),
+                "plane": plane,
+                "flags": {},
+            }
         return self.splits[name]
 
     def measure(self, record: Mapping[str, Any]) -> "Measured":
@@ -48,7 +55,9 @@ class Statistics:
             "milliseconds": round(1000 * len(face) / float(record["fps"])),
         }
         label = int(record["label"]) if record["segment"] == 0 else None
-        return Measured(counts, label, np.asarray(record["targets"])[target])
+        flag = record.get("sound_flag", "") if record["segment"] == 0 else ""
+        flags = ((flag, record["recording"]),) if flag else ()
+        return Measured(counts, label, np.asarray(record["targets"])[target], flags)
 
     def count(self, split: str, measured: "Measured") -> None:
         """Counts one record."""
@@ -56,6 +65,8 @@ class Statistics:
         part["counts"].update(measured.counts)
         if measured.label is not None:
             part["labels"][str(measured.label)] += 1
+        for flag, recording in measured.flags:
+            part["flags"].setdefault(flag, []).append(recording)
         if measured.points is not None:
             _plot(part["plane"], measured.points)
 
@@ -69,15 +80,18 @@ class Statistics:
             mine = self._split(name)
             mine["counts"].update(theirs["counts"])
             mine["labels"].update(theirs["labels"])
+            for flag, recordings in theirs["flags"].items():
+                mine["flags"].setdefault(flag, []).extend(recordings)
             mine["plane"] += np.asarray(theirs["plane"], int)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: {split: {counts, labels, plane}}; the plane is None where nothing has valence and arousal."""
+        """Plain values: {split: {counts, labels, plane, flags}}; the plane is None without valence and arousal."""
         return {
             name: {
                 "counts": dict(sorted(s["counts"].items())),
                 "labels": dict(sorted(s["labels"].items(), key=lambda pair: int(pair[0]))),
                 "plane": s["plane"].tolist() if s["plane"].any() else None,
+                "flags": {flag: list(names) for flag, names in sorted(s["flags"].items())},
             }
             for name, s in sorted(self.splits.items())
         }
@@ -90,6 +104,7 @@ class Statistics:
             split = out._split(name)
             split["counts"].update(values["counts"])
             split["labels"].update(values["labels"])
+            split["flags"].update({flag: list(names) for flag, names in values["flags"].items()})
             if values["plane"] is not None:
                 split["plane"] += np.asarray(values["plane"], int)
         return out

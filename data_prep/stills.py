@@ -1,4 +1,4 @@
-"""Still pictures: reading what lies on the disk as JPEG bytes, whole or cut out."""
+"""Still pictures: reading what lies on the disk as JPEG or WebP bytes, whole or cut out."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from data_prep.errors import BadItem
-from data_prep.records import encode_jpeg
+from data_prep.records import encode_image
 
 
 def read(path: pathlib.Path) -> np.ndarray:
@@ -26,8 +26,9 @@ def decode(data: bytes, name: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def as_jpeg(data: bytes, name: str, size: int = 0) -> bytes:
-    """JPEG bytes of an encoded picture, unchanged where it is a colour JPEG already and `size` (of the side) is 0.
+def recoded(data: bytes, name: str, size: int = 0, image_format: str = "jpeg") -> bytes:
+    """Bytes of an encoded picture in another format, unchanged where it is a colour JPEG already, JPEG is wanted and
+    `size` (of the side) is 0.
 
     Raises:
       BadItem: it cannot be decoded, or is cut short.
@@ -36,21 +37,21 @@ def as_jpeg(data: bytes, name: str, size: int = 0) -> bytes:
     if data[:2] == b"\xff\xd8":
         if b"\xff\xd9" not in data[-64:]:
             raise BadItem(f"picture {name} is cut short")
-        if not size and b"Exif" not in data[:64] and _components(data) == 3:
+        if image_format == "jpeg" and not size and b"Exif" not in data[:64] and _components(data) == 3:
             return data
     if size and image.shape[:2] != (size, size):
         shrink = max(image.shape[:2]) > size
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    return encode_jpeg(image)
+    return encode_image(image, image_format)
 
 
-def read_jpeg(path: pathlib.Path, size: int = 0) -> bytes:
-    """JPEG bytes of a picture on the disk, as `as_jpeg`.
+def read_encoded(path: pathlib.Path, size: int = 0, image_format: str = "jpeg") -> bytes:
+    """Bytes of a picture on the disk, as `recoded`.
 
     Raises:
       BadItem: no such file, or not a picture.
     """
-    return as_jpeg(_bytes(path), path.name, size)
+    return recoded(_bytes(path), path.name, size, image_format)
 
 
 def _bytes(path: pathlib.Path) -> bytes:

@@ -15,7 +15,7 @@ from data_prep.clips import ClipOptions, Traces, segment_records
 from data_prep.corpus import Corpus, Item, listing
 from data_prep.errors import BadItem
 from data_prep.faces import FaceFrame
-from data_prep.records import clips_features, encode_jpeg
+from data_prep.records import clips_features, encode_image
 
 SETS = (("Train_Set", "train"), ("Validation_Set", "dev"))
 SKIP = -5.0  # the mark of a frame without annotation
@@ -49,7 +49,7 @@ class AffWild2(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return clips_features()
+        return clips_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every annotated video."""
@@ -98,12 +98,12 @@ class AffWild2(Corpus):
         )
 
     def _faces(self, time: np.ndarray, present: dict[str, pathlib.Path]) -> Iterator[FaceFrame]:
-        size = self.options.crop_size
-        black = encode_jpeg(np.zeros((size, size, 3), np.uint8))
+        size, form = self.options.crop_size, self.options.image_format
+        black = encode_image(np.zeros((size, size, 3), np.uint8), form)
         for number, seconds in enumerate(time, start=1):
             path = present.get(f"{number:05d}")
             found = path is not None
-            data = stills.read_jpeg(path, size) if found else black
+            data = stills.read_encoded(path, size, form) if found else black
             # The place in the picture is not published with the crops.
             yield FaceFrame(float(seconds), data, found, (0.0, 0.0, 0.0, 0.0), float(found))
 

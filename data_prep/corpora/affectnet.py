@@ -17,7 +17,7 @@ from data_prep import stills
 from data_prep.corpus import Corpus, Item, listing
 from data_prep.errors import BadItem, Dropped
 from data_prep.faces import Face, FaceOptions, crop
-from data_prep.records import CLASSES, encode_jpeg, face_record, faces_features
+from data_prep.records import CLASSES, check_image_format, encode_image, face_record, faces_features
 
 ALPHABETICAL = tuple(sorted(CLASSES))
 TRAIN_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)  # of the new release, classes 0-7
@@ -45,15 +45,17 @@ class Options:
     """image_size: side of the stored pictures, 0 = as they are (new release) or the box's own size (old release).
 
     margin: share of the face box added on every side (old release); class_order: "affectnet" or, for re-packs that
-    numbered the sorted names, "alphabetical".
+    numbered the sorted names, "alphabetical"; image_format: of the stored pictures, "jpeg" or "webp".
     """
 
     image_size: int = 0
     margin: float = 0.15
     class_order: str = "affectnet"
+    image_format: str = "jpeg"
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
+        check_image_format(self.image_format)
         if self.class_order not in ("affectnet", "alphabetical"):
             raise UserError(f"--class_order is affectnet or alphabetical, not {self.class_order!r}.")
         if self.image_size < 0:
@@ -82,7 +84,7 @@ class AffectNet(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return faces_features()
+        return faces_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every annotated picture."""
@@ -144,7 +146,7 @@ class AffectNet(Corpus):
         if not self._labelled or valence < -1 or arousal < -1:
             valence = arousal = math.nan
         if item.payload["release"] == "new":
-            image = stills.read_jpeg(path, self.options.image_size)
+            image = stills.read_encoded(path, self.options.image_size, self.options.image_format)
         else:
             image = self._cut(path, item.payload)
         yield face_record(item.key, image, label=label, valence=valence, arousal=arousal)
@@ -169,7 +171,8 @@ class AffectNet(Corpus):
             raise BadItem(f"picture {path.name}: the face box is empty")
         size = self.options.image_size or round(side * (1 + 2 * self.options.margin))
         box = Face(x + width / 2, y + height / 2, side)
-        return encode_jpeg(crop(picture, box, FaceOptions(crop_size=size, margin=self.options.margin)))
+        cut = crop(picture, box, FaceOptions(crop_size=size, margin=self.options.margin))
+        return encode_image(cut, self.options.image_format)
 
     def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:
         """Refuses a re-pack that numbered its classes by the alphabet: the counts fit that order, not AffectNet's."""

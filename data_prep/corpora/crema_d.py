@@ -57,7 +57,7 @@ class CremaD(Corpus):
 
     def features(self):
         """Schema of the records: the canonical classes, of which six occur."""
-        return clips_features(labels=CLASSES)
+        return clips_features(labels=CLASSES, image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every clip of the modality."""

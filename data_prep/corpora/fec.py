@@ -17,7 +17,7 @@ from data_prep import download, stills
 from data_prep.corpus import Corpus, Item
 from data_prep.errors import BadItem, Dropped
 from data_prep.faces import Face, FaceOptions, crop
-from data_prep.records import TRIPLET_TYPES, encode_jpeg, jpeg, triplets_features
+from data_prep.records import TRIPLET_TYPES, check_image_format, encode_image, jpeg, triplets_features
 
 FILES = (
     ("faceexp-comparison-data-train-public.csv", "train"),
@@ -31,7 +31,8 @@ class Options:
     """Options of FEC.
 
     cache: folder of downloaded pictures, default `images` in the source; crop_size: side of the stored crops in pixels;
-    margin: share of the face box added on every side; min_agreement: share of annotators who must agree.
+    margin: share of the face box added on every side; min_agreement: share of annotators who must agree;
+    image_format: of the crops, "jpeg" or "webp".
     download: first fetch the pictures that are not in the cache, of the triplets that will be kept; download_workers:
     connections at a time; download_timeout: seconds for one attempt; download_retries: attempts after a failure that
     may pass (a time-out, a 5xx answer, a connection that was lost or cut short).
@@ -41,6 +42,7 @@ class Options:
     crop_size: int = 160
     margin: float = 0.15
     min_agreement: float = 2 / 3
+    image_format: str = "jpeg"
     download: bool = False
     download_workers: int = 16
     download_timeout: float = 30.0
@@ -48,6 +50,7 @@ class Options:
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
+        check_image_format(self.image_format)
         if not 0 <= self.min_agreement <= 1:
             raise UserError(f"--min_agreement is a share, 0 to 1, not {self.min_agreement}.")
         if self.crop_size < 1:
@@ -86,7 +89,7 @@ class FEC(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return triplets_features()
+        return triplets_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every row of the two lists."""
@@ -173,7 +176,7 @@ class FEC(Corpus):
             raise BadItem(f"picture {path.name}: the face box is empty")
         face = Face((left + right) / 2 * width, (top + bottom) / 2 * height, side)
         options = FaceOptions(crop_size=self.options.crop_size, margin=self.options.margin)
-        return encode_jpeg(crop(picture, face, options))
+        return encode_image(crop(picture, face, options), self.options.image_format)
 
 
 def agreed(votes: Sequence[int]) -> tuple[int, float]:

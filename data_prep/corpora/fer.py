@@ -19,7 +19,7 @@ from avemo.errors import UserError
 from data_prep import stills
 from data_prep.corpus import Corpus, Item
 from data_prep.errors import BadItem, Dropped
-from data_prep.records import CLASSES, face_record, faces_features, jpeg, triplets_features
+from data_prep.records import CLASSES, check_image_format, face_record, faces_features, jpeg, triplets_features
 
 # Columns of label.csv after name and box; the last two are no expressions.
 COLUMNS = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
@@ -38,12 +38,14 @@ LAYOUT = """
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """image_size: side of the stored pictures, 0 = their own 48 pixels."""
+    """image_size: side of the stored pictures, 0 = their own 48 pixels; image_format: "jpeg" or "webp"."""
 
     image_size: int = 0
+    image_format: str = "jpeg"
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
+        check_image_format(self.image_format)
         if self.image_size < 0:
             raise UserError(f"--image_size must not be negative, it is {self.image_size}.")
 
@@ -149,7 +151,7 @@ class FER(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return faces_features()
+        return faces_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every picture of the parts that are there."""
@@ -172,7 +174,7 @@ class FER(Corpus):
         data = Pictures.read(self.source, rated.part, rated.name)
         yield face_record(
             item.key,
-            stills.as_jpeg(data, rated.name, self.options.image_size),
+            stills.recoded(data, rated.name, self.options.image_size, self.options.image_format),
             label=int(top[0]) if len(top) == 1 else -1,
             votes=votes,
         )
@@ -182,8 +184,9 @@ class FER(Corpus):
 class TripletOptions(Options):
     """Options of the triplets.
 
-    image_size: as for the faces; train, dev, test: triplets to make, each split from its own pictures; min_margin: how
-    much nearer the similar pair must be than either of the other two pairs (distance of vote vectors, 0 to √2); seed.
+    image_size, image_format: as for the faces; train, dev, test: triplets to make, each split from its own pictures;
+    min_margin: how much nearer the similar pair must be than either of the other two pairs (distance of vote vectors,
+    0 to √2); seed.
     """
 
     train: int = 20000
@@ -221,7 +224,7 @@ class FERTriplets(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return triplets_features()
+        return triplets_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Draws the triplets, the same for the same seed."""
@@ -269,9 +272,10 @@ class FERTriplets(Corpus):
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """One triplet."""
         data = [(name, Pictures.read(self.source, part, name)) for part, name in item.payload["pictures"]]
+        form = self.options.image_size, self.options.image_format
         yield {
             "name": item.key,
-            "images": [jpeg(stills.as_jpeg(one, name, self.options.image_size)) for name, one in data],
+            "images": [jpeg(stills.recoded(one, name, *form)) for name, one in data],
             "odd": item.payload["odd"],
             "type": item.payload["type"],
             "agreement": np.float32(item.payload["margin"]),

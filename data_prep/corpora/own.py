@@ -156,10 +156,10 @@ class Own(Corpus):
 
     def features(self):
         """Schema of the records: classes and raters are those of labels.csv."""
-        table = self._table()
+        table, form = self._table(), self.options.image_format
         if table is None:
-            return clips_features()
-        return clips_features(labels=table.classes, num_raters=len(table.raters))
+            return clips_features(image_format=form)
+        return clips_features(table.classes, len(table.raters), form)
 
     def items(self) -> Sequence[Item]:
         """Every recording below the folder; those that labels.csv names and that are missing are failures."""

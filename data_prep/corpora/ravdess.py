@@ -89,7 +89,7 @@ class RAVDESS(Corpus):
 
     def features(self):
         """Schema of the records: RAVDESS's own eight emotions."""
-        return clips_features(labels=EMOTIONS)
+        return clips_features(labels=EMOTIONS, image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every take of the modality, each once."""

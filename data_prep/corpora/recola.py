@@ -141,7 +141,7 @@ class Recola(Corpus):
 
     def features(self):
         """Schema of the records: six raters' columns."""
-        return clips_features(num_raters=len(RATERS))
+        return clips_features(num_raters=len(RATERS), image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every recording of the split whose picture, sound or annotation is there."""

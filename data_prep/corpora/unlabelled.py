@@ -46,7 +46,7 @@ class UnlabelledFaces(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return faces_features()
+        return faces_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every video and picture."""
@@ -61,7 +61,7 @@ class UnlabelledFaces(Corpus):
         elif self.options.detect_images:
             frames = iter([video.Frame(0.0, stills.read(path))])
         else:
-            yield face_record(item.key, stills.read_jpeg(path, self.options.image_size))
+            yield face_record(item.key, stills.read_encoded(path, self.options.image_size, self.options.image_format))
             return
         # So few frames a second are too far apart to know a face's place from its neighbours.
         follow = Follower(dataclasses.replace(self.options, detect_every=1))

@@ -35,6 +35,7 @@ def test_the_card_of_faces(tmp_path, draw):
     train = card["splits"]["train"]
     assert train["counts"] == {"records": 22}
     assert sum(train["labels"].values()) == 22
+    assert train["subjects"] is None  # the corpus does not say: not none
     assert np.sum(train["plane"]) == 21  # one has no valence and arousal
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
@@ -42,6 +43,7 @@ def test_the_card_of_faces(tmp_path, draw):
     assert page.images == card_page.SAMPLES + FACES
     assert {"flip", "crop 0.3", "colour 0.4", "erase", "RandAugment: shear x"} <= set(page.words)
     assert "22" in page.words
+    assert "subjects" not in page.words
     assert any("train_set/" in word for word in page.words)
 
 
@@ -57,6 +59,26 @@ def test_the_card_of_clips(tmp_path, draw, red_square):
     page = Page((target / "card.html").read_text())
     assert page.images == card_page.SAMPLES + FACES + 2
     assert {"log-mel, 0.96 s", "SpecAugment 32 rows, 16 bands"} <= set(page.words)
+
+
+def test_silent_clipped_and_missing_sound_is_flagged(tmp_path, draw, red_square):
+    images, times, sound = draw.talking(1.0, 10)
+    loud = np.sign(sound).astype(np.float32)
+    for name, samples in (("good", sound), ("silent", 0 * sound), ("clipped", loud), ("none", None)):
+        draw.video(tmp_path / "own" / f"{name}.mp4", images, times)
+        if samples is not None:
+            draw.sound(tmp_path / "own" / f"{name} alone.wav", samples)
+    target, _ = prepare(
+        "own", tmp_path / "own", tmp_path / "out", workers=1, quiet=True, detector=red_square, crop_size=8
+    )
+    card = json.loads((target / "card.json").read_text())
+    assert card["splits"]["test"]["sound"] == {
+        "clipped": {"recordings": 1, "first": ["clipped alone.wav"]},
+        "no sound": {"recordings": 4, "first": ["clipped.mp4", "good.mp4", "none.mp4", "silent.mp4"]},
+        "silent": {"recordings": 1, "first": ["silent alone.wav"]},
+    }
+    words = Page((target / "card.html").read_text()).words
+    assert "clipped alone.wav" in words
 
 
 def test_counts_merge_and_come_back_from_json():

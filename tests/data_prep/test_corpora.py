@@ -494,3 +494,33 @@ def test_dataset_info_keeps_it(tmp_path, draw):
     assert stored["redistributionInfo"]["license"] == kind.licence
     assert kind.homepage in stored["location"]["urls"]
     assert {split["name"] for split in stored["splits"]} == {"train", "dev"}
+
+
+def test_pictures_as_webp(tmp_path, draw, red_square):
+    faces, _ = run("affectnet", draw.affectnet(tmp_path / "a", 3, 1), tmp_path / "faces", image_format="webp")
+    stored = cv2.imread(str(tmp_path / "a" / "train_set" / "images" / "1.jpg"))[..., ::-1]
+    (record,) = [r for r in read(faces, "train") if r["name"] == b"train_set/1.jpg"]
+    assert np.abs(record["image"].astype(int) - stored).mean() < 12  # noise, the worst case, at quality 95
+    source = draw.recola(tmp_path / "r", (16,), seconds=0.4)
+    target, _ = run("recola", source, tmp_path / "out", detector=red_square, crop_size=16, image_format="webp")
+    (clip,) = clips(target, "train")
+    assert clip["frames"][0][8, 8, 0] > 150 > clip["frames"][0][8, 8, 2]  # red stays red
+    assert "data:image/webp" in (target / "card.html").read_text()
+    triplets, _ = run("fer_triplets", write_fer(tmp_path / "f"), tmp_path / "t", train=6, dev=0, image_format="webp")
+    assert read(triplets, "train")[0]["images"][0].shape == (48, 48, 3)
+
+
+def test_clips_of_no_length_and_empty_files_are_each_accounted_for(tmp_path, draw, red_square):
+    source = write_own(tmp_path / "ein Ordner é", draw, 40)
+    draw.video(source / "one frame.mp4", [draw.picture((30, 30, 30))], [0.0])
+    draw.sound(source / "no sample.wav", np.zeros(0))
+    (source / "empty.mp4").write_bytes(b"")
+    (source / "loop").symlink_to(source)
+    target, card = run("own", source, tmp_path / "out", detector=red_square, crop_size=8)
+    found = {r["recording"].decode(): r for r in clips(target, "test")}
+    assert card["items"] == 43
+    assert len(found) + card["items_skipped"] + sum(card["items_left_out"].values()) == 43
+    assert len(found["one frame.mp4"]["time"]) == 1
+    assert "empty.mp4" in {one["item"] for one in card["skipped"]}
+    if "no sample.wav" in found:
+        assert not found["no sample.wav"]["audio_mask"].any()

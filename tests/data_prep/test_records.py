@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core import example_serializer
 
+from avemo.errors import UserError
 from data_prep import records
 
 
@@ -120,3 +121,20 @@ def test_descriptors_have_a_schema_too():
 
 def test_jpeg_bytes_are_marked_once():
     assert isinstance(records.jpeg(b"x"), io.BytesIO)
+
+
+def test_webp_is_smaller_and_comes_back_in_rgb():
+    yy, xx = np.mgrid[:64, :64].astype(np.uint8)
+    image = np.stack([2 * xx + 100, 2 * yy, np.full_like(xx, 10)], axis=-1)
+    data = records.encode_image(image, "webp")
+    assert data[:4] == b"RIFF"
+    assert data[8:12] == b"WEBP"
+    assert len(data) < len(records.encode_image(image, "jpeg"))
+    serializer = records.Serializer(records.faces_features(image_format="webp"))
+    back = serializer.decode(serializer.encode(records.face_record("a", data)))["image"]
+    assert np.abs(back.astype(int) - image).mean() < 3
+
+
+def test_an_image_format_that_is_not_stored_is_refused():
+    with pytest.raises(UserError, match="did you mean 'webp'"):
+        records.check_image_format("wepb")
