@@ -152,6 +152,7 @@ def test_the_unpadded_convolution_and_its_gradients_equal_xla(channels, kernel, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_on_a_tpu_the_unpadded_convolution_is_that_of_xla(stride):
     pytest.importorskip("libtpu")
