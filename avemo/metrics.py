@@ -26,14 +26,23 @@ def moments(predictions: np.ndarray, targets: np.ndarray, mask: np.ndarray | Non
       targets: [T, K] (y); NaN is unlabelled and left out.
       mask: [T] or [T, K], bool, the frames that count.
     """
-    x, y = np.asarray(predictions, np.float64), np.asarray(targets, np.float64)
-    counts = np.isfinite(y)
-    if mask is not None:
-        counts = counts & np.asarray(mask, bool).reshape(len(y), -1)
-    n = counts.sum(0)
-    mean_x, mean_y = (np.where(counts, v, 0).sum(0) / np.maximum(n, 1) for v in (x, y))
-    dx, dy = np.where(counts, x - mean_x, 0), np.where(counts, y - mean_y, 0)
-    return np.stack([n, mean_x, mean_y, (dx * dx).sum(0), (dy * dy).sum(0), (dx * dy).sum(0)], -1)
+    # One trace a row: NumPy sums a row with vector instructions, a column of [T, K] number by number.
+    x, y = (np.array(np.asarray(v).T, np.float64, order="C") for v in (predictions, targets))
+    with np.errstate(invalid="ignore"):  # infinities of both signs: not finite, all the same
+        sum_y = y.sum(1)
+    if mask is None and np.isfinite(sum_y).all():  # every frame counts
+        n = np.full(len(y), float(y.shape[1]))
+        mean_x, mean_y = x.sum(1) / np.maximum(n, 1), sum_y / np.maximum(n, 1)
+        dx, dy = x - mean_x[:, None], y - mean_y[:, None]
+    else:
+        counts = np.isfinite(y)
+        if mask is not None:
+            counts = counts & np.asarray(mask, bool).reshape(y.shape[1], -1).T
+        n = counts.sum(1)
+        mean_x, mean_y = (np.where(counts, v, 0).sum(1) / np.maximum(n, 1) for v in (x, y))
+        dx, dy = np.where(counts, x - mean_x[:, None], 0), np.where(counts, y - mean_y[:, None], 0)
+    products = (np.einsum("kt,kt->k", a, b) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+    return np.stack([n, mean_x, mean_y, *products], -1)
 
 
 def merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 
 import jax
 from etils import epath
@@ -31,18 +31,8 @@ def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
     return several_tpu_hosts or several_slurm_tasks or any(environment.get(name) for name in _CLUSTER)
 
 
-# A vector of 512 bits where the processor has it; XLA's own default is 256.
-_CPU_FLAGS = "--xla_cpu_prefer_vector_width=512"
-
-
-def tune_cpu(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Sets XLA's flags for a fast CPU backend, unless `XLA_FLAGS` is set; call it before JAX opens a device."""
-    environment.setdefault("XLA_FLAGS", _CPU_FLAGS)
-
-
 def start() -> None:
     """Joins the cluster where there is one, and keeps third parties' chatter out of the log."""
-    tune_cpu()
     if in_cluster():
         jax.distributed.initialize()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)

@@ -79,9 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", action="store_true", help="our time by convolution instead")
     arguments = parser.parse_args(argv)
 
-    from avemo import runtime
-
-    runtime.tune_cpu()  # as the command line does, before JAX starts
     import torch
 
     torch.set_num_threads(arguments.threads)

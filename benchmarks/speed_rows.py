@@ -1,4 +1,4 @@
-"""The rows of `benchmarks.speed`: for each a call of ours and one of PyTorch (or audmetric) on the same numbers."""
+"""The rows of `benchmarks.speed`: a call of ours and one of PyTorch's or audmetric's, on the same numbers."""
 
 import functools
 from collections.abc import Callable
@@ -125,10 +125,8 @@ def _audmetric() -> Callable[[], object]:
     predictions, targets = _traces()
 
     def run() -> float:
-        rows = zip(predictions, targets, strict=True)
-        return float(
-            np.mean([[audmetric.concordance_cc(y[:, k], x[:, k]) for k in range(DIMENSIONS)] for x, y in rows])
-        )
+        traces = [(x[:, k], y[:, k]) for x, y in zip(predictions, targets, strict=True) for k in range(DIMENSIONS)]
+        return float(np.mean([audmetric.concordance_cc(y, x) for x, y in traces]))
 
     return run
 

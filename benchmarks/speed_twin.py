@@ -1,4 +1,4 @@
-"""The compact student's network (`avemo.models.compact`) in PyTorch: same layers, widths and paddings in cost."""
+"""The compact student's network (`avemo.models.compact`) in PyTorch: the same layers and widths, random weights."""
 
 import torch
 from torch import nn

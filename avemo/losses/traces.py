@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.errors import unknown
-from avemo.losses.reductions import psum, weighted_mean
+from avemo.losses.reductions import psum, total_over, weighted_mean
 
 EPSILON = (
     1e-8  # in the denominator only: a trace's variance is ≥ 1e-4 in practice, so its effect is below 1e-4 relative
@@ -22,8 +22,8 @@ def ccc(
 ) -> tuple[jax.Array, jax.Array]:
     """Concordance correlation 2·cov / (var_x + var_y + (mean_x − mean_y)²), every moment biased (1/n).
 
-    Two passes in float32 after a common shift of both traces, so an offset of 1e3 costs no accuracy. A constant trace,
-    a single frame and no frame at all give 0 (the numerator is 0), with a finite gradient.
+    Two passes in float32, the second after a common shift of both traces, so an offset of 1e3 costs no accuracy. A
+    constant trace, a single frame and no frame at all give 0 (the numerator is 0), with a finite gradient.
 
     Args:
       predictions: [B, T, ...].
@@ -38,22 +38,19 @@ def ccc(
     """
     mask = _full_mask(mask, targets.shape)
     x, y = (jnp.where(mask, value.astype(jnp.float32), 0.0) for value in (predictions, targets))
-    m = mask.astype(jnp.float32)
 
     def total(value: jax.Array) -> jax.Array:
-        return psum(value.sum(axes, keepdims=True), axis_name)
+        return psum(total_over(value, axes), axis_name)
 
-    count = total(m)
-
-    def mean(value: jax.Array) -> jax.Array:
-        return total(value * m) / jnp.maximum(count, 1.0)
-
-    shift = jax.lax.stop_gradient(mean(y))  # CCC does not change under a common shift; what is left is small numbers
-    x, y = _minus(x, shift), _minus(y, shift)
-    mean_x, mean_y = mean(x), mean(y)
-    dx, dy = _minus(x, mean_x), _minus(y, mean_y)
-    difference = mean_x - mean_y
-    value = 2.0 * mean(dx * dy) / (mean(dx * dx) + mean(dy * dy) + difference * difference + epsilon)
+    count = total(mask.astype(jnp.float32))
+    share = 1.0 / jnp.maximum(count, 1.0)
+    # CCC does not change under a common shift. With y's mean at 0, nothing large is taken from anything large below:
+    # cov = mean(xy) − mean(x)·mean(y), and the denominator is var_x + var_y + (mean_x − mean_y)² =
+    # mean(x²) + mean(y²) − 2·mean(x)·mean(y), whose last term is rounding.
+    shift = jax.lax.stop_gradient(total(y) * share)
+    x, y = (jnp.where(mask, _minus(value, shift), 0.0) for value in (x, y))
+    means = (total(x) * share) * (total(y) * share)
+    value = 2.0 * (total(x * y) * share - means) / (total(x * x + y * y) * share - 2.0 * means + epsilon)
     return value.squeeze(axes), count.squeeze(axes)
 
 

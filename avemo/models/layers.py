@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 
 from avemo.models import batch_norm
+from avemo.models.unpadded import convolve_unpadded
 
 Dtype = Any
 Padding = str | Sequence[tuple[int, int]]
@@ -155,6 +156,8 @@ class Conv(nn.Module):
         elif self.kernel_size == (1, 1):
             x = x[:, :: self.strides[0], :: self.strides[1]]
             y = lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        elif self.padding == "VALID":
+            y = convolve_unpadded(x, kernel, tuple(self.strides))
         else:
             layout = ("NHWC", "HWIO", "NHWC")
             y = lax.conv_general_dilated(x, kernel, self.strides, self.padding, dimension_numbers=layout)

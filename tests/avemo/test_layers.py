@@ -9,7 +9,8 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from avemo.models import batch_norm, layers
+from avemo import aot
+from avemo.models import batch_norm, layers, unpadded
 
 
 def image(*shape, seed=0):
@@ -173,3 +174,50 @@ def test_batch_norm_in_bfloat16_stays_within_its_rounding():
     assert compact.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(compact), exact, rtol=2**-8, atol=1e-3)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), stats, exact_stats)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride"), [(4, (3, 3), 1), (64, (3, 3), 1), (64, (3, 3), 2), (4, (1, 3), 1), (4, (2, 4), 1)]
+)
+def test_the_unpadded_convolution_and_its_gradients_equal_xla(channels, kernel, stride):
+    x = image(2, 9, 8, channels)
+    conv = layers.Conv(6, kernel, (stride, stride), "VALID", use_bias=False)
+    params = conv.init(jax.random.key(1), x)
+    above = image(*jax.eval_shape(conv.apply, params, x).shape, seed=2)
+
+    def plain(params, x):
+        k = params["params"]["kernel"]
+        return lax.conv_general_dilated(x, k, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def both(f):
+        value, pull = jax.vjp(f, params, x)
+        return value, pull(above)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
+        jax.jit(lambda: both(conv.apply))(),
+        jax.jit(lambda: both(plain))(),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 2])
+def test_on_a_tpu_the_unpadded_convolution_is_that_of_xla(stride):
+    pytest.importorskip("libtpu")
+    device = aot.tpu_mesh("v5e:2x4").devices.flat[0]
+    shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=jax.sharding.SingleDeviceSharding(device))
+        for shape in ((2, 9, 8, 64), (3, 3, 64, 6))
+    ]
+
+    def plain(x, k):
+        return lax.conv_general_dilated(x, k, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def compiled(f):
+        program = jax.jit(jax.grad(lambda x, k: jnp.sum(jnp.sin(f(x, k))), argnums=(0, 1))).lower(*shapes).compile()
+        cost = program.cost_analysis()
+        assert "conditional" not in program.as_text()
+        return cost["flops"], cost["bytes accessed"], program.as_text().count("convolution(")
+
+    ours = compiled(lambda x, k: unpadded.convolve_unpadded(x, k, (stride, stride)))
+    assert ours == compiled(plain)

@@ -1,0 +1,83 @@
+"""Where the trunk's time goes: every distinct convolution of Inception-ResNet-v1, ours and PyTorch's, by itself."""
+
+import collections
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import linen as nn
+
+from avemo.models import layers
+from avemo.models.inception_resnet import InceptionResNetV1
+from benchmarks.speed import timed
+
+BATCH, SIZE, CALLS = 16, 160, 3
+
+
+def convolutions() -> collections.Counter:
+    """Counts the trunk's convolutions by (input shape, kernel size, stride, padding, features)."""
+    seen: collections.Counter = collections.Counter()
+
+    def note(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
+        module = context.module
+        if isinstance(module, layers.Conv) and context.method_name == "__call__":
+            seen[args[0].shape, module.kernel_size, module.strides[0], module.padding, module.features] += 1
+        return call(*args, **kwargs)
+
+    network = InceptionResNetV1(whole=True)
+    with nn.intercept_methods(note):
+        x = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.float32)
+        jax.eval_shape(lambda x: network.init(jax.random.key(0), x, False), x)
+    return seen
+
+
+def _best(call: Any) -> float:
+    call()
+    return 1000 * min(timed(call).processor for _ in range(CALLS))
+
+
+def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> tuple[float, float]:
+    conv = layers.Conv(features, kernel, (stride, stride), padding, use_bias=False)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    params = jax.jit(conv.init)(jax.random.key(0), x)
+    forward = jax.jit(conv.apply)
+    above = jnp.ones_like(forward(params, x))
+    backward = jax.jit(lambda params, x, above: jax.vjp(conv.apply, params, x)[1](above))
+    calls = (
+        lambda: jax.block_until_ready(forward(params, x)),
+        lambda: jax.block_until_ready(backward(params, x, above)),
+    )
+    return tuple(map(_best, calls))
+
+
+def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> tuple[float, float]:
+    around = tuple(k // 2 for k in kernel) if padding == "SAME" else 0
+    conv = torch.nn.Conv2d(shape[-1], features, kernel, stride, around, bias=False)
+    conv = conv.to(memory_format=torch.channels_last)
+    x = torch.randn(shape).permute(0, 3, 1, 2).requires_grad_()
+    y = conv(x)
+    above = torch.ones_like(y)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            conv(x)
+
+    return _best(forward), _best(functools.partial(torch.autograd.grad, y, (x, conv.weight), above, retain_graph=True))
+
+
+def table() -> str:
+    """Returns a Markdown table: processor milliseconds of one call, the best of a few; the total counts repeats."""
+    lines = ["| input | kernel | stride | out | times | forward | PyTorch | backward | PyTorch |", "|---" * 9 + "|"]
+    totals = np.zeros(4)
+    for (shape, kernel, stride, padding, features), times in convolutions().items():
+        key = (shape, kernel, stride, padding, features)
+        row = np.array([value for pair in zip(_ours(*key), _theirs(*key), strict=True) for value in pair])
+        totals += times * row
+        numbers = " | ".join(f"{value:.1f}" for value in row)
+        where = f"{shape[1]}x{shape[2]}x{shape[3]} {padding.lower()}"
+        lines.append(f"| {where} | {kernel[0]}x{kernel[1]} | {stride} | {features} | {times} | {numbers} |")
+    lines.append("| all | | | | | " + " | ".join(f"{value:.0f}" for value in totals) + " |")
+    return "\n".join(lines)
