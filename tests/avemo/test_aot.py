@@ -222,4 +222,7 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["xla"]["bytes_accessed"] > report["hbm_bytes_moved"]
     assert [c["times"] >= 1 and c["operand_bytes"] + c["hbm_bytes"] > 0 for c in report["top"]] == [True] * 3
     assert report["top"][0]["name"] in aot.text(report)
+    slow = aot.run(config, "v5e:2x4", hbm_only=True)
+    assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
+    assert slow["hbm_bytes_moved"] == pytest.approx(slow["operand_bytes"], rel=0.1)
     assert "examples/s/chip" in aot.text(report)
