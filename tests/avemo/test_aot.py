@@ -224,5 +224,5 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["top"][0]["name"] in aot.text(report)
     slow = aot.run(config, "v5e:2x4", hbm_only=True)
     assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
-    assert slow["hbm_bytes_moved"] == pytest.approx(slow["operand_bytes"], rel=0.1)
+    assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # but for scalars
     assert "examples/s/chip" in aot.text(report)
