@@ -269,19 +269,22 @@ def run(
         free = None if error.needed is None else capacity - error.needed
         result = {"fits": False, "hbm_used": error.needed, "hbm_free": free}
     if search:
-        result["search"] = _search(config, topology, mesh, sizes, say)
+        result["search"] = _search(config, topology, mesh, sizes, dict(result), say)
     return {**header, **result}
 
 
-def _search(config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], say: Callable) -> dict[str, Any]:
+def _search(
+    config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], first: dict[str, Any], say: Callable
+) -> dict[str, Any]:
     unit = math.gcd(*(size // mesh.size for size in sizes.values()))
     share = {part: size // unit for part, size in sizes.items()}
-    reports: dict[int, dict[str, Any]] = {}
+    reports: dict[int, dict[str, Any]] = {unit: first}  # of the config's own batch, compiled already
 
     def fits(multiple: int) -> bool:
         grown = {part: size * multiple for part, size in share.items()}
         try:
-            reports[multiple] = compile_tpu(config, topology, mesh, grown)
+            if multiple not in reports:
+                reports[multiple] = compile_tpu(config, topology, mesh, grown)
         except OutOfMemory:
             reports[multiple] = {"fits": False}
         say(f"{multiple} x {share}: {'fits' if reports[multiple]['fits'] else 'does not fit'}")
