@@ -47,7 +47,7 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 
     progress = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     config = configuration.load(args.config, overrides)
-    report = aot.run(config, args.topology, args.platform, args.search, progress, args.top)
+    report = aot.run(config, args.topology, args.platform, args.search, progress, args.top, args.hbm_only)
     return report if args.json else aot.text(report)
 
 
@@ -113,6 +113,7 @@ COMMANDS = {
             "platform": {"choices": ("tpu", "cuda"), "default": "tpu", "help": "cuda is lowered only (default: tpu)"},
             "search": {"action": "store_true", "help": "find the largest batch a chip"},
             "top": {"type": int, "default": 0, "metavar": "N", "help": "list the N instructions that move most bytes"},
+            "hbm_only": {"action": "store_true", "help": "leave a TPU's fast memory unused, to see all the traffic"},
             "json": {"action": "store_true", "help": "print the figures as JSON, sizes in bytes"},
         },
         _compile,

@@ -72,8 +72,8 @@ def _join_heads(
 ) -> dict[str, jax.Array]:
     """Convolves `x` by all the 1×1 kernels that branches begin with at once; returns the results by name.
 
-    Their gradient is then one product too: on a TPU a third of the memory traffic that several have, each of which
-    reads `x` and adds to its gradient.
+    Their gradient is then one product too. Several would each read `x`, and read and write the sum of its gradients:
+    without that the traffic of a block's backward pass on a TPU is a quarter less (docs/cloud_tpu.md).
     """
     if parent.is_initializing():  # the units make their kernels
         return {}

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,24 @@ def test_the_search_finds_the_largest_batch(limit):
     assert limit - max(1, limit // 16) < aot.largest(fits, 8) <= limit
     assert len(tried) == len(set(tried)) <= 12
     assert aot.largest(lambda n: False, 8) == 0
+
+
+def test_the_search_grows_every_part_alike_and_compiles_each_size_once(monkeypatch):
+    tried = []
+
+    def compile_tpu(config, topology, mesh, sizes, *options):
+        tried.append(dict(sizes))
+        if sizes["faces"] > 72:
+            raise aot.OutOfMemory("Used 20.50G of 15.75G hbm")
+        return {"fits": True, "hbm_used": 1.0, "hbm_free": 1.0}
+
+    monkeypatch.setattr(aot, "tpu_mesh", lambda topology: types.SimpleNamespace(size=8))
+    monkeypatch.setattr(aot, "compile_tpu", compile_tpu)
+    config = configuration.load(PAPER.format("teacher"), ["--config.data.batch.faces=16"])
+    report = aot.run(config, "v5e:2x4", search=True)
+    assert report["search"]["batch"] == {"faces": 72, "triplets": 288}
+    assert all(sizes["triplets"] == 4 * sizes["faces"] for sizes in tried)
+    assert len(tried) == len({sizes["faces"] for sizes in tried})
 
 
 @pytest.mark.parametrize("name", ["teacher", "student", "audio", "fusion"])
@@ -222,4 +241,7 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["xla"]["bytes_accessed"] > report["hbm_bytes_moved"]
     assert [c["times"] >= 1 and c["operand_bytes"] + c["hbm_bytes"] > 0 for c in report["top"]] == [True] * 3
     assert report["top"][0]["name"] in aot.text(report)
+    slow = aot.run(config, "v5e:2x4", hbm_only=True)
+    assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
+    assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # but for scalars
     assert "examples/s/chip" in aot.text(report)
