@@ -137,7 +137,9 @@ def recordings(rows: Sequence[Row]) -> Figure | None:
         axes.tick_params(labelsize=6)
     for axes in list(grid.flat)[len(others) :]:
         axes.set_visible(False)
-    figure.supxlabel(f"{reference.name}, {_metric(rows)} of each recording", fontsize=7)
+    # A recording has one emotion: what there is of a recall is how many seeds hit it.
+    score = "CCC of each recording" if _metric(rows) == "CCC" else "share of seeds that are right on each recording"
+    figure.supxlabel(f"{reference.name}, {score}", fontsize=7)
     figure.supylabel("under the setting named above", fontsize=7)
     return figure
 
