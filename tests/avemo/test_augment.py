@@ -134,6 +134,9 @@ def test_spec_augment_masks_one_band_and_one_stretch_a_window(time, freq, seed):
     for window, masked in zip(windows[:2], out[:2], strict=True):
         changed = masked != window
         assert np.all(masked[changed] == window.mean())
+        if changed.all():  # the one band or the one stretch is the whole window
+            assert freq >= 64 or time >= 96
+            continue
         rows, bands = np.flatnonzero(changed.all(1)), np.flatnonzero(changed.all(0))
         assert len(rows) <= min(time, 96)
         assert len(bands) <= min(freq, 64)
