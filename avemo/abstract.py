@@ -100,19 +100,21 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     if config.task == "audio":
         model = audio.build(config)
         inputs = (_array(1, MEL_ROWS, 64),)
-        loss = functools.partial(audio._loss, model, config)
+        forward, criterion = functools.partial(audio.forward, model), functools.partial(audio.criterion, config)
     elif config.task == "audiovisual":
         model = fusion_models.build(config.model, axis_name=parallel.AXIS)
         spec = _sequence_spec(config, 1)
         inputs = tuple(spec[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
-        loss = functools.partial(audiovisual._loss, model, config)
+        forward = functools.partial(audiovisual.forward, model)
+        criterion = functools.partial(audiovisual.criterion, config, "sequences")
     else:
         model = expression_models.build(config.model, axis_name=parallel.AXIS)
         inputs = (_array(1, config.model.image_size, config.model.image_size, 3, dtype=jnp.uint8),)
         teacher = None
         if config.task == "student":
             teacher, constants = _abstract_teacher(config, model, key, inputs)
-        loss = functools.partial(expression._loss, model, teacher, config)
+        forward = functools.partial(expression.forward, model, teacher)
+        criterion = functools.partial(expression.criterion, config, teacher is not None)
     variables = _abstract_variables(model, key, inputs)
     if config.task == "audiovisual":
         names = (f"{m}_{s}" for m in _FEATURES for s in ("mean", "std"))
@@ -120,8 +122,10 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     return Task(
         name=config.task,
         init=lambda _: variables,
-        loss=loss,
+        forward=forward,
+        criterion=criterion,
         batches=None,
+        records=None,
         examples=sum(n * _IMAGES.get(part, 1) for part, n in sizes.items())
         * (config.data.windows if config.task == "audio" else 1),
         predict=None,

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from avemo import rows
+
 Dtype = Any
 Padding = str | Sequence[tuple[int, int]]
 
@@ -172,10 +174,18 @@ class BatchNorm(nn.Module):
         def over_channels(v: jax.Array) -> jax.Array:
             return v.reshape((1,) * (x.ndim - 1) + (channels,))
 
+        weights = rows.weights(len(x))
+
         def batch_mean(v: jax.Array) -> jax.Array:
-            v = v.mean(axis=tuple(range(v.ndim - 1)))
             synchronised = self.axis_name is not None and not self.is_initializing()
-            return lax.pmean(v, self.axis_name) if synchronised else v
+            if weights is None:
+                v = v.mean(axis=tuple(range(v.ndim - 1)))
+                return lax.pmean(v, self.axis_name) if synchronised else v
+            # A padded batch: the mean is over its real rows.
+            w = weights.astype(v.dtype).reshape(-1, *(1,) * (v.ndim - 1))
+            sums = (v * w).sum(tuple(range(v.ndim - 1))), w.sum() * (v[0].size // channels)
+            total, count = lax.psum(sums, self.axis_name) if synchronised else sums
+            return total / jnp.maximum(count, 1.0)
 
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)

@@ -125,14 +125,13 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         del key  # nothing is drawn
         return jax.tree.map(jnp.asarray, {"params": params, "constants": fused["constants"], "statistics": statistics})
 
-    def loss(trained: Any, state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
+    def forward(trained: Any, state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
         del constants
         rows = dict(batch["clips"])
         for modality, field in (("visual", "image"), ("audio", "windows")):
             rows[modality] = encode(modality, trained, state, rows.pop(field))
         out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, rows, train=True, key=key)
-        value, metrics = audiovisual.criterion(out, rows, settings)
-        return value, (state, metrics)
+        return audiovisual.trained_outputs(out), state
 
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         trained, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
@@ -154,18 +153,24 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         ]
         return audiovisual.score(mapped, variables, encoded, settings)
 
-    def batches() -> Any:
-        clips = opened("train")
-        windows = features.Windows(clips.recordings, config.data.sequence_length, config.data.sequence_hop)
-        example = functools.partial(_example, clips, size)
-        source = data_input.Source(folder, example, config.data.batch.clips)
-        return data_input.train_batches({"clips": source}, config, {"clips": windows})
+    sources = {
+        "clips": data_input.Source(
+            folder, lambda *item: _example(opened("train"), size, *item), config.data.batch.clips
+        )
+    }
+
+    def windows() -> dict[str, Any]:
+        data = config.data
+        return {"clips": features.Windows(opened("train").recordings, data.sequence_length, data.sequence_hop)}
 
     names = shards.Shards(folder, shards.splits(folder)[0]).class_names
     return Task(
-        name=config.task, init=init, loss=loss, batches=batches, examples=config.data.batch.clips, predict=predict,
-        evaluate=evaluate, eval_splits=tuple(config.eval_splits), data={"clips": folder}, weights=weights,
-        class_names=tuple(names),
+        name=config.task, init=init, forward=forward,
+        criterion=functools.partial(audiovisual.criterion, settings, "clips"),
+        batches=lambda: data_input.train_batches(sources, config, windows()),
+        records=lambda number: data_input.batch_records(sources, config, number, windows()),
+        examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
+        data={"clips": folder}, weights=weights, class_names=tuple(names),
     )  # fmt: skip
 
 
