@@ -129,12 +129,13 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     if config.task == "audio":
         model = audio.build(config)
         inputs = (_array(1, MEL_ROWS, 64),)
-        loss = functools.partial(audio._loss, model, config)
+        forward, criterion = functools.partial(audio.forward, model), functools.partial(audio.criterion, config)
     elif config.task == "audiovisual":
         model = fusion_models.build(config.model, axis_name=parallel.AXIS)
         spec = _sequence_spec(config, 1)
         inputs = tuple(spec[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
-        loss = functools.partial(audiovisual._loss, model, config)
+        forward = functools.partial(audiovisual.forward, model)
+        criterion = functools.partial(audiovisual.criterion, config, "sequences")
     elif config.task == "end_to_end":
         return _end_to_end_task(config, sizes, key)
     else:
@@ -143,20 +144,25 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
         teacher = None
         if config.task == "student":
             teacher, constants = _abstract_teacher(config, model, key, inputs)
-        loss = functools.partial(expression._loss, model, teacher, config)
+        forward = functools.partial(expression.forward, model, teacher)
+        criterion = functools.partial(expression.criterion, config, teacher is not None)
     variables = _abstract_variables(model, key, inputs)
     if config.task == "audiovisual":
         variables = {"params": variables["params"], "constants": _standardisation()}
     examples = sum(n * _IMAGES.get(part, 1) for part, n in sizes.items())
-    return _task(config, variables, loss, examples * (config.data.windows if config.task == "audio" else 1), constants)
+    examples *= config.data.windows if config.task == "audio" else 1
+    return _task(config, variables, (forward, criterion), examples, constants)
 
 
-def _task(config: ConfigDict, variables: Any, loss: Callable, examples: int, constants: Any) -> Task:
+def _task(config: ConfigDict, variables: Any, parts: tuple[Callable, Callable], examples: int, constants: Any) -> Task:
+    forward, criterion = parts
     return Task(
         name=config.task,
         init=lambda _: variables,
-        loss=loss,
+        forward=forward,
+        criterion=criterion,
         batches=None,
+        records=None,
         examples=examples,
         predict=None,
         evaluate=None,
@@ -181,8 +187,9 @@ def _end_to_end_task(config: ConfigDict, sizes: dict[str, int], key: Any) -> Tas
     made = {name: dict(part.init(None)) for name, part in parts.items()}
     params = {name: variables.pop("params") for name, variables in made.items()}
     variables = {"params": params, **made.pop("fusion"), "statistics": made}
-    loss = functools.partial(end_to_end._loss, end_to_end.build(encoders), fusion, settings)
-    return _task(config, variables, loss, sizes["clips"], {})
+    forward = functools.partial(end_to_end.forward, end_to_end.build(encoders), fusion)
+    criterion = functools.partial(audiovisual.criterion, settings, "clips")
+    return _task(config, variables, (forward, criterion), sizes["clips"], {})
 
 
 def _abstract_variables(model: Any, key: Any, inputs: tuple) -> dict[str, Any]:

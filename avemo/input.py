@@ -10,6 +10,7 @@ from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -191,27 +192,12 @@ def train_batches(
     processes, process = jax.process_count(), jax.process_index()
     augment.check(config.data.get("augment", {}))
     parts = []
-    for number, (name, source) in enumerate(sorted(sources.items())):
+    for name, source, members, seed in _parts(sources, config, opened):
         if source.batch_size % processes:
             raise UserError(f"batch size {source.batch_size} of {name!r} is not divisible by {processes} processes.")
-        data = (opened or {}).get(name)
-        members = [(data, 1.0)] if data is not None else mixture.members(source.path, source.split, source.open)
-        seed = config.seed + 1000 * number
-        # Over positions, not over records: grain would look into each of those to count its bytes.
-        streams = [
-            grain.MapDataset.range(len(records)).seed(seed + 100_000 * member).shuffle().repeat()
-            for member, (records, _) in enumerate(members)
-        ]
-        dataset, read = streams[0], members[0][0].__getitem__
-        if len(streams) > 1:
-            streams = [
-                stream.map(lambda position, records=records: (records, position))
-                for stream, (records, _) in zip(streams, members, strict=True)
-            ]
-            dataset = grain.MapDataset.mix(streams, [weight for _, weight in members]).seed(seed)
-            read = _read_from
         example = _check_example(source)
-        dataset = dataset.random_map(lambda place, rng, example=example, read=read: example(read(place), rng, config))
+        order, read = _ordered(members, seed)
+        dataset = order.random_map(lambda place, rng, example=example, read=read: example(read(place), rng, config))
         dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
         # Endless but of one length: grain zips nothing else.
         parts.append(dataset.slice(slice(process, _ENDLESS * processes + process, processes)))
@@ -223,6 +209,92 @@ def train_batches(
     return joined.map(combine).to_iter_dataset(
         grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
     )
+
+
+def _parts(
+    sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None
+) -> Iterator[tuple[str, Source, list[tuple[Any, float]], int]]:
+    """Name, source, data sets with their weights, and seed of each part of a batch, in the order of their names."""
+    for number, (name, source) in enumerate(sorted(sources.items())):
+        data = (opened or {}).get(name)
+        members = [(data, 1.0)] if data is not None else mixture.members(source.path, source.split, source.open)
+        yield name, source, members, config.seed + 1000 * number
+
+
+def _ordered(members: list[tuple[Any, float]], seed: int) -> tuple[grain.MapDataset, Callable[[Any], Any]]:
+    """The endless order of places in which a part's data is met, and what reads the record at a place."""
+    # Over positions, not over records: grain would look into each of those to count its bytes.
+    streams = [
+        grain.MapDataset.range(len(records)).seed(seed + 100_000 * member).shuffle().repeat()
+        for member, (records, _) in enumerate(members)
+    ]
+    if len(streams) == 1:
+        return streams[0], members[0][0].__getitem__
+    streams = [
+        stream.map(lambda position, records=records: (records, position))
+        for stream, (records, _) in zip(streams, members, strict=True)
+    ]
+    return grain.MapDataset.mix(streams, [weight for _, weight in members]).seed(seed), _read_from
+
+
+def batch_records(
+    sources: Mapping[str, Source], config: ConfigDict, number: int, opened: Mapping[str, Any] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Which records are in global batch `number` (from 0) of `train_batches`: `{part: [{"index", "name"}, ...]}`.
+
+    `index` is the position in the part's data (of several data sets, in the one it comes from), `name` the record's own
+    name where it has one.
+    """
+    out = {}
+    for name, source, members, seed in _parts(sources, config, opened):
+        order, read = _ordered(members, seed)
+        places = [order[number * source.batch_size + row] for row in range(source.batch_size)]
+        out[name] = [
+            {"index": int(place[1] if isinstance(place, tuple) else place), "name": _record_name(read(place))}
+            for place in places
+        ]
+    return out
+
+
+def _record_name(record: Any) -> str | None:
+    if isinstance(record, tuple):  # a window of a recording
+        return f"{record[0].name} from frame {record[1]}"
+    name = record.get("name", record.get("recording"))
+    return f"{name} segment {int(record['segment'])}" if "segment" in record else name
+
+
+def pad_batch(batch: Mapping[str, Batch], multiple: int) -> dict[str, Batch]:
+    """Pads each part `[B_part, ...]` to a multiple of rows with copies of its last row.
+
+    A part that needs it gets a `weight` float32 `[rows]`, 0 for padding. Its rows count for no loss, metric or batch
+    statistic, so that any batch size gives its own numbers on any number of devices.
+    """
+    out = {}
+    for name, part in batch.items():
+        size = len(next(iter(part.values())))
+        padding = -size % multiple
+        if padding:
+            part = {k: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for k, v in part.items()}
+            part["weight"] = (np.arange(size + padding) < size).astype(np.float32)
+        out[name] = dict(part)
+    return out
+
+
+def without_padding(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A part whose padded rows are unlabelled in every way that a loss reads: no label, no votes, no targets."""
+    if "weight" not in part:
+        return part
+    real = part["weight"] > 0
+
+    def masked(name: str, x: jax.Array) -> jax.Array:
+        keep = real.reshape(-1, *(1,) * (x.ndim - 1))
+        if name == "label":
+            return jnp.where(keep, x, -1)
+        if name in ("target_mask", "rater_mask", "votes"):
+            return jnp.where(keep, x, jnp.zeros((), x.dtype))
+        return x
+
+    return {name: masked(name, x) for name, x in part.items()}
 
 
 def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
@@ -259,12 +331,15 @@ __all__ = [
     "Batch",
     "Images",
     "Source",
+    "batch_records",
     "delayed_targets",
     "eval_batches",
     "face_example",
+    "pad_batch",
     "pad_rows",
     "resize",
     "train_batches",
     "triplet_example",
     "window_example",
+    "without_padding",
 ]

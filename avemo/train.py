@@ -7,7 +7,6 @@ saved parameters, which is what makes a resumed run equal an uninterrupted one.
 import contextlib
 import json
 import logging
-import os
 import platform
 import signal
 import sys
@@ -25,10 +24,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import avemo
-from avemo import checkpoints, configuration, mixture, optimizer, parallel, runtime, shards, tasks, writer
+from avemo import accumulation, checkpoints, configuration, mixture, optimizer, parallel, runtime, shards, tasks, writer
+from avemo import input as data_input
 from avemo.errors import UserError
 from avemo.runtime import Preempted
 from avemo.tasks.base import Task, TrainState
+from avemo.writer import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ def initial_state(task: Task, config: ConfigDict) -> tuple[TrainState, optax.Gra
 def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) -> Callable:
     """The per-device training step `(state, batch, constants) -> (state, values)`; see `avemo.losses` on gradients."""
 
+    value_and_grad = accumulation.value_and_grad(task, config.accumulate)
+
     def step(state: TrainState, batch: Any, constants: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
-        (loss, (model_state, values)), gradients = jax.value_and_grad(task.loss, has_aux=True)(
+        (loss, (model_state, values)), gradients = value_and_grad(
             state.params, state.model_state, constants, batch, key
         )
         gradients = jax.lax.pmean(gradients, parallel.AXIS)
@@ -97,7 +100,7 @@ def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:
-            path.write_text(json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
+            write_atomically(path, json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
     return workdir
@@ -194,10 +197,10 @@ def _run(
         for number in range(start, config.steps + 1):
             at_end, stopping = number == config.steps, stop(number)  # asked once: a signal may come at any line
             if stopping:
-                pending = _finite(pending, workdir)
+                pending = _finite(pending, workdir, task)
             if pending and (at_end or number % config.log_every == 0):
                 rate = (number - tick_step) / max(time.time() - tick, 1e-9)
-                _log_train(log, pending, rate * task.examples, workdir)
+                _log_train(log, pending, rate * task.examples, workdir, task)
                 bar.set_postfix_str(f"{rate * task.examples:.0f} ex/s, loss {float(pending[-1][1]['loss']):.3f}")
                 pending, tick, tick_step = [], time.time(), number
             fresh = number != start or restored is None
@@ -245,10 +248,11 @@ class _Prefetch:
 
     def __init__(self, batches: Any, config: ConfigDict):
         self._batches, self._mode, self._ready = batches, config.parallel, None
+        self._multiple = jax.local_device_count() * config.accumulate
 
     def _draw(self) -> tuple[Any, Any]:
         before = self._batches.get_state()
-        return before, parallel.shard_batch(next(self._batches), self._mode)
+        return before, parallel.shard_batch(data_input.pad_batch(next(self._batches), self._multiple), self._mode)
 
     def state(self) -> Any:
         """Iterator state from which the next batch is drawn again."""
@@ -261,15 +265,27 @@ class _Prefetch:
         return batch
 
 
-def _finite(pending: list, workdir: epath.Path) -> list[tuple[int, dict[str, np.ndarray]]]:
-    """The values of some steps on the host; a loss among them that is not finite is an error."""
+def _finite(pending: list, workdir: epath.Path, task: Task) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """The values of some steps on the host; a loss or gradient among them that is not finite is an error.
+
+    It is called before every save: no checkpoint holds what such a gradient makes of the parameters. The steps are
+    looked at in order, so that the first bad one is named though later ones have run; its records go to
+    `nonfinite.json`.
+    """
     rows = list(zip([step for step, _ in pending], jax.device_get([row for _, row in pending]), strict=True))
     for step, row in rows:
-        if not np.isfinite(row["loss"]):
-            raise UserError(
-                f"the loss is {row['loss']} at step {step}: stopped; the last checkpoint in {workdir} is kept. "
-                "Lower optimizer.learning_rate or set optimizer.clip_norm."
-            )
+        bad = next((name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])), None)
+        if bad is None:
+            continue
+        path = workdir / "nonfinite.json"
+        if jax.process_index() == 0:
+            values = {name: repr(float(value)) for name, value in row.items()}  # JSON has no NaN
+            found = {"step": step, "values": values, "records": task.records(step - 1)}
+            write_atomically(path, json.dumps(found, indent=2) + "\n")
+        raise UserError(
+            f"the {bad} is {row[bad]} at step {step}: stopped; the last checkpoint in {workdir} is kept, the records "
+            f"of the batch are in {path}. Lower optimizer.learning_rate or set optimizer.clip_norm."
+        )
     return rows
 
 
@@ -282,8 +298,8 @@ def _as_saved(pending: list) -> list[tuple[int, dict[str, np.ndarray]]]:
     return [(int(step), {name: np.float32(value) for name, value in row.items()}) for step, row in pending]
 
 
-def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path) -> None:
-    rows = [row for _, row in _finite(pending, workdir)]
+def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path, task: Task) -> None:
+    rows = [row for _, row in _finite(pending, workdir, task)]
     mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
     log.write(pending[-1][0], "train", mean)
     log.write(pending[-1][0], "timing", {"examples_per_second": rate})
@@ -356,13 +372,6 @@ def save_predictions(workdir: epath.Path, split: str, predictions: dict[str, np.
         np.savez_compressed(file, **predictions)
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
     """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
     prints = {role: mixture.fingerprint(path) for role, path in task.data.items()}
@@ -399,4 +408,13 @@ def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-__all__ = ["Preempted", "environment", "finished", "initial_state", "make_evaluator", "make_step", "train_and_evaluate"]
+__all__ = [
+    "Preempted",
+    "environment",
+    "finished",
+    "initial_state",
+    "make_evaluator",
+    "make_step",
+    "train_and_evaluate",
+    "write_atomically",
+]

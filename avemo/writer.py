@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,13 @@ def read(path: str | epath.Path) -> list[dict[str, Any]]:
     return out
 
 
+def write_atomically(path: epath.Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
 class MetricsWriter:
     """Appends `{"step", "split", "wall_time", **values}` lines; only the first process writes.
 
@@ -38,7 +46,8 @@ class MetricsWriter:
         if jax.process_index() != 0:
             return
         kept = [line for line in read(self._path) if line["step"] <= resume_step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        # In one move: a run that is killed here must not lose the lines before its checkpoint.
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         # tensorboardX writes local folders; a gs:// run keeps metrics.jsonl.
         if "://" not in str(workdir):
             self._board = SummaryWriter(str(workdir), purge_step=resume_step + 1)

@@ -15,6 +15,7 @@ def base(task: str) -> ConfigDict:
             "eval_splits": ("dev",),
             "best_metric": "dev/accuracy",
             "parallel": "pmap",  # or shard_map
+            "accumulate": 1,  # micro-batches a step runs one after another; the loss stays that of the whole batch
             "ema": 0.0,  # decay of the moving average of the parameters that is evaluated; 0: none
             "optimizer": {
                 "name": "sgd",  # sgd (Nesterov), adam, adamw

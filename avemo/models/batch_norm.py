@@ -8,7 +8,12 @@ from jax import lax
 
 
 def exact(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    axis_name: str | None,
+    weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Batch normalisation with the two-pass variance: E[x²] − E[x]² loses the digits where the mean is far from 0.
 
@@ -17,12 +22,13 @@ def exact(
       scale, bias: [C].
       epsilon: added to the variance.
       axis_name: the device axis over which statistics are synchronised; None: over this device's batch.
+      weights: [B], 0 for rows that pad the batch and do not count; None: all count.
 
     Returns:
       `x` normalised, mean [C], biased variance [C].
     """
-    (mean,) = _means((x,), axis_name)
-    (var,) = _means((jnp.square(x - _over_channels(mean, x)),), axis_name)
+    (mean,) = _means((x,), axis_name, weights)
+    (var,) = _means((jnp.square(x - _over_channels(mean, x)),), axis_name, weights)
     return apply(x, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
 
 
@@ -76,7 +82,15 @@ def _over_channels(v: jax.Array, x: jax.Array) -> jax.Array:
     return v.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _means(values: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
-    """Means over all axes but the last, and over the devices."""
+def _means(
+    values: tuple[jax.Array, ...], axis_name: str | None, weights: jax.Array | None = None
+) -> tuple[jax.Array, ...]:
+    """Means over all axes but the last, and over the devices; of a padded batch, over the rows that count."""
+    if weights is not None:
+        x = values[0]
+        w = weights.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        sums = tuple((v * w).sum(tuple(range(v.ndim - 1))) for v in values), w.sum() * (x[0].size // x.shape[-1])
+        totals, count = sums if axis_name is None else lax.psum(sums, axis_name)
+        return tuple(total / jnp.maximum(count, 1.0) for total in totals)
     means = tuple(v.mean(axis=tuple(range(v.ndim - 1))) for v in values)
     return means if axis_name is None else lax.pmean(means, axis_name)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from avemo.models.dropout import Dropout
 from avemo.models.layers import BatchNorm, Conv, Dtype
 
 
@@ -28,7 +29,7 @@ class DenseLayer(nn.Module):
         x = Conv(self.bottleneck * self.growth, use_bias=False, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(self.norm(name="norm2")(x, train))
         x = Conv(self.growth, (3, 3), use_bias=False, dtype=self.dtype, name="conv2")(x)
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dropout(self.dropout, deterministic=not train)(x)
 
 
 class DenseBlock(nn.Module):

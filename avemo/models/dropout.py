@@ -4,19 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.parallel import AXIS
+from avemo import rows
 
 
-def example_keys(key: jax.Array, rows: int) -> jax.Array:
-    """One key for each of this device's rows, from their positions in the global batch: keys `[rows]`.
-
-    Device d of a mapped step has rows d·`rows` … (d + 1)·`rows`; outside a mapped step there is one device.
-    """
-    try:
-        first = jax.lax.axis_index(AXIS) * rows
-    except NameError:  # the axis is not bound
-        first = 0
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(rows))
+def example_keys(key: jax.Array, count: int) -> jax.Array:
+    """One key for each of the rows at hand, from their numbers in the global batch (`avemo.rows`): keys `[count]`."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows.numbers(count))
 
 
 class Dropout(nn.Module):

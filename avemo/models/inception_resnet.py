@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 from avemo.errors import UserError
+from avemo.models.dropout import Dropout
 from avemo.models.layers import (
     BatchNorm,
     Conv,
@@ -223,7 +224,7 @@ class InceptionResNetV1(nn.Module):
         x = repeat("repeat_3", self.repeats_8, block8, SCALE_8, x)
         x = stage("block8", Residual(block8, 1.0, unit, self.dtype, final_relu=False, name="block8")(x, train))
         x = stage("avgpool_1a", x.astype(statistics_dtype(self.dtype)).mean(axis=(1, 2)))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")(x.astype(self.dtype))
         x = stage("last_linear", x)
         norm = BatchNorm(

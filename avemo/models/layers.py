@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from avemo import rows
 from avemo.models import batch_norm
 from avemo.models.unpadded import convolve_unpadded
 
@@ -205,14 +206,15 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
         axis_name = None if self.is_initializing() else self.axis_name
+        weights = rows.weights(len(x))
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)
         scale, bias = scale.astype(inside), bias.astype(inside)
         if train:
-            if self.dtype == jnp.bfloat16:
+            if self.dtype == jnp.bfloat16 and weights is None:
                 y, mean, var = batch_norm.compact(x, scale, bias, running_mean.value, self.epsilon, axis_name)
             else:
-                y, mean, var = batch_norm.exact(x.astype(inside), scale, bias, self.epsilon, axis_name)
+                y, mean, var = batch_norm.exact(x.astype(inside), scale, bias, self.epsilon, axis_name, weights)
             if not self.is_initializing():
                 for running, new in ((running_mean, mean), (running_var, var)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * new.astype(jnp.float32)

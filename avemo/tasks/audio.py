@@ -15,7 +15,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import input as data_input
-from avemo import losses, metrics, mixture
+from avemo import losses, metrics, mixture, rows
 from avemo.models import audio
 from avemo.parallel import AXIS
 from avemo.tasks import start
@@ -55,6 +55,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     model = build(config)
+    sources = {"clips": data_input.Source(folder, data_input.window_example, config.data.batch.clips)}
     names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -74,10 +75,10 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     return Task(
         name=config.task,
         init=init,
-        loss=functools.partial(_loss, model, config),
-        batches=lambda: data_input.train_batches(
-            {"clips": data_input.Source(folder, data_input.window_example, config.data.batch.clips)}, config
-        ),
+        forward=functools.partial(forward, model),
+        criterion=functools.partial(criterion, config),
+        batches=lambda: data_input.train_batches(sources, config),
+        records=lambda number: data_input.batch_records(sources, config, number),
         examples=config.data.batch.clips * config.data.windows,
         predict=predict,
         evaluate=evaluate,
@@ -88,42 +89,51 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     )
 
 
-def _loss(
-    model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
-) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+def forward(
+    model: Any, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[dict[str, jax.Array], Any]:
+    """Logits `[B, N, C]` or traces `[B, N, 2]` of the clips' windows, and the model's state."""
     del constants
-    rows = batch["clips"]
-    windows = rows["windows"]
-    out, changed = model.apply(
-        {"params": params, **model_state},
-        windows.reshape(-1, *windows.shape[2:]),
-        train=True,
-        rngs={"dropout": key},
-        mutable=list(model_state),
-    )
+    clips = batch["clips"]
+    windows = clips["windows"]
+    weight = None if "weight" not in clips else jnp.repeat(clips["weight"], windows.shape[1])
+    with rows.held([windows.shape[0] * windows.shape[1]], [weight]):
+        out, changed = model.apply(
+            {"params": params, **model_state},
+            windows.reshape(-1, *windows.shape[2:]),
+            train=True,
+            rngs={"dropout": key},
+            mutable=list(model_state),
+        )
+    return {k: v.reshape(*windows.shape[:2], -1) for k, v in out.items() if k != "embedding"}, changed
+
+
+def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The global loss, and the values to log."""
+    clips = data_input.without_padding(batch["clips"])
     if config.model.num_classes:
-        logits = clip_logits(out["logits"].reshape(*windows.shape[:2], -1), rows["mask"])
+        logits = clip_logits(outputs["logits"], clips["mask"])
         # A silent clip says nothing about its emotion.
-        label = jnp.where(rows["mask"].any(1), rows["label"], -1)
+        label = jnp.where(clips["mask"].any(1), clips["label"], -1)
         loss = losses.cross_entropy(logits, label, label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
         correct = (logits.argmax(-1) == label).astype(jnp.float32)
-        return loss, (changed, {"accuracy": losses.weighted_mean(correct, (label >= 0).astype(jnp.float32), AXIS)})
+        return loss, {"accuracy": losses.weighted_mean(correct, (label >= 0).astype(jnp.float32), AXIS)}
     loss = losses.ccc_loss(
-        out["traces"].reshape(*windows.shape[:2], 2),
-        rows["targets"],
-        rows["target_mask"],
+        outputs["traces"],
+        clips["targets"],
+        clips["target_mask"],
         per=config.loss.per,
         mse_weight=config.loss.mse_weight,
         axis_name=AXIS,
     )
-    return loss, (changed, {})
+    return loss, {}
 
 
 def _evaluate(
     mapped: Callable, variables: Any, source: data_input.Source, config: ConfigDict
 ) -> tuple[Metrics, Predictions]:
     variables = jax.device_put(variables)
-    rows: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[np.ndarray]] = {}
     name = "logits" if config.model.num_classes else "traces"
     for batch in data_input.eval_batches(source, config):
         keep = batch["weight"] > 0
@@ -132,8 +142,8 @@ def _evaluate(
             name: out[name],
             **{k: batch[k] for k in ("targets", "target_mask", "mask", "label")},
         }.items():
-            rows.setdefault(key, []).append(np.asarray(value)[keep])
-    joined = {k: np.concatenate(v) for k, v in rows.items()}
+            found.setdefault(key, []).append(np.asarray(value)[keep])
+    joined = {k: np.concatenate(v) for k, v in found.items()}
     if config.model.num_classes:
         weight = joined["mask"].astype(np.float32)[..., None]
         pooled = (joined["logits"] * weight).sum(1) / np.maximum(weight.sum(1), 1)

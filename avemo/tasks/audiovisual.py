@@ -86,11 +86,11 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         variables = start.initialise(initialiser, key, *inputs)
         return {"params": variables["params"], "constants": constants}
 
-    def batches() -> Any:
+    sources = {"sequences": data_input.Source(folder, features.window_example, config.data.batch.sequences)}
+
+    def opened() -> dict[str, Any]:
         train, _ = recordings("train")
-        windows = features.Windows(train, config.data.sequence_length, config.data.sequence_hop)
-        source = data_input.Source(folder, features.window_example, config.data.batch.sequences)
-        return data_input.train_batches({"sequences": source}, config, {"sequences": windows})
+        return {"sequences": features.Windows(train, config.data.sequence_length, config.data.sequence_hop)}
 
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         out = apply(model, variables, batch, train=False)
@@ -102,8 +102,10 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     return Task(
         name=config.task,
         init=init,
-        loss=functools.partial(_loss, model, config),
-        batches=batches,
+        forward=functools.partial(forward, model),
+        criterion=functools.partial(criterion, config, "sequences"),
+        batches=lambda: data_input.train_batches(sources, config, opened()),
+        records=lambda number: data_input.batch_records(sources, config, number, opened()),
         examples=config.data.batch.sequences,
         predict=predict,
         evaluate=evaluate,
@@ -119,18 +121,23 @@ def clip_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:
     return (logits * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
 
 
-def _loss(
-    model: Any, config: ConfigDict, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
-) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+def forward(
+    model: Any, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[dict[str, jax.Array], Any]:
+    """What the criterion reads of the model's outputs, and the state, which training leaves alone."""
     del constants
-    rows = batch["sequences"]
-    out = apply(model, {"params": params, **model_state}, rows, train=True, key=key)
-    loss, values = criterion(out, rows, config)
-    return loss, (model_state, values)
+    out = apply(model, {"params": params, **model_state}, batch["sequences"], train=True, key=key)
+    return trained_outputs(out), model_state
 
 
-def criterion(out: Any, rows: Any, config: ConfigDict) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The global loss of a model's outputs on a batch of sequences, and the values to log."""
+def trained_outputs(out: Any) -> dict[str, jax.Array]:
+    """Those outputs of the model that `criterion` reads."""
+    return {k: out[k] for k in ("traces", "rater_traces", "logits") if k in out}
+
+
+def criterion(config: ConfigDict, part: str, out: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The global loss of a model's outputs on the sequences of `part`, and the values to log."""
+    rows = data_input.without_padding(batch[part])
     if config.model.num_classes:
         logits = clip_logits(out["logits"], rows["mask"])
         loss = losses.cross_entropy(logits, rows["label"], label_smoothing=config.loss.label_smoothing, axis_name=AXIS)

@@ -40,9 +40,13 @@ class Task:
     Attributes:
       name: the stage's name in `config.task`.
       init: `(key) -> variables`, `{"params": ..., **model_state}`.
-      loss: `(params, model_state, constants, batch, key) -> (loss, (model_state, values))` for one device's share of a
-        batch, inside a mapped function whose axis is `parallel.AXIS`; `loss` and the scalar `values` are global.
+      forward: `(params, model_state, constants, batch, key) -> (outputs, model_state)` for one device's share of a
+        batch, or a micro-batch of it, inside a mapped function whose axis is `parallel.AXIS`. `outputs`: float arrays
+        with a leading axis of examples, in the batch's order.
+      criterion: `(outputs, batch) -> (loss, values)` over a device's whole share; `loss` and the scalar `values` are
+        global. A part's `weight` (float32 `[B_part]`, there where a batch was padded) is 0 for rows that do not count.
       batches: `() -> grain.IterDataset` of this process's training batches.
+      records: `(number) -> {part: [{"index", "name"}]}`, the records of global training batch `number` (from 0).
       examples: examples of one global training batch, for throughput.
       predict: `(variables, batch) -> outputs` with a leading batch axis, for one device's share.
       evaluate: `(predict, variables, split) -> (metrics, predictions)`; `predict` is mapped already.
@@ -55,8 +59,10 @@ class Task:
 
     name: str
     init: Callable[[jax.Array], Variables]
-    loss: Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
+    forward: Callable[..., tuple[Any, Any]]
+    criterion: Callable[[Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
     batches: Callable[[], grain.IterDataset]
+    records: Callable[[int], dict[str, list[dict[str, Any]]]]
     examples: int
     predict: Callable[[Variables, Any], dict[str, jax.Array]]
     evaluate: Callable[..., tuple[Metrics, Predictions]]
@@ -65,3 +71,11 @@ class Task:
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+
+    def loss(
+        self, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
+        """`(loss, (model_state, values))` of one device's share: the criterion of the forward pass."""
+        outputs, model_state = self.forward(params, model_state, constants, batch, key)
+        loss, values = self.criterion(outputs, batch)
+        return loss, (model_state, values)

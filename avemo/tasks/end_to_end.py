@@ -134,19 +134,24 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         ]
         return audiovisual.score(mapped, variables, encoded, settings)
 
-    def batches() -> Any:
-        clips = opened("train")
-        windows = features.Windows(clips.recordings, config.data.sequence_length, config.data.sequence_hop)
-        example = functools.partial(_example, clips, size)
-        source = data_input.Source(folder, example, config.data.batch.clips)
-        return data_input.train_batches({"clips": source}, config, {"clips": windows})
+    sources = {
+        "clips": data_input.Source(
+            folder, lambda *item: _example(opened("train"), size, *item), config.data.batch.clips
+        )
+    }
 
-    loss = functools.partial(_loss, networks, fusion, settings)
+    def windows() -> dict[str, Any]:
+        data = config.data
+        return {"clips": features.Windows(opened("train").recordings, data.sequence_length, data.sequence_hop)}
+
     names = shards.Shards(folder, shards.splits(folder)[0]).class_names
     return Task(
-        name=config.task, init=init, loss=loss, batches=batches, examples=config.data.batch.clips, predict=predict,
-        evaluate=evaluate, eval_splits=tuple(config.eval_splits), data={"clips": folder}, weights=weights,
-        class_names=tuple(names),
+        name=config.task, init=init, forward=functools.partial(forward, networks, fusion),
+        criterion=functools.partial(audiovisual.criterion, settings, "clips"),
+        batches=lambda: data_input.train_batches(sources, config, windows()),
+        records=lambda number: data_input.batch_records(sources, config, number, windows()),
+        examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
+        data={"clips": folder}, weights=weights, class_names=tuple(names),
     )  # fmt: skip
 
 
@@ -174,23 +179,16 @@ def encode(networks: dict[str, Callable], modality: str, trained: Any, state: An
     return out.reshape(*leading, -1)
 
 
-def _loss(
-    networks: dict[str, Callable],
-    fusion: Any,
-    settings: ConfigDict,
-    trained: Any,
-    state: Any,
-    constants: Any,
-    batch: Any,
-    key: jax.Array,
-) -> Any:
+def forward(
+    networks: dict[str, Callable], fusion: Any, trained: Any, state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[dict[str, jax.Array], Any]:
+    """What the audiovisual criterion reads of the fusion's outputs, from pictures and sound, and the state."""
     del constants
-    rows = dict(batch["clips"])
+    clips = dict(batch["clips"])
     for modality, field in (("visual", "image"), ("audio", "windows")):
-        rows[modality] = encode(networks, modality, trained, state, rows.pop(field))
-    out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, rows, train=True, key=key)
-    value, metrics = audiovisual.criterion(out, rows, settings)
-    return value, (state, metrics)
+        clips[modality] = encode(networks, modality, trained, state, clips.pop(field))
+    out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, clips, train=True, key=key)
+    return audiovisual.trained_outputs(out), state
 
 
 def _encode(

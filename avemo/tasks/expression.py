@@ -7,6 +7,7 @@ teacher: KL(teacher ‖ student) on tempered logits (× T²) and a distance betw
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, losses, metrics, mixture, shards
+from avemo import checkpoints, losses, metrics, mixture, rows, shards
 from avemo import input as data_input
 from avemo.models import expression
 from avemo.parallel import AXIS
@@ -90,8 +91,10 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     return Task(
         name=config.task,
         init=init,
-        loss=functools.partial(_loss, model, teacher, config),
+        forward=functools.partial(forward, model, teacher),
+        criterion=functools.partial(criterion, config, teacher is not None),
         batches=lambda: data_input.train_batches(sources, config),
+        records=lambda number: data_input.batch_records(sources, config, number),
         examples=sum(s.batch_size * (3 if part == "triplets" else 1) for part, s in sources.items()),
         predict=predict,
         evaluate=evaluate,
@@ -113,29 +116,40 @@ def _kind(folder: str) -> str:
     return "triplets" if "images" in first.features else "faces"
 
 
-def _loss(
-    model: Any,
-    teacher: Any,
-    config: ConfigDict,
-    params: Any,
-    model_state: Any,
-    constants: Any,
-    batch: Any,
-    key: jax.Array,
-) -> tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]:
-    """Joint loss of one device's share; one forward pass over all the images of all parts."""
-    images, spans, offset = [], {}, 0
+def forward(
+    model: Any, teacher: Any, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array
+) -> tuple[dict[str, Any], Any]:
+    """Outputs of every part's images, `{part: {name: [images, ...]}}`, by one pass over all of them, and the state."""
+    images, sizes, weights = [], [], []
     for part in sorted(batch):
         x = batch[part]["images" if part == "triplets" else "image"]
-        flat = x.reshape(-1, *x.shape[-3:])
-        spans[part] = slice(offset, offset + flat.shape[0])
-        offset += flat.shape[0]
-        images.append(flat)
+        images.append(x.reshape(-1, *x.shape[-3:]))
+        sizes.append(len(images[-1]))
+        weights.append(_image_weight(batch, part))
     images = jnp.concatenate(images)
-    # Mutable only what the model has: a frozen network has no statistics to update.
-    out, changed = model.apply(
-        {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
-    )
+    with rows.held(sizes, weights):
+        # Mutable only what the model has: a frozen network has no statistics to update.
+        out, changed = model.apply(
+            {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
+        )
+    out = {"student": out}
+    if teacher is not None:
+        out["teacher"] = jax.lax.stop_gradient(teacher.apply(constants["teacher"], images, train=False))
+    ends = np.cumsum(sizes).tolist()
+    spans = {part: slice(end - size, end) for part, end, size in zip(sorted(batch), ends, sizes, strict=True)}
+    return {part: jax.tree.map(operator.itemgetter(span), out) for part, span in spans.items()}, changed
+
+
+def _image_weight(batch: Any, part: str) -> jax.Array | None:
+    """float32 `[images]`, 0 for padding, or None where a part has none."""
+    weight = batch[part].get("weight")
+    return jnp.repeat(weight, 3) if weight is not None and part == "triplets" else weight
+
+
+def criterion(
+    config: ConfigDict, distilled: bool, outputs: dict[str, Any], batch: Any
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The joint global loss, and the values to log."""
     values, total = {}, jnp.zeros(())
 
     def add(name: str, weight: float, value: jax.Array) -> None:
@@ -145,16 +159,17 @@ def _loss(
 
     settings = config.loss
     if "triplets" in batch:
-        embedding = out["embedding"][spans["triplets"]].reshape(-1, 3, out["embedding"].shape[-1])
+        triplets, embedding = batch["triplets"], outputs["triplets"]["student"]["embedding"]
+        embedding = embedding.reshape(-1, 3, embedding.shape[-1])
         odd = jnp.full(embedding.shape[0], 2, jnp.int32)  # `triplet_example` puts the odd one last
         margin = settings.margin if isinstance(settings.margin, float) else tuple(settings.margin)
         add(
             "fec_loss",
             settings.fec_weight,
-            losses.triplet(embedding, odd, batch["triplets"]["type"], margin=margin, axis_name=AXIS),
+            losses.triplet(embedding, odd, triplets["type"], triplets.get("weight"), margin=margin, axis_name=AXIS),
         )
     if "faces" in batch:
-        logits, faces = out["logits"][spans["faces"]], batch["faces"]
+        logits, faces = outputs["faces"]["student"]["logits"], data_input.without_padding(batch["faces"])
         if settings.labels == "votes":
             add("ce_loss", settings.ce_weight, losses.vote_kl(logits, faces["votes"], axis_name=AXIS))
         else:
@@ -172,18 +187,25 @@ def _loss(
             )
         correct = (logits.argmax(-1) == faces["label"]).astype(jnp.float32)
         values["accuracy"] = losses.weighted_mean(correct, (faces["label"] >= 0).astype(jnp.float32), AXIS)
-    if teacher is not None:
-        target = jax.lax.stop_gradient(teacher.apply(constants["teacher"], images, train=False))
-        labels = jnp.full(images.shape[0], -1, jnp.int32)
-        if "faces" in batch:
-            labels = labels.at[spans["faces"]].set(batch["faces"]["label"])
-        for name, weight, value in _distillation(settings.distillation, out, target, labels):
+    if distilled:
+        parts = sorted(batch)
+        out = jax.tree.map(lambda *x: jnp.concatenate(x), *(outputs[part] for part in parts))
+        labels, weights = [], []
+        for part in parts:
+            size = len(outputs[part]["student"]["logits"])
+            labels.append(batch[part]["label"] if part == "faces" else jnp.full(size, -1, jnp.int32))
+            weight = _image_weight(batch, part)
+            weights.append(jnp.ones(size, jnp.float32) if weight is None else weight)
+        terms = _distillation(
+            settings.distillation, out["student"], out["teacher"], jnp.concatenate(labels), jnp.concatenate(weights)
+        )
+        for name, weight, value in terms:
             add(name, weight, value)
-    return total, (changed, values)
+    return total, values
 
 
 def _distillation(
-    settings: ConfigDict, student: dict, teacher: dict, labels: jax.Array
+    settings: ConfigDict, student: dict, teacher: dict, labels: jax.Array, weights: jax.Array
 ) -> list[tuple[str, float, jax.Array]]:
     """The distillation terms that the config gives a weight: (name, weight, value)."""
     terms = []
@@ -193,13 +215,16 @@ def _distillation(
                 student["logits"],
                 teacher["logits"],
                 labels,
+                weights,
                 temperature=settings.temperature,
                 alpha=settings.dkd_alpha,
                 beta=settings.dkd_beta,
                 axis_name=AXIS,
             )
         else:
-            value = losses.kd(student["logits"], teacher["logits"], temperature=settings.temperature, axis_name=AXIS)
+            value = losses.kd(
+                student["logits"], teacher["logits"], weights, temperature=settings.temperature, axis_name=AXIS
+            )
         terms.append(("kd_loss", settings.kd_weight, value))
     if settings.embedding_weight:
         terms.append(
@@ -207,14 +232,13 @@ def _distillation(
                 "embedding_loss",
                 settings.embedding_weight,
                 losses.embedding_distance(
-                    student["embedding"], teacher["embedding"], kind=settings.embedding, axis_name=AXIS
+                    student["embedding"], teacher["embedding"], weights, kind=settings.embedding, axis_name=AXIS
                 ),
             )
         )
     if settings.rkd_weight:
-        terms.append(
-            ("rkd_loss", settings.rkd_weight, losses.rkd(student["descriptor"], teacher["descriptor"], axis_name=AXIS))
-        )
+        value = losses.rkd(student["descriptor"], teacher["descriptor"], weights, axis_name=AXIS)
+        terms.append(("rkd_loss", settings.rkd_weight, value))
     return terms
 
 
@@ -226,21 +250,21 @@ def _evaluate(
     predictions: Predictions = {}
     if "faces" in paths and split in mixture.splits(paths["faces"]):
         source = data_input.Source(paths["faces"], data_input.face_example, config.data.eval_batch, split)
-        rows = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
-        probability = metrics.softmax(rows["logits"])
-        keep = rows["label"] >= 0
-        scores |= metrics.classification(rows["label"][keep], probability[keep])
-        if "teacher_logits" in rows:
-            teacher = metrics.softmax(rows["teacher_logits"])
-            scores["teacher_accuracy"] = metrics.classification(rows["label"][keep], teacher[keep])["accuracy"]
+        found = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
+        probability = metrics.softmax(found["logits"])
+        keep = found["label"] >= 0
+        scores |= metrics.classification(found["label"][keep], probability[keep])
+        if "teacher_logits" in found:
+            teacher = metrics.softmax(found["teacher_logits"])
+            scores["teacher_accuracy"] = metrics.classification(found["label"][keep], teacher[keep])["accuracy"]
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
-        predictions |= {"label": rows["label"], "probability": probability, "embedding": rows["embedding"]}
+        predictions |= {"label": found["label"], "probability": probability, "embedding": found["embedding"]}
     if "triplets" in paths and split in mixture.splits(paths["triplets"]):
         source = data_input.Source(
             paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split
         )
-        rows = _collect(mapped, variables, data_input.eval_batches(source, config), ("type",))
-        scores |= metrics.triplets(rows["embedding"], rows["type"])
+        found = _collect(mapped, variables, data_input.eval_batches(source, config), ("type",))
+        scores |= metrics.triplets(found["embedding"], found["type"])
     if not scores:
         raise start.UserError(
             f"no data of split {split!r} to evaluate on: {', '.join(paths.values())} have "
@@ -251,12 +275,12 @@ def _evaluate(
 
 def _collect(mapped: Callable, variables: Any, batches: Any, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Predicts all batches and joins outputs and the named inputs, without the padding."""
-    rows: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[np.ndarray]] = {}
     variables = jax.device_put(variables)
     for batch in batches:
         keep = batch.pop("weight") > 0
         # Only images travel to the devices; labels stay here.
         out = mapped(variables, {k: v for k, v in batch.items() if k in ("image", "images")})
         for name, value in {**out, **{k: batch[k] for k in keys}}.items():
-            rows.setdefault(name, []).append(np.asarray(value)[keep])
-    return {name: np.concatenate(values) for name, values in rows.items()}
+            found.setdefault(name, []).append(np.asarray(value)[keep])
+    return {name: np.concatenate(values) for name, values in found.items()}

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from avemo import abstract, configuration, parallel
+from avemo import abstract, accumulation, configuration, parallel
+from avemo import input as data_input
 
 TINY_FACES = [
     *("--config.model.width=0.0625", "--config.model.repeats_35=1", "--config.model.repeats_17=1"),
@@ -30,9 +31,9 @@ TINY = {
 }
 
 
-def problem(name):
+def problem(name, overrides=()):
     """A tiny task with random weights and a random global batch in which a row of each part is masked."""
-    config = configuration.load(f"configs/demo/{name}.py:smoke", TINY[name])
+    config = configuration.load(f"configs/demo/{name}.py:smoke", [*TINY[name], *overrides])
     sizes = abstract.batch_sizes(config)
     task = abstract.task(config, sizes)
     rng = np.random.default_rng(0)
@@ -95,6 +96,43 @@ def test_eight_devices_give_the_numbers_of_one(name):
     assert any(np.abs(g).max() > 0 for g in jax.tree.leaves(one[1]))
     # float32 sums in another order; batch norm's variance loses a digit or two of what the convolutions leave.
     assert_same(one, eight, 1e-5 if name in ("audio", "fusion") else 1e-3)
+
+
+def accumulated(name, pieces, devices, rows=lambda x: x, overrides=()):
+    """Loss, values, gradients and state of a step over `rows(batch)`, in micro-batches."""
+    task, variables, batch, constants = problem(name, overrides)
+    batch = data_input.pad_batch(jax.tree.map(rows, batch), devices * pieces)
+
+    def step(variables, batch, constants):
+        state = {k: v for k, v in variables.items() if k != "params"}
+        (loss, (state, values)), gradients = accumulation.value_and_grad(task, pieces)(
+            variables["params"], state, constants, batch, jax.random.key(7)
+        )
+        return {"loss": loss, **values}, jax.lax.pmean(gradients, parallel.AXIS), state
+
+    mesh = Mesh(np.asarray(jax.devices()[:devices]), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    run = parallel.map_step(step, "shard_map", donate_state=False, mesh=mesh)
+    return jax.device_get(run(variables, jax.tree.map(jnp.asarray, batch), constants))
+
+
+@pytest.mark.parametrize(("name", "devices"), [("audio", 1), ("audio", 2), ("fusion", 1), ("fusion", 2)])
+def test_accumulated_gradients_are_those_of_the_whole_batch(name, devices):
+    # One CCC over all rows, which no mean of micro-batches' CCCs gives. Dropout is on in fusion.
+    per_batch = {"overrides": ["--config.loss.per=batch"]}
+    assert_same(accumulated(name, 1, 1, **per_batch), accumulated(name, 4, devices, **per_batch), 1e-5)
+
+
+def test_micro_batches_with_equal_statistics_give_the_batch_s_numbers():
+    # Rows 0 and 1 four times over: every micro-batch has the batch's statistics, the only thing that may differ.
+    again = lambda x: np.concatenate([x[:2]] * 4)  # noqa: E731
+    assert_same(accumulated("teacher", 1, 1, again), accumulated("teacher", 4, 1, again), 1e-4)
+
+
+@pytest.mark.parametrize(("name", "pieces"), [("teacher", 1), ("student", 1), ("audio", 2), ("fusion", 2)])
+def test_a_batch_of_any_size_gives_its_own_numbers_on_any_number_of_devices(name, pieces):
+    one, many = (accumulated(name, *split, rows=lambda x: x[:5]) for split in ((1, 1), (pieces, 4)))
+    # Batch statistics leave out the padding too; float32 loses a digit or two behind them.
+    assert_same(one, many, 1e-5 if name in ("audio", "fusion") else 1e-3)
 
 
 _CHILD = """
