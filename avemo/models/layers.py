@@ -206,7 +206,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
         axis_name = None if self.is_initializing() else self.axis_name
-        weights = rows.weights(len(x))
+        weights = rows.weights(x.shape[0]) if train else None
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)
         scale, bias = scale.astype(inside), bias.astype(inside)

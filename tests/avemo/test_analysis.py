@@ -180,11 +180,17 @@ def test_attention_is_what_the_network_attends_to(folder, tmp_path, monkeypatch)
     edit(tmp_path / "run", features=data)
     run = avemo.load(tmp_path / "run")
     used = []
-    softmax = attention.masked_softmax
-    monkeypatch.setattr(attention, "masked_softmax", lambda *inputs: used.append(softmax(*inputs)) or used[-1])
+    exponentials = attention._masked_exp
+
+    def watch(*inputs):
+        weights, total = exponentials(*inputs)
+        used.append(weights / jnp.broadcast_to(total, weights.shape))
+        return weights, total
+
+    monkeypatch.setattr(attention, "_masked_exp", watch)
     found = analysis.attention(run, "dev1", seconds=2.0)
     assert list(found) == ["fusion/audio_0", "fusion/visual_0", "temporal/layer_0"]
-    actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)]
+    actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)][::2]  # then the analysis' own
     for weights, expected in zip(found.values(), actual, strict=True):
         assert weights.shape == (2, 50, 50)
         np.testing.assert_allclose(weights, expected[0], atol=1e-6)

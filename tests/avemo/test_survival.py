@@ -60,6 +60,8 @@ def test_two_runs_on_one_folder_are_refused(config, tmp_path):
         train.train_and_evaluate(config, tmp_path, progress=False)
 
 
+# Orbax gives up at the first file that fails; whichever of the others are under way report to its closed loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_is_one_clear_error(config, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "cache_compilations", lambda workdir: None)  # the process's cache outlives this disk
     # TensorBoard's writer fails in a thread of its own and again at exit, in the middle of other tests.
