@@ -1,6 +1,7 @@
 """The downloader of FEC's pictures against a server on this machine that behaves as the web does."""
 
 import collections
+import contextlib
 import csv
 import http.server
 import json
@@ -37,13 +38,12 @@ class Web(http.server.BaseHTTPRequestHandler):
             Web.at_once += 1
             Web.most = max(Web.most, Web.at_once)
             number = Web.asked[self.path]
-        try:
+        if "/busy" in self.path:
+            time.sleep(0.05)
+        with Web.lock:  # before the answer: once it has that, the client may rightly ask for its next picture
+            Web.at_once -= 1
+        with contextlib.suppress(OSError):  # the client hung up, as it should on a server that is slow
             self._answer(urllib.parse.unquote(self.path), number)
-        except OSError:
-            pass  # the client hung up, as it should on a server that is slow
-        finally:
-            with Web.lock:
-                Web.at_once -= 1
 
     def _answer(self, path, number):
         status = {"/404.jpg": 404, "/410.jpg": 410, "/503.jpg": 503}.get(path, 200)
@@ -52,8 +52,6 @@ class Web(http.server.BaseHTTPRequestHandler):
         body = b"<html>parked</html>" if path == "/page.jpg" else PICTURE
         if path == "/silent.jpg":
             time.sleep(1.0)
-        if "/busy" in path:
-            time.sleep(0.05)
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
