@@ -16,6 +16,8 @@ from jax import lax
 
 from avemo import rows
 from avemo.models import batch_norm
+from avemo.models.depthwise import convolve_depthwise, shifts
+from avemo.models.pointwise import convolve_pointwise
 from avemo.models.unpadded import convolve_unpadded
 
 Dtype = Any
@@ -106,22 +108,12 @@ def window_max(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.
 def _pool_shifts(x: jax.Array, window: int, stride: int, padding: int, outside: float = -jnp.inf) -> list[jax.Array]:
     edge = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     x = jnp.pad(x, edge, constant_values=jnp.array(outside, x.dtype)) if padding else x
-    return _shifts(x, (window, window), (stride, stride))
+    return shifts(x, (window, window), (stride, stride))
 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
     """Returns the mean over disjoint square windows of `x` [B, H, W, C]; an odd row or column at the end is dropped."""
-    return sum(_shifts(x, (window, window), (window, window))) / window**2
-
-
-def _shifts(x: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> list[jax.Array]:
-    """Returns, for each place in the window in row-major order, the strided slice of `x` [B, H, W, C] it sees."""
-    spans = [(size - w) // s * s + 1 for size, w, s in zip(x.shape[1:3], window, strides, strict=True)]
-    return [
-        x[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
+    return sum(shifts(x, (window, window), (window, window))) / window**2
 
 
 def statistics_dtype(dtype: Dtype) -> Dtype:
@@ -133,8 +125,7 @@ class Conv(nn.Module):
     """2-D convolution [B, H, W, I] -> [B, H', W', features]; parameters as in `nn.Conv`: `kernel` [h, w, I/groups, O].
 
     `feature_group_count` is 1, or the number of channels (depthwise). A 1×1 kernel runs as a matrix product over
-    channels and a depthwise one as a sum of shifted products, accumulated in float32: the same numbers, but on XLA:CPU
-    2 times and 20 to 60 times faster than its convolution.
+    channels, twice as fast on XLA:CPU as its convolution with the same numbers; a depthwise one by `depthwise`.
     """
 
     features: int
@@ -156,7 +147,7 @@ class Conv(nn.Module):
             y = self._depthwise(x, kernel)
         elif self.kernel_size == (1, 1):
             x = x[:, :: self.strides[0], :: self.strides[1]]
-            y = lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+            y = convolve_pointwise(x, kernel[0, 0])
         elif self.padding == "VALID":
             y = convolve_unpadded(x, kernel, tuple(self.strides))
         else:
@@ -173,11 +164,10 @@ class Conv(nn.Module):
         padding = self.padding
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(x.shape[1:3], self.kernel_size, self.strides, padding)
-        x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
         inside = statistics_dtype(self.dtype)
-        taps = kernel.astype(inside).reshape(-1, 1, 1, 1, self.features)
-        shifts = _shifts(x, self.kernel_size, self.strides)
-        return sum(shift.astype(inside) * tap for shift, tap in zip(shifts, taps, strict=True)).astype(self.dtype)
+        padding = tuple(tuple(pair) for pair in padding)
+        y = convolve_depthwise(x.astype(inside), kernel.astype(inside), tuple(self.strides), padding)
+        return y.astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

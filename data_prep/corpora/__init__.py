@@ -13,6 +13,7 @@ for _corpus in (
     fec.FEC,
     fer.FER,
     fer.FERTriplets,
+    fer.FERUnlabelled,
     own.Own,
     ravdess.RAVDESS,
     recola.Recola,

@@ -5,6 +5,7 @@ Two data sets come of it: faces with the votes as a distribution, and triplets m
 
 import csv
 import dataclasses
+import hashlib
 import io
 import math
 import pathlib
@@ -38,16 +39,37 @@ LAYOUT = """
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """image_size: side of the stored pictures, 0 = their own 48 pixels; image_format: "jpeg" or "webp"."""
+    """image_size: side of the stored pictures, 0 = their own 48 pixels; image_format: "jpeg" or "webp".
+
+    holdout: share of the training part kept aside as dev, to tune and to choose the checkpoint on; the validation part
+    is then test, unseen until the end, and a test part is left out. 0: the parts as published.
+    """
 
     image_size: int = 0
     image_format: str = "jpeg"
+    holdout: float = 0.0
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
         check_image_format(self.image_format)
         if self.image_size < 0:
             raise UserError(f"--image_size must not be negative, it is {self.image_size}.")
+        if not 0 <= self.holdout < 1:
+            raise UserError(f"--holdout is a share of the training part, from 0 to below 1, not {self.holdout}.")
+
+    def parts(self, source: pathlib.Path) -> Iterator[tuple[str, "Rated"]]:
+        """Every rated picture with its split."""
+        for part, split in PARTS:
+            if self.holdout and split == "test":
+                continue
+            for one in labels(source, part):
+                if not self.holdout:
+                    yield split, one
+                elif split == "dev":
+                    yield "test", one
+                else:
+                    digest = hashlib.sha256(f"{part}/{one.name}".encode()).digest()
+                    yield "dev" if int.from_bytes(digest[:4]) < self.holdout * 2**32 else "train", one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +94,12 @@ class Rated:
         """Share of each class among the votes for a class, float64 `[8]`, canonical order."""
         votes = np.array([self.counts[i] for i in _ORDER], np.float64)
         return votes / votes.sum()
+
+    @property
+    def label(self) -> int:
+        """The class with most votes, canonical order; -1 where that is no single one."""
+        top = np.flatnonzero(self.votes == self.votes.max())
+        return int(top[0]) if len(top) == 1 else -1
 
 
 class Pictures:
@@ -156,9 +184,8 @@ class FER(Corpus):
     def items(self) -> Sequence[Item]:
         """Every picture of the parts that are there."""
         items = [
-            Item(f"{part}/{one.name}", split, payload={"part": part, "name": one.name, "counts": one.counts})
-            for part, split in PARTS
-            for one in labels(self.source, part)
+            Item(f"{one.part}/{one.name}", split, payload={"part": one.part, "name": one.name, "counts": one.counts})
+            for split, one in self.options.parts(self.source)
         ]
         if not items:
             raise self.wrong_layout("FER2013Train.zip is missing")
@@ -169,22 +196,57 @@ class FER(Corpus):
         rated = Rated(**item.payload)
         if rated.dropped:
             raise Dropped(rated.dropped)
-        votes = rated.votes
-        top = np.flatnonzero(votes == votes.max())
         data = Pictures.read(self.source, rated.part, rated.name)
         yield face_record(
             item.key,
             stills.recoded(data, rated.name, self.options.image_size, self.options.image_format),
-            label=int(top[0]) if len(top) == 1 else -1,
-            votes=votes,
+            label=rated.label,
+            votes=rated.votes,
         )
+
+
+class FERUnlabelled(Corpus):
+    """The pictures of the training part without a label: half of the raters did not know, or the top is a tie.
+
+    What FER+ leaves over is still a face, for the student to be distilled on; pictures that are no face stay out.
+    """
+
+    name = "fer_unlabelled"
+    kind = "faces"
+    title = "Faces of FER+ that the raters gave no label"
+    citation = CITATION
+    licence = FER.licence
+    homepage = FER.homepage
+    access = FER.access
+    layout = LAYOUT
+    chunk = 512
+    Options = Options
+
+    def features(self):
+        """Schema of the records."""
+        return faces_features(image_format=self.options.image_format)
+
+    def items(self) -> Sequence[Item]:
+        """Every such picture."""
+        part = PARTS[0][0]
+        rated = labels(self.source, part)
+        if not rated:
+            raise self.wrong_layout(f"{part}.zip is missing")
+        left = [one for one in rated if one.counts[9] * 2 < sum(one.counts) and (one.dropped or one.label < 0)]
+        return [Item(f"{part}/{one.name}", "train", payload={"name": one.name}) for one in left]
+
+    def process(self, item: Item) -> Iterator[dict[str, Any]]:
+        """One face."""
+        name = item.payload["name"]
+        data = Pictures.read(self.source, PARTS[0][0], name)
+        yield face_record(item.key, stills.recoded(data, name, self.options.image_size, self.options.image_format))
 
 
 @dataclasses.dataclass(frozen=True)
 class TripletOptions(Options):
     """Options of the triplets.
 
-    image_size, image_format: as for the faces; train, dev, test: triplets to make, each split from its own pictures;
+    image_size, image_format, holdout: as for the faces; train, dev, test: triplets to make, each from its own pictures;
     min_margin: how much nearer the similar pair must be than either of the other two pairs (distance of vote vectors,
     0 to √2); seed.
     """
@@ -229,8 +291,11 @@ class FERTriplets(Corpus):
     def items(self) -> Sequence[Item]:
         """Draws the triplets, the same for the same seed."""
         items = []
-        for part, split in PARTS:
-            usable = [one for one in labels(self.source, part) if not one.dropped]
+        rated: dict[str, list[Rated]] = {}
+        for split, one in self.options.parts(self.source):
+            if not one.dropped:
+                rated.setdefault(split, []).append(one)
+        for split, usable in rated.items():
             wanted = getattr(self.options, split)
             if len(usable) >= 3 and wanted:
                 items += self._draw(split, usable, wanted)

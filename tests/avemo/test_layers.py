@@ -41,19 +41,26 @@ def test_average_pool_drops_an_odd_edge():
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "depthwise"),
     [((1, 1), 1, "SAME", False), ((1, 1), 2, "SAME", False), ((3, 3), 1, "SAME", True), ((3, 3), 2, "SAME", True),
-     ((3, 3), 2, "VALID", True), ((1, 7), 1, "SAME", False)],
+     ((3, 3), 2, "VALID", True), ((3, 5), 2, ((2, 1), (0, 3)), True), ((1, 7), 1, "SAME", False)],
 )  # fmt: skip
 def test_convolution_equals_xla(kernel, stride, padding, depthwise):
     x = image(2, 9, 8, 4)
     features = 4 if depthwise else 6
     groups = 4 if depthwise else 1
     conv = layers.Conv(features, kernel, (stride, stride), padding, groups, use_bias=False)
-    params = conv.init(jax.random.key(1), x)
-    expected = lax.conv_general_dilated(
-        x, params["params"]["kernel"], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )  # fmt: skip
-    np.testing.assert_allclose(conv.apply(params, x), expected, atol=1e-5)
+    params = conv.init(jax.random.key(1), x)["params"]
+
+    def theirs(params, x):
+        return lax.conv_general_dilated(
+            x, params["kernel"], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    expected, their_gradients = jax.vjp(theirs, params, x)
+    found, gradients = jax.vjp(lambda params, x: conv.apply({"params": params}, x), params, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    above = jax.random.normal(jax.random.key(2), expected.shape)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradients(above), their_gradients(above))
 
 
 def test_grouped_convolution_that_is_not_depthwise_is_refused():

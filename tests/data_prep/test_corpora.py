@@ -334,6 +334,30 @@ def write_fer(folder, count=40):
     return folder
 
 
+def test_ferplus_keeps_a_share_of_training_aside_and_its_validation_part_becomes_the_test(tmp_path):
+    source = write_fer(tmp_path / "fer")
+    whole, _ = run("fer", source, tmp_path / "whole")
+    target, _ = run("fer", source, tmp_path / "out", holdout=0.3)
+    names = lambda folder, split: {r["name"].decode() for r in read(folder, split)}  # noqa: E731
+    found = {split: names(target, split) for split in ("train", "dev", "test")}
+    assert found["test"] == names(whole, "dev")
+    assert found["train"] | found["dev"] == names(whole, "train")
+    assert found["dev"]
+    assert not found["train"] & found["dev"]
+    options = fer.TripletOptions(train=30, dev=9, test=9, min_margin=0.1, holdout=0.3)
+    for item in fer.FERTriplets(source, options).items():  # the same pictures in the same splits
+        assert {f"{part}/{name}" for part, name in item.payload["pictures"]} <= found[item.split]
+
+
+def test_ferplus_pictures_without_a_label_are_unlabelled_faces(tmp_path):
+    source = write_fer(tmp_path / "fer")
+    target, _ = run("fer_unlabelled", source, tmp_path / "out")
+    labelled, _ = run("fer", source, tmp_path / "labelled")
+    found = {r["name"].decode() for r in read(target, "train")}
+    assert "FER2013Train/fer0000002.png" in found  # a tie
+    assert not found & {r["name"].decode() for r in read(labelled, "train") if r["label"] >= 0}
+
+
 def test_ferplus_votes_come_in_canonical_order(tmp_path):
     target, card = run("fer", write_fer(tmp_path / "fer"), tmp_path / "out")
     train = {r["name"].decode(): r for r in read(target, "train")}
