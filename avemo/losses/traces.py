@@ -93,7 +93,7 @@ def _careful(
 def _quick(x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...]) -> _Sums:
     """`_careful`, but in one pass and without a shift where every frame counts and the means are near enough to 0.
 
-    Near enough: what is subtracted in `_value` is at most 16 times what is left, which costs two bits or three.
+    Near enough: what is subtracted in `_value` is at most 4 times what is left, which costs two bits.
     """
     careful = functools.partial(_careful, x, y, mask, axes)
 
@@ -103,7 +103,7 @@ def _quick(x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, 
         zero = sums[1] - sums[1]
         sums = _Sums(*sums, zero + y.size / zero.size, zero)
         mean_x, mean_y, _, squares = _means(sums)
-        near = mean_x**2 + mean_y**2 <= 16.0 * (squares - 2.0 * mean_x * mean_y)  # False where a term is not finite
+        near = mean_x**2 + mean_y**2 <= 4.0 * (squares - 2.0 * mean_x * mean_y)  # False where a term is not finite
         return jax.lax.cond(near.all(), lambda: sums, careful)
 
     return one_pass() if mask is None else jax.lax.cond(mask.astype(bool).all(), one_pass, careful)
