@@ -33,7 +33,7 @@ def moments(predictions: np.ndarray, targets: np.ndarray, mask: np.ndarray | Non
     if mask is None and np.isfinite(sum_y).all():  # every frame counts
         n = np.full(len(y), float(y.shape[1]))
         mean_x, mean_y = x.sum(1) / np.maximum(n, 1), sum_y / np.maximum(n, 1)
-        dx, dy = x - mean_x[:, None], y - mean_y[:, None]
+        dx, dy = np.subtract(x, mean_x[:, None], out=x), np.subtract(y, mean_y[:, None], out=y)
     else:
         counts = np.isfinite(y)
         if mask is not None:
@@ -41,7 +41,7 @@ def moments(predictions: np.ndarray, targets: np.ndarray, mask: np.ndarray | Non
         n = counts.sum(1)
         mean_x, mean_y = (np.where(counts, v, 0).sum(1) / np.maximum(n, 1) for v in (x, y))
         dx, dy = np.where(counts, x - mean_x[:, None], 0), np.where(counts, y - mean_y[:, None], 0)
-    products = (np.einsum("kt,kt->k", a, b) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+    products = (np.vecdot(a, b) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
     return np.stack([n, mean_x, mean_y, *products], -1)
 
 

@@ -1,5 +1,6 @@
 """Sums and means over a batch that may be spread over devices."""
 
+import functools
 import math
 
 import jax
@@ -37,26 +38,51 @@ def keep(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, x.astype(jnp.float32), 0.0)
 
 
-_LANES = 64  # at most so many neighbouring frames are summed side by side
+_BLOCKS = 10  # at most so many numbers are added by one reduction, see `totals`
 
 
-def total_over(value: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Returns the sum over `axes`, kept with length 1.
+def totals(values: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """Returns the sum over `axes` of each of `values`, arrays of one shape, kept with length 1.
 
-    Over time (axis 1), XLA:CPU adds the few numbers of a frame one by one. There neighbouring frames are summed side by
-    side first, which fills its vectors (7 times faster for 2 numbers a frame); elsewhere it is a plain sum.
+    XLA:CPU reads its input once for each sum and, over time (axis 1), adds the few numbers of a frame one by one. There
+    the arrays are summed by one joint reduction a time, each over few long blocks of frames: such a loop it unrolls and
+    runs in vectors (docs/speed.md). Elsewhere these are plain sums, which compilers join by themselves.
     """
-    if 1 not in axes or value.ndim < 3:
-        return value.sum(axes, keepdims=True)
-    frames = value.shape[1]
-    lanes = max(d for d in range(1, _LANES + 1) if frames % d == 0)
+    if 1 not in axes or values[0].ndim < 3:
+        return _plain(values, axes)
+    return _totals(values, axes, values[0].shape)
 
-    def side_by_side(value: jax.Array) -> jax.Array:
-        rows, rest = value.shape[0], value.shape[2:]
-        blocks = value.reshape(rows, frames // lanes, lanes * math.prod(rest)).sum(1)
-        return blocks.reshape(rows, lanes, *rest).sum(axes, keepdims=True)
 
-    def plain(value: jax.Array) -> jax.Array:
-        return value.sum(axes, keepdims=True)
+# A joint reduction has no derivative in JAX; that of a sum is a broadcast.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _totals(values: tuple[jax.Array, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    by_blocks, plain = (functools.partial(f, axes=axes) for f in (_by_blocks, _plain))
+    return jax.lax.platform_dependent(values, cpu=by_blocks, default=plain)
 
-    return jax.lax.platform_dependent(value, cpu=side_by_side, default=plain)
+
+def _totals_backward(axes: tuple[int, ...], shape: tuple[int, ...], _: None, change: tuple[jax.Array, ...]) -> tuple:
+    return (tuple(jnp.broadcast_to(c, shape) for c in change),)
+
+
+_totals.defvjp(lambda values, axes, shape: (_totals(values, axes, shape), None), _totals_backward)
+
+
+def _plain(values: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    return tuple(value.sum(axes, keepdims=True) for value in values)
+
+
+def _by_blocks(values: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    rows, frames, *rest = values[0].shape
+    width = math.prod(rest)
+    zeros = tuple(jnp.zeros((), value.dtype) for value in values)
+
+    def add(a: tuple, b: tuple) -> tuple:
+        return tuple(x + y for x, y in zip(a, b, strict=True))
+
+    while frames > 1:
+        blocks = max(d for d in range(1, _BLOCKS + 1) if frames % d == 0)
+        blocks = frames if blocks == 1 else blocks
+        frames //= blocks
+        values = tuple(value.reshape(rows, blocks, frames * width) for value in values)
+        values = tuple(jax.lax.reduce(values, zeros, add, (1,)))
+    return _plain(tuple(value.reshape(rows, 1, *rest) for value in values), axes)

@@ -1,10 +1,13 @@
 """Losses on continuous valence/arousal traces: 1 − CCC, with an optional mean squared error."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from avemo.errors import unknown
-from avemo.losses.reductions import psum, total_over, weighted_mean
+from avemo.losses.reductions import psum, totals, weighted_mean
 
 EPSILON = (
     1e-8  # in the denominator only: a trace's variance is ≥ 1e-4 in practice, so its effect is below 1e-4 relative
@@ -22,12 +25,13 @@ def ccc(
 ) -> tuple[jax.Array, jax.Array]:
     """Concordance correlation 2·cov / (var_x + var_y + (mean_x − mean_y)²), every moment biased (1/n).
 
-    Two passes in float32, the second after a common shift of both traces, so an offset of 1e3 costs no accuracy. A
-    constant trace, a single frame and no frame at all give 0 (the numerator is 0), with a finite gradient.
+    In float32, after a common shift of both traces where they are far from 0, so an offset of 1e3 costs no accuracy.
+    Only reverse-mode derivatives where `axis_name` is None. A constant trace, a single frame and no
+    frame at all give 0 (the numerator is 0), with a finite gradient.
 
     Args:
       predictions: [B, T, ...].
-      targets: the same shape.
+      targets: the same shape; NaN means unlabelled and is left out.
       mask: bool or 0/1, the same shape or its leading axes (e.g. [B, T]); None takes every frame.
       axes: the axes that the moments run over.
       epsilon: added to the denominator.
@@ -36,22 +40,106 @@ def ccc(
     Returns:
       The CCC and the number of frames behind it, float32, of the shape that is left when `axes` are summed away.
     """
-    mask = _full_mask(mask, targets.shape)
-    x, y = (jnp.where(mask, value.astype(jnp.float32), 0.0) for value in (predictions, targets))
-
-    def total(value: jax.Array) -> jax.Array:
-        return psum(total_over(value, axes), axis_name)
-
-    count = total(mask.astype(jnp.float32))
-    share = 1.0 / jnp.maximum(count, 1.0)
-    # CCC does not change under a common shift. With y's mean at 0, nothing large is taken from anything large below:
-    # cov = mean(xy) − mean(x)·mean(y), and the denominator is var_x + var_y + (mean_x − mean_y)² =
-    # mean(x²) + mean(y²) − 2·mean(x)·mean(y), whose last term is rounding.
-    shift = jax.lax.stop_gradient(total(y) * share)
-    x, y = (jnp.where(mask, _minus(value, shift), 0.0) for value in (x, y))
-    means = (total(x) * share) * (total(y) * share)
-    value = 2.0 * (total(x * y) * share - means) / (total(x * x + y * y) * share - 2.0 * means + epsilon)
+    x, y = (value.astype(jnp.float32) for value in (predictions, targets))
+    if axis_name is None:
+        value, count = _ccc(x, y, mask, axes, epsilon)
+    else:
+        sums = _careful(x, y, mask, axes, axis_name)
+        value, count = _value(sums, epsilon), sums.count
     return value.squeeze(axes), count.squeeze(axes)
+
+
+class _Sums(NamedTuple):
+    """Σ x', Σ y', Σ x'y' and Σ x'² + y'² of x' = x − shift, y' = y − shift, and the number of frames."""
+
+    x: jax.Array
+    y: jax.Array
+    products: jax.Array
+    squares: jax.Array
+    count: jax.Array
+    shift: jax.Array
+
+
+def _means(sums: _Sums) -> tuple[jax.Array, ...]:
+    return tuple(value / jnp.maximum(sums.count, 1.0) for value in sums[:4])
+
+
+def _value(sums: _Sums, epsilon: float) -> jax.Array:
+    """CCC, which does not change under a common shift.
+
+    With y's mean near 0, nothing large is taken from anything large: cov = mean(xy) − mean(x)·mean(y), and the
+    denominator is var_x + var_y + (mean_x − mean_y)² = mean(x² + y²) − 2·mean(x)·mean(y).
+    """
+    x, y, products, squares = _means(sums)
+    return 2.0 * (products - x * y) / (squares - 2.0 * x * y + epsilon)
+
+
+def _careful(
+    x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...], axis_name: str | None = None
+) -> _Sums:
+    """Sums over the frames that count, shifted by the mean of their `y`."""
+
+    def total(*values: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(psum(value, axis_name) for value in totals(values, axes))
+
+    labelled = _full_mask(mask, y.shape) & jnp.isfinite(y)
+    x, y = (jnp.where(labelled, value, 0.0) for value in (x, y))
+    sum_y, count = total(y, labelled.astype(jnp.float32))
+    shift = jax.lax.stop_gradient(sum_y / jnp.maximum(count, 1.0))
+    x, y = (jnp.where(labelled, _minus(value, shift), 0.0) for value in (x, y))
+    return _Sums(*total(x, y, x * y, x * x + y * y), count, shift)
+
+
+def _quick(x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...]) -> _Sums:
+    """`_careful`, but in one pass and without a shift where every frame counts and the means are near enough to 0.
+
+    Near enough: what is subtracted in `_value` is at most 4 times what is left, which costs two bits.
+    """
+    careful = functools.partial(_careful, x, y, mask, axes)
+
+    def one_pass() -> _Sums:
+        sums = totals((x, y, x * y, x * x + y * y), axes)
+        # The sums are finite if their terms are: no frame need be asked. The difference is 0, and varies as they do.
+        zero = sums[1] - sums[1]
+        sums = _Sums(*sums, zero + y.size / zero.size, zero)
+        mean_x, mean_y, _, squares = _means(sums)
+        near = mean_x**2 + mean_y**2 <= 4.0 * (squares - 2.0 * mean_x * mean_y)  # False where a term is not finite
+        return jax.lax.cond(near.all(), lambda: sums, careful)
+
+    return one_pass() if mask is None else jax.lax.cond(mask.astype(bool).all(), one_pass, careful)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _ccc(
+    x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...], epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """`ccc` of float32 traces on one device, dimensions kept; only reverse-mode derivatives."""
+    return _forward(x, y, mask, axes, epsilon)[0]
+
+
+def _forward(
+    x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...], epsilon: float
+) -> tuple[tuple[jax.Array, jax.Array], tuple]:
+    quick, careful = (functools.partial(f, mask=mask, axes=axes) for f in (_quick, _careful))
+    sums = jax.lax.platform_dependent(x, y, cpu=quick, default=careful)
+    value = _value(sums, epsilon)
+    return (value, sums.count), (x, y, mask, sums, value)
+
+
+def _backward(axes: tuple[int, ...], epsilon: float, saved: tuple, changes: tuple[jax.Array, jax.Array]) -> tuple:
+    x, y, mask, sums, value = saved
+    mean_x, mean_y, _, squares = _means(sums)
+    rate = changes[0] * 2.0 / (jnp.maximum(sums.count, 1.0) * (squares - 2.0 * mean_x * mean_y + epsilon))
+    labelled = _full_mask(mask, y.shape) & jnp.isfinite(y)
+
+    def change(own: jax.Array, other: jax.Array, centre: jax.Array) -> jax.Array:
+        difference = _minus(other, centre) - value * _minus(own, centre)
+        return jnp.where(labelled, rate * difference, 0.0)
+
+    return change(x, y, sums.shift + mean_y), change(y, x, sums.shift + mean_x), None
+
+
+_ccc.defvjp(_forward, _backward)
 
 
 def ccc_loss(
@@ -81,7 +169,6 @@ def ccc_loss(
       epsilon: added to the CCC's denominator.
       axis_name: device axis, see `avemo.losses`.
     """
-    mask = _full_mask(mask, targets.shape) & jnp.isfinite(targets)
     if per == "recording":
         values, count = ccc(predictions, targets, mask, axes=(1,), epsilon=epsilon)
         loss = weighted_mean(1.0 - values, count > 0, axis_name)
@@ -91,6 +178,7 @@ def ccc_loss(
     else:
         raise unknown("CCC loss kind", per, ("recording", "batch"))
     if mse_weight:
+        mask = _full_mask(mask, targets.shape) & jnp.isfinite(targets)
         error = jnp.where(mask, predictions.astype(jnp.float32) - targets.astype(jnp.float32), 0.0)
         loss += mse_weight * weighted_mean(error * error, mask, axis_name)
     return loss

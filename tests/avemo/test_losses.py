@@ -181,6 +181,41 @@ def test_ccc_gradient_equals_a_float64_difference_quotient():
     assert np.vdot(gradient, direction) == pytest.approx(quotient, abs=1e-5)
 
 
+@pytest.mark.parametrize("case", ["complete", "far start", "unlabelled", "masked"])
+@pytest.mark.parametrize("frames", [300, 77])
+def test_the_gradient_of_the_ccc_is_that_of_its_formula(case, frames):
+    rng = np.random.default_rng(20)
+    y = rng.normal(size=(3, frames, 2)) + 3
+    x = 0.6 * y + 0.5 * rng.normal(size=y.shape)
+    mask = np.ones(y.shape[:2], bool)
+    if case == "far start":
+        y[:, :10] += 1e4
+    if case == "unlabelled":
+        y[1, 5:30] = np.nan
+    if case == "masked":
+        mask[:, 40:] = False
+    counts = mask[..., None] & np.isfinite(y)
+    weight = rng.normal(size=(3, 2))
+
+    def plain(x, y):  # over the frames that count, one trace at a time
+        each = [[plain_ccc(x[b][c, k], y[b][c, k]) for k, c in enumerate(counts[b].T)] for b in range(3)]
+        return np.sum(weight * each)
+
+    @jax.jit
+    def ours(x, y):
+        return (f32(weight) * losses.ccc(x, y, None if mask.all() else jnp.asarray(mask))[0]).sum()
+
+    value, gradients = jax.value_and_grad(ours, (0, 1))(f32(x), f32(y))
+    assert value == pytest.approx(plain(x, y), abs=1e-5)
+    direction = np.where(counts, rng.normal(size=(2, *y.shape)), 0)
+    step = 1e-5
+    for i, gradient in enumerate(gradients):
+        move = [step * direction[i] * (i == j) for j in range(2)]
+        quotient = (plain(x + move[0], y + move[1]) - plain(x - move[0], y - move[1])) / (2 * step)
+        assert np.vdot(gradient, direction[i]) == pytest.approx(quotient, abs=2e-5)
+        assert not np.asarray(gradient)[~counts].any()
+
+
 def test_mse_is_added_with_its_weight():
     x, y = f32(np.random.default_rng(7).normal(size=(2, 2, 9, 2)))
     both = losses.ccc_loss(x, y, mse_weight=0.5)
