@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import configuration
+from avemo import configuration, parallel
 from avemo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def save(
         step,
         metrics=metrics,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(parallel.replicate(state)),
             data=ocp.args.JsonSave(data),
             config=ocp.args.JsonSave(configuration.to_dict(config)),
         ),
