@@ -179,6 +179,7 @@ def _run(
         batches.set_state(data)
         logger.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
     start = int(state.step)
+    constants = parallel.replicate(task.constants)
     log = writer.MetricsWriter(workdir, start)
     step_fn = parallel.map_step(make_step(task, config, tx), config.parallel)
     evaluate = make_evaluator(task, config)
@@ -221,7 +222,8 @@ def _run(
             if at_end:
                 break
             batch = ahead.next()
-            state, values = step_fn(state, batch, task.constants)
+            with jax.transfer_guard("disallow"):  # whatever a step reads is on the devices already
+                state, values = step_fn(state, batch, constants)
             pending.append((number + 1, values))
             bar.update()
         manager.wait_until_finished()
@@ -322,8 +324,9 @@ def make_evaluator(task: Task, config: ConfigDict) -> Callable:
         return jax.tree.map(lambda x: x[:rows], out)
 
     def evaluate(state: TrainState, split: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        params = state.ema or state.params
-        return task.evaluate(predict, {"params": params, **state.model_state}, split)
+        # Put once: every batch would otherwise carry the weights over to the devices again.
+        variables = parallel.replicate({"params": state.ema or state.params, **state.model_state})
+        return task.evaluate(predict, variables, split)
 
     return evaluate
 
@@ -334,8 +337,7 @@ def finish(
     """Scores the best checkpoint on every split there is, and writes predictions and `result.json`."""
     _, step, variables = checkpoints.load(workdir)
     params = variables.pop("params")
-    # Put once: every batch would otherwise carry the weights over to the devices again.
-    state = jax.device_put(TrainState(jnp.asarray(step), params, variables, {}, {}))
+    state = TrainState(jnp.asarray(step), params, variables, {}, {})
     available = set.intersection(*(set(mixture.splits(path)) for path in task.data.values())) if task.data else set()
     metrics = {}
     for split in sorted({*task.eval_splits, *(available - {"train"})}):
