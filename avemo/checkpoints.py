@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from avemo import configuration, parallel
@@ -46,6 +47,8 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
         )
     if jax.process_index() == 0:
         _set_aside_unreadable_metrics(_folder(workdir))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("unreadable metrics are set aside")
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,

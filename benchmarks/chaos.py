@@ -44,7 +44,7 @@ SETTINGS = {
     ],
     "end_to_end": [
         *("--config.data.sequence_length=4", "--config.data.sequence_hop=4", "--config.data.delay=0.0"),
-        *("--config.data.batch.clips=2", "--config.data.eval_frames=20"),
+        *("--config.data.batch.clips=2", "--config.data.eval_frames=20", "--config.steps=8"),
     ],
 }
 NEEDS = {"student": "teacher", "fusion": "student", "end_to_end": "fusion"}
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warm_up()
     own = corpus(folder)
     commands = {
-        name: ["train", f"--config={ROOT}/configs/demo/{name}.py:smoke", *SETTINGS[name], *own[name], *LOOP]
+        name: ["train", f"--config={ROOT}/configs/demo/{name}.py:smoke", *LOOP, *SETTINGS[name], *own[name]]
         for name in SETTINGS
     }
     life = uninterrupted(folder, [name for name in SETTINGS if name in needed], commands)

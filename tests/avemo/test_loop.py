@@ -83,18 +83,17 @@ def test_a_profile_is_written(clips, tmp_path):
 
 
 @pytest.mark.slow
-def test_bfloat16_learns_as_float32(tmp_path):
-    folders = [f"--config.data.faces={toy.faces(tmp_path)}", f"--config.data.triplets={toy.triplets(tmp_path)}"]
-    tiny = [
-        *("--config.model.width=0.0625", "--config.model.repeats_35=1", "--config.model.repeats_17=1"),
-        *("--config.model.neck_channels=8", "--config.model.dense_layers=1", "--config.model.dense_growth=4"),
-        *("--config.steps=50", "--config.log_every=50", "--config.eval_every=50"),
-        *("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.01"),
+def test_bfloat16_learns_as_float32(clips, tmp_path):
+    # VGGish, which has no batch norm. The tiny teachers' do not stay within 1 % (docs/architecture.md).
+    overrides = [
+        *("--config.model.width=0.125", "--config.model.fc_dim=64", "--config.optimizer.learning_rate=0.0003"),
+        *("--config.steps=50", "--config.log_every=10", "--config.eval_every=50"),
     ]
     losses = {}
     for dtype in ("float32", "bfloat16"):
-        config = configuration.load("configs/demo/teacher.py:smoke", [*folders, *tiny, f"--config.model.dtype={dtype}"])
+        config = load(clips, *overrides, f"--config.model.dtype={dtype}")
         train.train_and_evaluate(config, tmp_path / dtype, progress=False)
-        losses[dtype] = values(tmp_path / dtype)[0]["loss"]  # the mean of all fifty steps
+        losses[dtype] = [row["loss"] for row in values(tmp_path / dtype) if row["split"] == "train"]
+    assert losses["float32"][-1] < 0.9 * losses["float32"][0]
     assert losses["bfloat16"] != losses["float32"]
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"][-1] == pytest.approx(losses["float32"][-1], rel=0.01)  # means of steps 41 to 50
