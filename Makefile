@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint parity bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos lint parity bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: $(VENV)/test       ## the test suite
 
 test-slow: $(VENV)/test  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+chaos: $(VENV)/test      ## kill training 20 times a task at random moments; it must end as if nothing had happened
+	$(BIN)/python -m benchmarks.chaos
 
 lint: $(VENV)/test       ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

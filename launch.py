@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     from avemo import runtime
     from avemo.errors import UserError
 
-    runtime.start()
     try:
+        runtime.start()
         result = COMMANDS[args.command].run(args, rest)
         print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     except UserError as error:

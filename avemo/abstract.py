@@ -44,6 +44,18 @@ def batch(config: ConfigDict, sizes: dict[str, int]) -> dict[str, dict[str, jax.
     return {part: _PARTS[part](config, size) for part, size in sizes.items()}
 
 
+def padded(batch: dict[str, dict[str, Any]], multiple: int) -> dict[str, dict[str, Any]]:
+    """What `avemo.input.pad_batch` makes of the shapes of a batch: rows to a multiple, and their `weight`."""
+    out = {}
+    for name, part in batch.items():
+        size = next(iter(part.values())).shape[0]
+        rows = size + -size % multiple
+        out[name] = {field: _array(rows, *x.shape[1:], dtype=x.dtype) for field, x in part.items()}
+        if rows != size:
+            out[name]["weight"] = _array(rows)
+    return out
+
+
 def _face_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     side, scalar = config.model.image_size, _array(size)
     return {

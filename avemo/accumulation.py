@@ -26,8 +26,10 @@ def value_and_grad(task: Task, pieces: int) -> Callable:
     """`jax.value_and_grad(task.loss, has_aux=True)`, over `pieces` micro-batches; `pieces` = 1 is that function itself.
 
     Raises:
-      UserError: when traced, where a device's rows do not divide among the micro-batches.
+      UserError: fewer than one piece; when traced, where a device's rows do not divide among the micro-batches.
     """
+    if pieces < 1:
+        raise UserError(f"accumulate is {pieces}: it is the number of micro-batches of a step, 1 or more.")
     if pieces == 1:
         return jax.value_and_grad(task.loss, has_aux=True)
 

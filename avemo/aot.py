@@ -30,18 +30,11 @@ PLATFORMS = ("tpu", "cuda")
 def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -> tuple[Any, Any, Task]:
     """Traces and lowers the mapped step for a mesh whose devices need not exist.
 
+    Sizes that do not divide among the devices and `config.accumulate` are padded, as `avemo.train` pads them.
+
     Returns:
       The traced and the lowered function, and the task.
-
-    Raises:
-      UserError: a batch size does not divide among the devices.
     """
-    for part, size in sizes.items():
-        if size % mesh.size:
-            raise UserError(
-                f"data.batch.{part} = {size} does not divide among {mesh.size} devices: set "
-                f"--config.data.batch.{part}={-(-size // mesh.size) * mesh.size}."
-            )
     task = abstract.task(config, sizes)
     state, tx = abstract.state(task, config)
     step = parallel.map_step(train.make_step(task, config, tx), "shard_map", mesh=mesh)
@@ -50,7 +43,8 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
     def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    traced = step.trace(place(state, whole), place(abstract.batch(config, sizes), split), place(task.constants, whole))
+    batch = abstract.padded(abstract.batch(config, sizes), mesh.size * config.accumulate)
+    traced = step.trace(place(state, whole), place(batch, split), place(task.constants, whole))
     return traced, traced.lower(lowering_platforms=(platform,)), task
 
 
@@ -250,7 +244,7 @@ def run(
       A JSON-able report; sizes in bytes, for one device.
 
     Raises:
-      UserError: no such platform or slice, `libtpu` is missing, a batch that does not divide among the devices.
+      UserError: no such platform or slice, `libtpu` is missing, a number of micro-batches that is none.
     """
     sizes = abstract.batch_sizes(config)
     header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes}
@@ -276,7 +270,8 @@ def run(
 def _search(
     config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], first: dict[str, Any], say: Callable
 ) -> dict[str, Any]:
-    unit = math.gcd(*(size // mesh.size for size in sizes.values()))
+    uneven = any(size % mesh.size for size in sizes.values())
+    unit = math.gcd(*(size if uneven else size // mesh.size for size in sizes.values()))
     share = {part: size // unit for part, size in sizes.items()}
     reports: dict[int, dict[str, Any]] = {unit: first}  # of the config's own batch, compiled already
 

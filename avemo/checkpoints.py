@@ -3,6 +3,7 @@
 `load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run.
 """
 
+import json
 import logging
 from typing import Any
 
@@ -10,9 +11,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from avemo import configuration
+from avemo import configuration, parallel
 from avemo.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -33,17 +35,36 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
       best: metric, `split/name`, by which the best checkpoint is chosen (higher is better); None: the latest is.
 
     Returns:
-      A manager that keeps the two latest checkpoints and the best one.
+      A manager that keeps the two latest checkpoints and the best one. A checkpoint without readable metrics (one that
+      was being deleted when the run was killed) counts as no best one.
     """
     policies = [managers.LatestN(2)]
     if best:
-        policies.append(managers.BestN(get_metric_fn=lambda metrics: metrics.get(best, -np.inf), n=1))
+        policies.append(
+            managers.BestN(
+                get_metric_fn=lambda metrics: metrics.get(best, -np.inf), n=1, keep_checkpoints_without_metrics=False
+            )
+        )
+    if jax.process_index() == 0:
+        _set_aside_unreadable_metrics(_folder(workdir))
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("unreadable metrics are set aside")
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
     )
     return ocp.CheckpointManager(_folder(workdir), options=options)
+
+
+def _set_aside_unreadable_metrics(folder: epath.Path) -> None:
+    """Removes metrics that are no JSON: the manager reads those of every checkpoint, and would not open."""
+    for path in folder.glob("*/metrics/metrics") if folder.exists() else ():
+        try:
+            json.loads(path.read_text())
+        except ValueError:
+            logger.warning("%s cannot be read; its checkpoint is kept without metrics.", path)
+            path.parent.rmtree()
 
 
 def save(
@@ -59,7 +80,7 @@ def save(
         step,
         metrics=metrics,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(parallel.replicate(state)),
             data=ocp.args.JsonSave(data),
             config=ocp.args.JsonSave(configuration.to_dict(config)),
         ),

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from etils import epath
 
@@ -32,7 +31,7 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
         raise unknown("split", split, available)
     chosen = [split] if split else [s for s in available if s != "train"] or available
     params = variables.pop("params")
-    state = jax.device_put(tasks.TrainState(jnp.asarray(step), params, variables, {}, {}))
+    state = tasks.TrainState(jnp.asarray(step), params, variables, {}, {})
     run = train.make_evaluator(task, config)
     results: dict[str, dict[str, float]] = {}
     for name in chosen:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from avemo.errors import UserError, unknown
@@ -20,8 +21,10 @@ MODES = ("pmap", "shard_map")
 
 
 def _mesh() -> jax.sharding.Mesh:
-    # Auto axes: flax's recurrent layers fail under the Explicit default of `make_mesh`.
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    # In the order of pmap's own mesh, process by process: a process's rows of the global batch lie together.
+    # Auto axes: flax's recurrent layers fail under the Explicit default.
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+    return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def map_step(
@@ -109,13 +112,15 @@ def unshard(outputs: Any, mode: str = "pmap") -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """Puts a state on the devices the way a mapped step returns it.
+    """Puts a state on all devices of all processes, the same everywhere, the way a mapped step takes it.
 
     A step that is first called with a state placed otherwise is compiled twice, for its own output the second time.
+    Every process passes the same values. An array that a mapped step returned is wrapped, not copied.
     """
+    mesh, everywhere = _mesh(), PartitionSpec()
     if jax.process_count() > 1:
-        return tree
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+        return multihost_utils.host_local_array_to_global_array(tree, mesh, everywhere)
+    return jax.device_put(tree, NamedSharding(mesh, everywhere))
 
 
 def replicate_key(seed: int) -> jax.Array:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from avemo.errors import UserError
+
 
 class Preempted(Exception):
     """SIGTERM arrived; the state is saved and the run can be resumed by the same command."""
@@ -31,10 +33,25 @@ def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
     return several_tpu_hosts or several_slurm_tasks or any(environment.get(name) for name in _CLUSTER)
 
 
+def _place(environment: Mapping[str, str]) -> dict[str, int]:
+    """Which of how many processes this is, where `JAX_COORDINATOR_ADDRESS` alone says that there are several."""
+    if not environment.get("JAX_COORDINATOR_ADDRESS") or not environment.get("JAX_NUM_PROCESSES"):
+        return {}  # the cluster's own variables say so
+    try:
+        return {
+            "num_processes": int(environment["JAX_NUM_PROCESSES"]),
+            "process_id": int(environment["JAX_PROCESS_ID"]),
+        }
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            "JAX_NUM_PROCESSES is set: set JAX_PROCESS_ID to this process's number, from 0, too; both are integers."
+        ) from error
+
+
 def start() -> None:
     """Joins the cluster where there is one, and keeps third parties' chatter out of the log."""
     if in_cluster():
-        jax.distributed.initialize()
+        jax.distributed.initialize(**_place(os.environ))
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)

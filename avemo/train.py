@@ -7,7 +7,6 @@ saved parameters, which is what makes a resumed run equal an uninterrupted one.
 import contextlib
 import json
 import logging
-import platform
 import signal
 import sys
 import time
@@ -23,11 +22,12 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-import avemo
-from avemo import accumulation, checkpoints, configuration, mixture, optimizer, parallel, runtime, shards, tasks, writer
+from avemo import accumulation, checkpoints, optimizer, parallel, profiling, runtime, tasks, writer
 from avemo import input as data_input
 from avemo.errors import UserError
+from avemo.run_folder import check_fingerprints, environment, finished, lock, prepare_workdir, save_predictions
 from avemo.runtime import Preempted
+from avemo.scoring import finish, make_evaluator
 from avemo.tasks.base import Task, TrainState
 from avemo.writer import write_atomically
 
@@ -63,74 +63,6 @@ def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) 
         return TrainState(state.step + 1, params, model_state, opt_state, ema), values
 
     return step
-
-
-@contextlib.contextmanager
-def lock(workdir: epath.Path) -> Iterator[None]:
-    """Holds a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
-    if "://" in str(workdir) or jax.process_index() != 0:
-        yield
-        return
-    import fcntl
-
-    with open(workdir / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
-        yield
-
-
-def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path:
-    """Creates the run folder, or checks that the one there belongs to this config, and writes `config.json`.
-
-    Raises:
-      UserError: the folder cannot be written, or holds a run of another config (the differing fields are named).
-    """
-    workdir = epath.Path(workdir)
-    path = workdir / "config.json"
-    if path.exists():
-        changed = configuration.difference(configuration.from_json(path), config)
-        if changed:
-            raise UserError(
-                f"{workdir} holds a run of another config ({'; '.join(changed[:5])}"
-                f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change."
-            )
-        return workdir
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            write_atomically(path, json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
-    return workdir
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware that a result was made with."""
-    import flax
-
-    return {
-        "avemo": avemo.__version__,
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "devices": jax.device_count(),
-        "device_kind": jax.devices()[0].device_kind,
-        "processes": jax.process_count(),
-    }
-
-
-def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | None:
-    """The result of a complete run of this config in `workdir`, or None."""
-    path = epath.Path(workdir) / "result.json"
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    return result if result.get("step") == config.steps else None
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: bool | None = None) -> dict[str, Any]:
@@ -170,7 +102,7 @@ def _run(
     state, tx = initial_state(task, config)
     manager = checkpoints.manager(workdir, config.best_metric)
     batches = iter(task.batches())
-    prints = _check_fingerprints(task, workdir)
+    prints = check_fingerprints(task, workdir)
     restored = checkpoints.restore_latest(manager, state)
     pending: list[tuple[int, dict[str, Any]]] = []  # values of the steps since the last line
     if restored is not None:
@@ -179,6 +111,7 @@ def _run(
         batches.set_state(data)
         logger.info("resuming %s at step %d of %d.", workdir, int(state.step), config.steps)
     start = int(state.step)
+    constants = parallel.replicate(task.constants)
     log = writer.MetricsWriter(workdir, start)
     step_fn = parallel.map_step(make_step(task, config, tx), config.parallel)
     evaluate = make_evaluator(task, config)
@@ -192,6 +125,7 @@ def _run(
         disable=not (sys.stderr.isatty() if progress is None else progress),
     )
     ahead = _Prefetch(batches, config)
+    trace = profiling.Trace(workdir, config.profile, start)
     tick, tick_step = time.time(), start
     try:
         for number in range(start, config.steps + 1):
@@ -221,7 +155,9 @@ def _run(
             if at_end:
                 break
             batch = ahead.next()
-            state, values = step_fn(state, batch, task.constants)
+            # Whatever a step reads is on the devices already.
+            with jax.transfer_guard("disallow"):
+                state, values = trace.run(number, step_fn, state, batch, constants)
             pending.append((number + 1, values))
             bar.update()
         manager.wait_until_finished()
@@ -236,6 +172,7 @@ def _run(
         ) from error
     finally:
         bar.close()
+        trace.close()
         # Both flush; on a full disk they would hide the error that says so. Checkpoints were waited for above.
         for close in (log.close, manager.close):
             with contextlib.suppress(OSError, ValueError):
@@ -305,90 +242,6 @@ def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: e
     log.write(pending[-1][0], "timing", {"examples_per_second": rate})
 
 
-def make_evaluator(task: Task, config: ConfigDict) -> Callable:
-    """Returns `evaluate(state, split) -> (metrics, predictions)` with the prediction mapped over the devices."""
-    mapped = parallel.map_step(
-        lambda variables, batch, _: task.predict(variables, batch),
-        config.parallel,
-        donate_state=False,
-        gather_outputs=True,
-    )
-
-    def predict(variables: Any, batch: Any) -> Any:
-        rows = len(jax.tree.leaves(batch)[0])
-        padding = -rows % jax.local_device_count()
-        batch = jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], padding, 0)]) if padding else x, batch)
-        out = parallel.unshard(mapped(variables, parallel.shard_batch(batch, config.parallel), {}), config.parallel)
-        return jax.tree.map(lambda x: x[:rows], out)
-
-    def evaluate(state: TrainState, split: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        params = state.ema or state.params
-        return task.evaluate(predict, {"params": params, **state.model_state}, split)
-
-    return evaluate
-
-
-def finish(
-    task: Task, config: ConfigDict, workdir: epath.Path, prints: dict[str, str], evaluate: Callable, seconds: float
-) -> dict[str, Any]:
-    """Scores the best checkpoint on every split there is, and writes predictions and `result.json`."""
-    _, step, variables = checkpoints.load(workdir)
-    params = variables.pop("params")
-    # Put once: every batch would otherwise carry the weights over to the devices again.
-    state = jax.device_put(TrainState(jnp.asarray(step), params, variables, {}, {}))
-    available = set.intersection(*(set(mixture.splits(path)) for path in task.data.values())) if task.data else set()
-    metrics = {}
-    for split in sorted({*task.eval_splits, *(available - {"train"})}):
-        metrics[split], predictions = evaluate(state, split)
-        save_predictions(workdir, split, predictions)
-    result = {
-        "task": task.name,
-        "step": config.steps,
-        "evaluated_step": int(step),
-        "metrics": metrics,
-        "data": prints,
-        "weights": dict(task.weights),
-        "class_names": list(task.class_names),
-        "parameters": int(sum(p.size for p in jax.tree.leaves(params))),
-        "seconds": round(seconds, 1),
-        "environment": environment(),
-    }
-    if task.name == "audiovisual" and (shards.find_dataset(config.data.features) / "extract.json").exists():
-        from avemo.predict import encoders  # brings decoders that training has no use for
-
-        encoders.record(workdir, config.data.features)
-    if jax.process_index() == 0:
-        write_atomically(workdir / "result.json", json.dumps(result, indent=2, default=float) + "\n")
-    return result
-
-
-def save_predictions(workdir: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
-    """Writes `predictions/<split>.npz`."""
-    if jax.process_index() != 0:
-        return
-    folder = workdir / "predictions"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{split}.npz").open("wb") as file:
-        np.savez_compressed(file, **predictions)
-
-
-def _check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
-    """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
-    prints = {role: mixture.fingerprint(path) for role, path in task.data.items()}
-    path = workdir / "data.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        for role, value in prints.items():
-            if before.get(role, value) != value:
-                raise UserError(
-                    f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
-                    "put the old shards back or choose another --workdir."
-                )
-    elif jax.process_index() == 0:
-        write_atomically(path, json.dumps(prints, indent=2) + "\n")
-    return prints
-
-
 @contextlib.contextmanager
 def _catch_sigterm() -> Iterator[Callable[[int], bool]]:
     """Gives `stop(step)`: whether to save and leave before this step, the same step in every process."""
@@ -413,8 +266,11 @@ __all__ = [
     "environment",
     "finished",
     "initial_state",
+    "lock",
     "make_evaluator",
     "make_step",
+    "prepare_workdir",
+    "save_predictions",
     "train_and_evaluate",
     "write_atomically",
 ]

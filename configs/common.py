@@ -16,6 +16,7 @@ def base(task: str) -> ConfigDict:
             "best_metric": "dev/accuracy",
             "parallel": "pmap",  # or shard_map
             "accumulate": 1,  # micro-batches a step runs one after another; the loss stays that of the whole batch
+            "profile": 0,  # steps to trace for XProf, from the third on, into the run folder's profile/; 0: none
             "ema": 0.0,  # decay of the moving average of the parameters that is evaluated; 0: none
             "optimizer": {
                 "name": "sgd",  # sgd (Nesterov), adam, adamw

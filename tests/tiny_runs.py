@@ -50,7 +50,9 @@ def _drawn(init: Callable, seed: int, *example: Any) -> dict[str, Any]:
 
 def visual(folder: pathlib.Path, seed: int = 0, **model: Any) -> str:
     """A student that answers with `CLASSES`."""
-    config = ConfigDict({"task": "student", "seed": seed, "steps": 1, "data": {}, "model": {**VISUAL, **model}})
+    config = ConfigDict(
+        {"task": "student", "teacher": "", "seed": seed, "steps": 1, "data": {}, "model": {**VISUAL, **model}}
+    )
     net, size = expression.build(config.model), config.model.image_size
     init = functools.partial(net.init, train=False)
     return _run(folder, config, _drawn(init, seed, np.zeros((1, size, size, 3), np.uint8)), CLASSES)
@@ -59,7 +61,7 @@ def visual(folder: pathlib.Path, seed: int = 0, **model: Any) -> str:
 def audio(folder: pathlib.Path, seed: int = 1, **model: Any) -> str:
     """An audio encoder that answers with valence and arousal."""
     config = ConfigDict(
-        {"task": "audio", "seed": seed, "steps": 1, "data": {"delay": 0.0}, "model": {**AUDIO, **model}}
+        {"task": "audio", "seed": seed, "steps": 1, "data": {"delay": 0.0, "windows": 1}, "model": {**AUDIO, **model}}
     )
     net = audio_task.build(config)
     init = functools.partial(net.init, train=False)
@@ -73,7 +75,13 @@ def fusion(
     fields = {"fusion": "gmu", "fusion_args": {"features": 8}, "temporal": "gru", "temporal_args": {"features": 8}}
     fields |= {"num_classes": 0, "dropout": 0.0, **model}
     config = ConfigDict(
-        {"task": "audiovisual", "seed": seed, "steps": 1, "data": {"features": "", "delay": 1.0}, "model": fields}
+        {
+            "task": "audiovisual",
+            "seed": seed,
+            "steps": 1,
+            "data": {"features": "", "delay": 1.0, "sequence_length": 4},
+            "model": fields,
+        }
     )
     net, dims = audiovisual.build(config.model), {"visual": 128, "audio": AUDIO["embedding_dim"]}
     rng = np.random.default_rng(seed)

@@ -132,7 +132,6 @@ def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, 
 def _evaluate(
     mapped: Callable, variables: Any, source: data_input.Source, config: ConfigDict
 ) -> tuple[Metrics, Predictions]:
-    variables = jax.device_put(variables)
     found: dict[str, list[np.ndarray]] = {}
     name = "logits" if config.model.num_classes else "traces"
     for batch in data_input.eval_batches(source, config):

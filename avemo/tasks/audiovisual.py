@@ -162,7 +162,6 @@ def score(
     """Scores whole recordings, padded to the longest of the split so that one program serves them all."""
     longest = max(len(r) for r in recordings)
     size = config.data.eval_batch
-    variables = jax.device_put(variables)
     outputs: list[dict[str, np.ndarray]] = []
     for begin in range(0, len(recordings), size):
         rows = [features.sequence(r, 0, longest, 0.0) for r in recordings[begin : begin + size]]

@@ -126,7 +126,6 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     opened = functools.cache(lambda split: Clips(shards.Shards(folder, split)))
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
-        variables = jax.device_put(variables)
         clips = opened(split)
         encoded = [
             _encode(clips, recording, mapped, variables, size, config.data.eval_frames)

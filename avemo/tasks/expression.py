@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, losses, metrics, mixture, rows, shards
+from avemo import checkpoints, losses, metrics, mixture, parallel, rows, shards
 from avemo import input as data_input
 from avemo.models import expression
 from avemo.parallel import AXIS
@@ -77,7 +77,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
         if teacher is not None:
-            variables = {**variables, "teacher": constants["teacher"]}
+            variables = {**variables, "teacher": parallel.replicate(constants["teacher"])}
         return _evaluate(mapped, variables, split, paths, config)
 
     labelled = next((paths[p] for p in ("faces", "unlabelled") if p in paths), None)
@@ -276,7 +276,6 @@ def _evaluate(
 def _collect(mapped: Callable, variables: Any, batches: Any, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Predicts all batches and joins outputs and the named inputs, without the padding."""
     found: dict[str, list[np.ndarray]] = {}
-    variables = jax.device_put(variables)
     for batch in batches:
         keep = batch.pop("weight") > 0
         # Only images travel to the devices; labels stay here.

@@ -11,6 +11,7 @@ from jax import lax
 
 import launch
 from avemo import abstract, aot, configuration, features, hlo, roofline, tasks, train
+from avemo import input as data_input
 from avemo.tasks import end_to_end
 
 PAPER = "configs/paper/{}.py"
@@ -192,7 +193,7 @@ def test_errors_name_the_remedy(capsys, monkeypatch):
     for arguments, message in [
         (["--topology=v9:2x4"], "unknown TPU version 'v9'"),
         (["--topology=v5e:2x4", "--platform=cuda"], "the number of GPUs, such as 8"),
-        (["--topology=3", "--platform=cuda"], "--config.data.batch.sequences=18"),
+        (["--topology=3", "--platform=cuda", "--config.accumulate=0"], "accumulate is 0"),
     ]:
         assert launch.main([*command, *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -210,6 +211,21 @@ def test_a_step_lowers_for_cuda_without_a_gpu(capsys):
     assert report["collectives"]["all-reduce"]["count"] > 0
     assert "speed" in report["not_checked"]
     assert "not checked" in aot.text(report)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("fusion", SMALL), ("audio", [])])
+def test_uneven_sizes_and_micro_batches_lower_as_train_pads_them(name, extra):
+    part = "sequences" if name == "fusion" else "clips"
+    overrides = [*extra, f"--config.data.batch.{part}=7", "--config.accumulate=2"]
+    config = configuration.load(PAPER.format(name), overrides)
+    sizes = abstract.batch_sizes(config)
+    padded = abstract.padded(abstract.batch(config, sizes), 6)
+    real = data_input.pad_batch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.batch(config, sizes)), 6)
+    kind = lambda x: (x.shape, np.dtype(x.dtype))  # noqa: E731
+    assert jax.tree.map(kind, padded) == jax.tree.map(kind, real)
+    report = aot.run(config, "3", "cuda")
+    assert report["lowers"]
+    assert report["batch"] == {part: 7}
 
 
 def test_out_of_memory_says_how_much():

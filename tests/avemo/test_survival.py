@@ -1,8 +1,10 @@
 """Preemption, two runs on one folder, a full disk."""
 
 import os
+import pathlib
 import signal
 import subprocess
+import sys
 from unittest import mock
 
 import jax
@@ -12,6 +14,8 @@ import toy
 
 from avemo import checkpoints, configuration, runtime, train, writer
 from avemo.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,17 @@ def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatc
     a, b = (jax.tree.leaves(checkpoints.load(tmp_path / name, "latest")[2]) for name in ("straight", "run"))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been():
+    # `make chaos` does this 20 times to every task. In a process of its own: it forks, which a process with devices
+    # must not.
+    command = [sys.executable, "-m", "benchmarks.chaos", "--kills=3", "--tasks=audio"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    row = next(line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["audio"])
+    assert (row[1], row[4]) == ("3", "yes")
 
 
 def test_two_runs_on_one_folder_are_refused(config, tmp_path):

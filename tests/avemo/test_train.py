@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy
 
-from avemo import checkpoints, configuration, parallel, tasks, train, writer
+from avemo import checkpoints, configuration, parallel, run_folder, tasks, train, writer
 from avemo.errors import UserError
 
 TINY = [
@@ -138,11 +138,11 @@ def test_changed_shards_are_noticed_on_resume(data, tmp_path):
     config = teacher(copies, "--config.steps=2")
     task = tasks.make(config)
     train.prepare_workdir(config, tmp_path / "run")
-    train._check_fingerprints(task, tmp_path / "run")
+    run_folder.check_fingerprints(task, tmp_path / "run")
     shutil.rmtree(folder / "faces")
     shutil.move(toy.faces(tmp_path / "new", train=40), folder / "faces")
     with pytest.raises(UserError, match=r"'faces'.*changed since"):
-        train._check_fingerprints(tasks.make(config), tmp_path / "run")
+        run_folder.check_fingerprints(tasks.make(config), tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):

@@ -1,0 +1,295 @@
+"""Kills training at random moments, starts it again, and compares with the run that nobody killed, bit for bit.
+
+    python -m benchmarks.chaos [--kills=20] [--seed=0] [--tasks=teacher,student,audio,fusion,end_to_end]
+
+Each task runs `launch.py train` on a tiny corpus of real record schemas. An attempt is a process of its own, forked
+from one that has imported everything and touched no device, so that a start costs no imports. It is sent SIGKILL, with
+its whole process group, at a moment drawn uniformly from the length of an uninterrupted run; the same command then
+starts on the same folder, until it ends. Runs follow each other until the kills are spent. Compared with the
+uninterrupted run are: every array of the latest and of the best checkpoint, every line of metrics.jsonl (none lost,
+none doubled; clocks aside), the result and the predictions. Exit status 1 where anything differs.
+"""
+
+import argparse
+import concurrent.futures
+import faulthandler
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FACES = [
+    *("--config.model.width=0.0625", "--config.model.repeats_35=1", "--config.model.repeats_17=1"),
+    *("--config.model.neck_channels=8", "--config.model.dense_layers=1", "--config.model.dense_growth=4"),
+]
+LOOP = ("--config.steps=12", "--config.log_every=1", "--config.eval_every=2")  # a save every other step
+SETTINGS = {
+    "teacher": [*FACES, "--config.best_metric=dev/accuracy"],
+    "student": [*FACES, "--config.best_metric=dev/accuracy"],
+    "audio": [
+        *("--config.model.width=0.0625", "--config.model.fc_dim=16", "--config.model.embedding_dim=8"),
+        *("--config.data.delay=0.0", "--config.data.windows=2"),
+    ],
+    "fusion": [
+        *("--config.model.fusion_args.features=8", "--config.model.temporal_args.features=8"),
+        *("--config.data.sequence_length=10", "--config.data.sequence_hop=5", "--config.data.delay=0.0"),
+    ],
+    "end_to_end": [
+        *("--config.data.sequence_length=4", "--config.data.sequence_hop=4", "--config.data.delay=0.0"),
+        *("--config.data.batch.clips=2", "--config.data.eval_frames=20"),
+        *("--config.steps=8", "--config.log_every=1", "--config.eval_every=2"),
+    ],
+}
+NEEDS = {"student": "teacher", "fusion": "student", "end_to_end": "fusion"}
+
+
+def warm_up() -> None:
+    """Imports all that an attempt needs; no device is touched, or no process could be forked."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    import tensorboardX  # noqa: F401
+
+    import launch  # noqa: F401
+    from avemo import checkpoints, extract, train  # noqa: F401
+    from avemo.predict import encoders  # noqa: F401
+    from avemo.tasks import audio, audiovisual, end_to_end, expression  # noqa: F401
+
+
+def fork(call: Callable[[], int], log: pathlib.Path) -> int:
+    """Runs `call` in a child of its own process group, its output in `log`; returns the child's id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        faulthandler.enable()
+        code = call()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def wait(child: int, deadline: float = float("inf")) -> int | None:
+    """The child's exit status, or None where it was killed at the deadline (of `time.monotonic`)."""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            try:
+                os.killpg(child, signal.SIGKILL)
+            except ProcessLookupError:  # not yet the leader of its group
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.005)
+
+
+def command(argv: Sequence[str], log: pathlib.Path) -> int:
+    """Starts one command of `launch.py`; returns the child's id."""
+    import launch
+
+    return fork(lambda: launch.main(list(argv)), log)
+
+
+def check(child: int, log: pathlib.Path) -> None:
+    """Waits for a child that must end well."""
+    code = wait(child)
+    if code:
+        sys.exit(f"exit status {code}:\n{log.read_text()[-3000:]}")
+
+
+def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
+    """What differs between two finished run folders, clocks aside."""
+    import jax
+    import numpy as np
+
+    from avemo import checkpoints, writer
+
+    found = []
+    for which in ("latest", "best"):
+        (_, a_step, a), (_, b_step, b) = (checkpoints.load(folder, which) for folder in (one, two))
+        if a_step != b_step:
+            found.append(f"{which} checkpoint: step {a_step}, then {b_step}")
+        a, b = (jax.tree_util.tree_leaves_with_path(tree) for tree in (a, b))
+        if [path for path, _ in a] != [path for path, _ in b]:
+            found.append(f"{which} checkpoint: other arrays")
+        found += [
+            f"{which} checkpoint: {jax.tree_util.keystr(path)}"
+            for (path, x), (_, y) in zip(a, b, strict=False)
+            if x.dtype != y.dtype or not np.array_equal(x, y, equal_nan=True)
+        ]
+
+    def lines(folder: pathlib.Path) -> list[dict]:
+        rows = writer.read(folder / "metrics.jsonl")
+        return [{k: v for k, v in row.items() if k not in ("wall_time", "examples_per_second")} for row in rows]
+
+    a, b = lines(one), lines(two)
+    if len(a) != len(b):
+        found.append(f"metrics.jsonl: {len(a)} lines, then {len(b)}")
+    found += [f"metrics.jsonl: {x}, then {y}" for x, y in zip(a, b, strict=False) if x != y]
+    a, b = (json.loads((folder / "result.json").read_text()) for folder in (one, two))
+    found += [f"result.json: {key}" for key in a if key != "seconds" and a[key] != b.get(key)]
+    for path in sorted((one / "predictions").iterdir()):
+        with np.load(path) as x, np.load(two / "predictions" / path.name) as y:
+            same = x.files == y.files and all(np.array_equal(x[name], y[name]) for name in x.files)
+        if not same:
+            found.append(f"predictions/{path.name}")
+    return found
+
+
+def compare(one: pathlib.Path, two: pathlib.Path, log: pathlib.Path) -> bool:
+    """Whether two run folders are the same, found by a child, since it touches a device."""
+
+    def call() -> int:
+        found = differences(one, two)
+        print(f"{two} differs from {one}:" if found else "equal", *found[:20], sep="\n  ")
+        return bool(found)
+
+    return wait(fork(call, log)) == 0
+
+
+def corpus(folder: pathlib.Path) -> dict[str, list[str]]:
+    """Writes the tiny corpus; returns the overrides of each task that name data and runs."""
+
+    def call() -> int:
+        (folder / "corpus.json").write_text(json.dumps(_write(folder)))
+        return 0
+
+    log = folder / "corpus.log"
+    check(fork(call, log), log)  # by a child: the writer of the shards starts threads of its own
+    return json.loads((folder / "corpus.json").read_text())
+
+
+def _write(folder: pathlib.Path) -> dict[str, list[str]]:
+    import toy
+
+    faces, triplets = toy.faces(folder), toy.triplets(folder)
+    unlabelled = toy.faces(folder, labelled=False, name="unlabelled")
+    clips = toy.clips(folder, train=8, dev=2, frames=20, segments=1)
+    stills = [f"--config.data.faces={faces}", f"--config.data.triplets={triplets}"]
+    straight = folder / "straight"
+    return {
+        "teacher": stills,
+        "student": [*stills, f"--config.data.unlabelled={unlabelled}", f"--config.teacher={straight / 'teacher'}"],
+        "audio": [f"--config.data.clips={clips}"],
+        "fusion": [f"--config.data.features={folder / 'features'}"],
+        "end_to_end": [f"--config.data.clips={clips}", f"--config.fusion={straight / 'fusion'}"],
+    }
+
+
+def uninterrupted(
+    folder: pathlib.Path, names: Sequence[str], chosen: Sequence[str], commands: dict[str, list[str]]
+) -> dict[str, float]:
+    """Runs each task, a chosen one twice, first to compile; returns how long the last run of each took, in s."""
+    seconds = {}
+    for name in names:
+        log = folder / f"{name}.log"
+        if name == "fusion":
+            encoders = f"{folder / 'straight/student'},{folder / 'straight/audio'}"
+            clips = next(a for a in commands["audio"] if "data.clips" in a).partition("=")[2]
+            arguments = [f"--workdir={encoders}", f"--data={clips}", f"--output={folder / 'features'}"]
+            check(command(["extract", *arguments], log), log)
+        for again in ("cold", "straight") if name in chosen else ("straight",):
+            began = time.monotonic()
+            check(command([*commands[name], f"--workdir={folder / again / name}"], log), log)
+            seconds[name] = time.monotonic() - began
+        if name in chosen and not compare(folder / "cold" / name, folder / "straight" / name, log):
+            sys.exit(f"{name}: two uninterrupted runs differ:\n{log.read_text()[-3000:]}")
+        print(f"{name}: an uninterrupted run takes {seconds[name]:.1f} s", flush=True)
+    return seconds
+
+
+def torment(name: str, argv: list[str], folder: pathlib.Path, kills: int, life: float, seed: int) -> dict:
+    """Runs of one task under `kills` kills; a row of the table."""
+    import numpy as np
+
+    draw = np.random.default_rng([seed, *name.encode()])
+    began, log = time.monotonic(), folder / f"{name}.log"
+    killed = restarts = runs = 0
+    equal, alive = True, True
+    while alive:
+        run = folder / "killed" / f"{name}{runs}"
+        fresh = True
+        while True:
+            moment = draw.uniform(0, life) if killed < kills else float("inf")
+            restarts += not fresh
+            started = time.monotonic()
+            code = wait(command([*argv, f"--workdir={run}"], log), started + moment)
+            if fresh and code == 0:  # measured on a busy machine, a life is too long for most kills to come in time
+                life = min(life, time.monotonic() - started)
+            fresh = False
+            if code is not None:
+                break
+            killed += 1
+        runs += 1
+        equal &= code == 0 and compare(folder / "straight" / name, run, log)
+        alive = equal and killed < kills
+        if equal:
+            shutil.rmtree(run)
+    row = {"task": name, "kills": killed, "restarts": restarts, "runs": runs, "equal": "yes" if equal else "NO"}
+    return row | {"seconds": round(time.monotonic() - began), "log": str(log)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20, help="kills a task (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--tasks", default=",".join(SETTINGS), help=f"some of {', '.join(SETTINGS)} (default: all)")
+    parser.add_argument("--processes", type=int, default=2, help="tasks at a time (default 2)")
+    args = parser.parse_args(argv)
+    chosen = args.tasks.split(",")
+    needed = set(chosen)
+    while more := {NEEDS[name] for name in needed if name in NEEDS} - needed:
+        needed |= more
+    if needed & {"fusion", "end_to_end"}:
+        needed.add("audio")
+    began = time.monotonic()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos"))
+    # Compiled once for all attempts: what is tested is the training, not the compiler.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+    warm_up()
+    own = corpus(folder)
+    commands = {
+        name: ["train", f"--config={ROOT}/configs/demo/{name}.py:smoke", *LOOP, *SETTINGS[name], *own[name]]
+        for name in SETTINGS
+    }
+    life = uninterrupted(folder, [name for name in SETTINGS if name in needed], chosen, commands)
+    columns = ("task", "kills", "restarts", "runs", "equal", "seconds")
+    rows = []
+    context = multiprocessing.get_context("fork")
+    with concurrent.futures.ProcessPoolExecutor(args.processes, mp_context=context) as pool:
+        waiting = [
+            pool.submit(torment, name, commands[name], folder, args.kills, life[name], args.seed) for name in chosen
+        ]
+        print(*(f"{column:>10}" for column in columns), flush=True)
+        for future in waiting:
+            rows.append(future.result())
+            print(*(f"{rows[-1][column]!s:>10}" for column in columns), flush=True)
+    print(f"{sum(row['kills'] for row in rows)} kills in {time.monotonic() - began:.0f} s")
+    failed = [row for row in rows if row["equal"] != "yes"]
+    for row in failed:
+        print(f"{row['task']} ({row['log']}):\n{pathlib.Path(row['log']).read_text()[-2000:]}")
+    if not failed:
+        shutil.rmtree(folder)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
