@@ -224,5 +224,5 @@ def state(task: Task, config: ConfigDict) -> tuple[TrainState, Any]:
     variables = dict(task.init(None))
     params = variables.pop("params")
     tx = optimizer.make(config, config.steps, params)
-    ema = params if config.ema else {}
+    ema = {"params": params, **variables} if config.ema else {}
     return TrainState(_array(dtype=jnp.int32), params, variables, jax.eval_shape(tx.init, params), ema), tx

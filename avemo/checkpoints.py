@@ -156,5 +156,5 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
             raise UserError(
                 f"checkpoint {step} of {workdir} cannot be read ({type(error).__name__}): copy the run again."
             ) from error
-    params = state["ema"] if state.get("ema") else state["params"]
-    return config, step, {"params": params, **(state["model_state"] or {})}
+    variables = state.get("ema") or {"params": state["params"], **(state["model_state"] or {})}
+    return config, step, variables

@@ -34,7 +34,7 @@ def make_evaluator(task: Task, config: ConfigDict) -> Callable:
 
     def evaluate(state: TrainState, split: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         # Put once: every batch would otherwise carry the weights over to the devices again.
-        variables = parallel.replicate({"params": state.ema or state.params, **state.model_state})
+        variables = parallel.replicate(state.variables)
         return task.evaluate(predict, variables, split)
 
     return evaluate

@@ -17,7 +17,7 @@ def base(task: str) -> ConfigDict:
             "parallel": "pmap",  # or shard_map
             "accumulate": 1,  # micro-batches a step runs one after another; the loss stays that of the whole batch
             "profile": 0,  # steps to trace for XProf, from the third on, into the run folder's profile/; 0: none
-            "ema": 0.0,  # decay of the moving average of the parameters that is evaluated; 0: none
+            "ema": 0.0,  # decay of the moving average of the weights and their statistics that is evaluated; 0: none
             "optimizer": {
                 "name": "sgd",  # sgd (Nesterov), adam, adamw
                 "learning_rate": 5e-3,

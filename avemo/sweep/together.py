@@ -206,7 +206,7 @@ def _choose(better: jax.Array, new: Any, old: Any) -> Any:
 
 def _variables(state: TrainState) -> dict[str, Any]:
     """A copy of the stacked variables that are evaluated; the state's own buffers go to the next step."""
-    return jax.tree.map(jnp.copy, {"params": state.ema or state.params, **state.model_state})
+    return jax.tree.map(jnp.copy, state.variables)
 
 
 def _log(logs: list, number: int, rows: list, failed: list, seconds: float, examples: int) -> None:

@@ -23,7 +23,8 @@ class TrainState:
       params: trained parameters.
       model_state: collections that are not trained by gradient (`batch_stats`, `constants`).
       opt_state: the optimizer's.
-      ema: exponential moving average of the parameters, or an empty dict where `config.ema` is 0.
+      ema: moving average of `params` and `model_state`, as one dict of variables; empty where `config.ema` is 0. The
+        statistics of batch norm belong to the weights they were taken with: averaged weights need averaged ones.
     """
 
     step: jax.Array
@@ -31,6 +32,11 @@ class TrainState:
     model_state: Any
     opt_state: Any
     ema: Any
+
+    @property
+    def variables(self) -> Variables:
+        """What is evaluated: the moving average where there is one."""
+        return self.ema or {"params": self.params, **self.model_state}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,11 @@ TINY = [
     *("--config.steps=5", "--config.log_every=1", "--config.eval_every=5", "--config.data.delay=0.0"),
 ]
 
+SMALL = [
+    *("--config.model.width=0.0625", "--config.model.neck_channels=16", "--config.model.dense_growth=8"),
+    *("--config.model.dense_layers=1", "--config.loss.fec_weight=0.0"),
+]
+
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
@@ -48,6 +53,30 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
     assert values(tmp_path / "one") == values(tmp_path / "two")
     for x, y in zip(*(jax.tree.leaves(checkpoints.load(tmp_path / n)[2]) for n in ("one", "two")), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_is_loaded(tmp_path):
+    faces = toy.faces(tmp_path / "data")
+    overrides = [f"--config.data.faces={faces}", "--config.data.batch.triplets=0", "--config.ema=0.2", *SMALL]
+    config = configuration.load("configs/demo/teacher.py:smoke", overrides)
+    task = tasks.make(config)
+    state, tx = train.initial_state(task, config)
+    step = parallel.map_step(train.make_step(task, config, tx), config.parallel)
+    batches = train._Prefetch(iter(task.batches()), config)
+    expected = jax.device_get(state.ema)
+    for number in range(3):
+        state, _ = step(state, batches.next(), task.constants)
+        now = jax.device_get({"params": state.params, **state.model_state})
+        decay = np.float32(min(0.2, (1 + number) / (10 + number)))
+        expected = jax.tree.map(lambda e, x, d=decay: e * d + x * (1 - d), expected, now)
+    assert "batch_stats" in expected
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), expected, state.ema)
+    with checkpoints.manager(tmp_path / "run") as manager:
+        train.prepare_workdir(config, tmp_path / "run")
+        checkpoints.save(manager, 3, state, {}, config, None)
+        manager.wait_until_finished()
+    loaded = checkpoints.load(tmp_path / "run")[2]
+    jax.tree.map(np.testing.assert_array_equal, dict(loaded), jax.device_get(dict(state.ema)))
 
 
 @pytest.mark.parametrize("mode", parallel.MODES)
