@@ -51,7 +51,10 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def _override(config: ConfigDict, name: str, text: str) -> None:
-    """Sets one field by its dotted name; the text is read as a value of the field's present type."""
+    """Sets one field by its dotted name; the text is read as a value of the field's present type.
+
+    `None` takes a number out of `model`: another network, named by `model.name`, may have no such number.
+    """
     parent, _, leaf = name.rpartition(".")
     known = set(_fields(config))
     holder = config
@@ -60,6 +63,10 @@ def _override(config: ConfigDict, name: str, text: str) -> None:
     # The arguments of a registered module (`fusion_args`) are open: that module names its own.
     if name not in known and not (parent.endswith("_args") and parent in known):
         raise _unknown_field(name, known)
+    if text == "None" and parent == "model":
+        with holder.unlocked():
+            del holder[leaf]
+        return
     old = holder.get(leaf)
     if isinstance(old, ConfigDict) and name.endswith("_args") and text.startswith("{"):
         # Another module may take none of the numbers that are there: the group is replaced.

@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> plan.Sweep:
             {"name": "RKD", f"{LOSS}.rkd_weight": 1.0, **no_logits, **no_embedding},
             {"name": "half the unlabelled faces a step", "data.batch.unlabelled": batch // 2},
             {"name": "no unlabelled faces", "data.batch.unlabelled": 0},
-            {"name": "compact student", "model.name": "compact"},
+            {"name": "compact student", "model.name": "compact", "model.repeats_35": None, "model.repeats_17": None},
             {"name": "no teacher", **no_logits, **no_embedding},
         ],
         seeds=2 if variant == "smoke" else 3,

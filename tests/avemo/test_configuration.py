@@ -2,6 +2,7 @@ import pytest
 
 from avemo import configuration
 from avemo.errors import Registry, UserError
+from avemo.models import expression
 
 TEACHER = "configs/paper/teacher.py"
 
@@ -61,3 +62,12 @@ def test_registry_names_what_it_knows():
     assert registry["gated"] is dict
     with pytest.raises(UserError, match=r"unknown fusion 'gatd'; did you mean 'gated'\? Known: gated\."):
         registry["gatd"]
+
+
+def test_none_takes_a_number_out_of_the_model_for_a_network_that_has_no_such_number():
+    compact = ["--config.model.name=compact", "--config.model.repeats_35=None", "--config.model.repeats_17=None"]
+    model = configuration.load(TEACHER, compact).model
+    assert "repeats_35" not in model
+    assert expression.build(model).trunk.width == 1.0
+    with pytest.raises(UserError, match="steps"):  # elsewhere every field is needed
+        configuration.load(TEACHER, ["--config.steps=None"])

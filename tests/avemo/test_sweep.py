@@ -437,6 +437,10 @@ def test_every_ablation_config_is_made_of_real_fields(name, variant):
             from avemo.models import audiovisual
 
             audiovisual.build(config.model)
+        if config.task == "student":
+            from avemo.models import expression
+
+            expression.build(config.model)
 
 
 def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around(tmp_path):
