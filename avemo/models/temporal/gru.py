@@ -1,8 +1,8 @@
 """The recurrence of a GRU after its input projection, with its own gradient.
 
 Differentiated by JAX, the backward scan adds an outer product [H, 3H] to the kernel's gradient at every frame and
-reads every gate back. Here the gates are computed again for all frames in one matrix product; the backward scan keeps
-one product with the kernel, as d(gates) is linear in d(h'); and the kernel's gradient is one product over all frames.
+reads every gate back. Here the backward scan keeps one product with the kernel, as d(gates) is linear in d(h'), the
+factors of which are computed for all frames at once; and the kernel's gradient is one product over all frames.
 """
 
 from functools import partial
@@ -31,14 +31,27 @@ def gru(
       h after each frame [T, B, H] and after the last one [B, H].
     """
 
-    def frame(h: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        i, real = now
-        _, z, n, _ = _gates(i, _product(h, kernel, bias))
-        h = jnp.where(real, (1.0 - z) * n + z * h, h)
-        return h, h
-
-    carry, hidden = jax.lax.scan(frame, start, (inputs, valid), reverse=reverse)
+    hidden, carry, _ = _run(inputs, valid, kernel, bias, start, reverse, keep=False)
     return hidden, carry
+
+
+def _run(
+    inputs: jax.Array,
+    valid: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    start: jax.Array,
+    reverse: bool,
+    keep: bool,
+) -> tuple[jax.Array, jax.Array, Saved]:
+    def frame(h: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, Saved]]:
+        i, real = now
+        r, z, n, inner = _gates(i, _product(h, kernel, bias))
+        h = jnp.where(real, (1.0 - z) * n + z * h, h)
+        return h, (h, (r, z, n, inner) if keep else ())
+
+    carry, (hidden, gates) = jax.lax.scan(frame, start, (inputs, valid), reverse=reverse)
+    return hidden, carry, gates
 
 
 def _product(h: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -57,16 +70,15 @@ def _gates(i: jax.Array, g: jax.Array) -> Saved:
 def _forward(
     inputs: jax.Array, valid: jax.Array, kernel: jax.Array, bias: jax.Array, start: jax.Array, reverse: bool
 ) -> tuple[tuple[jax.Array, jax.Array], Saved]:
-    hidden, carry = gru(inputs, valid, kernel, bias, start, reverse)
-    return (hidden, carry), (inputs, valid, kernel, bias, start, hidden)
+    hidden, carry, gates = _run(inputs, valid, kernel, bias, start, reverse, keep=True)
+    return (hidden, carry), (valid, kernel, start, hidden, gates)
 
 
 def _backward(reverse: bool, saved: Saved, above: tuple[jax.Array, jax.Array]) -> tuple[jax.Array | None, ...]:
-    inputs, valid, kernel, bias, start, hidden = saved
+    valid, kernel, start, hidden, (r, z, n, inner) = saved
     d_hidden, d_carry = above
     before = [hidden[1:], start[None]] if reverse else [start[None], hidden[:-1]]
     before = jnp.concatenate(before, axis=0)
-    r, z, n, inner = _gates(inputs, _product(before, kernel, bias))
     # d(gate's argument) = slope ∘ d(h'), for r and z; for n with respect to its input and its hidden part.
     slope_n = jnp.where(valid, (1.0 - z) * (1.0 - n * n), 0.0)
     slope_r = slope_n * inner * r * (1.0 - r)
