@@ -139,7 +139,7 @@ def compile_tpu(
     compiled_at = time.time()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     moved = hlo.traffic(compiled.as_text())
-    flops = roofline.matmul_flops(traced.jaxpr.jaxpr)
+    flops = roofline.matmul_flops(traced.jaxpr.jaxpr, "tpu")
     on, per_device = roofline.chip(topology), task.examples / mesh.size
     used = (
         memory.argument_size_in_bytes
@@ -190,7 +190,7 @@ def lower_cuda(config: ConfigDict, devices: int, sizes: dict[str, int]) -> dict[
     counts = {kind: len(re.findall(rf"stablehlo\.{kind.replace('-', '_')}\b", text)) for kind in hlo.COLLECTIVES}
     return {
         "lowers": True,
-        "flops": roofline.matmul_flops(traced.jaxpr.jaxpr),
+        "flops": roofline.matmul_flops(traced.jaxpr.jaxpr, "cuda"),
         "collectives": {kind: {"count": count} for kind, count in counts.items() if count},
         "examples_per_device": task.examples / devices,
         "not_checked": ["memory", "bytes moved", "kernels chosen by cuDNN and cuBLAS", "speed", "that it runs"],

@@ -86,10 +86,11 @@ def bound(on: Chip, *, flops: float, bytes_moved: float, reduced_bytes: float, d
     return Bound(seconds, side, examples / seconds[side] if seconds[side] else math.inf)
 
 
-def matmul_flops(jaxpr: Any) -> float:
+def matmul_flops(jaxpr: Any, platform: str) -> float:
     """FLOPs of all matrix products and convolutions in a jaxpr: of one device, inside `shard_map`.
 
     The body of a `scan` counts as often as it runs, which XLA's own cost analysis does not do; padding counts as data.
+    Of `lax.platform_dependent` the branch of `platform` ("tpu", "cuda") counts, of any other condition the longest.
     """
     total = 0.0
     for equation in jaxpr.eqns:
@@ -104,9 +105,20 @@ def matmul_flops(jaxpr: Any) -> float:
             # A dilated input is mostly zeros, which no implementation multiplies.
             per_output /= math.prod(params["lhs_dilation"])
             total += 2 * math.prod(equation.outvars[0].aval.shape) * per_output
-        times = params["length"] if name == "scan" else 1
-        total += times * sum(matmul_flops(inner) for inner in _inner_jaxprs(params))
+        inside = [matmul_flops(inner, platform) for inner in _inner_jaxprs(params)]
+        if name == "cond" and params.get("branches_platforms"):
+            total += inside[_branch(params["branches_platforms"], platform)]
+        elif name == "cond":
+            total += max(inside)
+        else:
+            total += (params["length"] if name == "scan" else 1) * sum(inside)
     return total
+
+
+def _branch(platforms: tuple[tuple[str, ...] | None, ...], platform: str) -> int:
+    """Which branch of `lax.platform_dependent` a platform takes; None stands for the default."""
+    named = [i for i, names in enumerate(platforms) if names is not None and platform in names]
+    return named[0] if named else platforms.index(None)
 
 
 def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:

@@ -35,7 +35,18 @@ def test_flops_count_every_turn_of_a_scan_and_both_kinds_of_product():
 
     shapes = ((4, 16), (16, 16), (8, 3, 5, 5), (2, 3, 10, 10))
     jaxpr = jax.make_jaxpr(f)(*(jnp.zeros(s) for s in shapes)).jaxpr
-    assert roofline.matmul_flops(jaxpr) == 7 * 2 * 4 * 16 * 16 + 2 * (2 * 8 * 5 * 5) * (3 * 5 * 5)
+    assert roofline.matmul_flops(jaxpr, "tpu") == 7 * 2 * 4 * 16 * 16 + 2 * (2 * 8 * 5 * 5) * (3 * 5 * 5)
+
+
+def test_flops_count_the_branch_that_the_platform_takes():
+    def f(x):
+        y = lax.platform_dependent(x, cpu=lambda x: x @ x @ x, cuda=lambda x: x @ x, default=lambda x: x @ x @ x @ x)
+        return lax.cond(y[0, 0] > 0, lambda y: y @ y, lambda y: y, y)
+
+    product = 2 * 8**3
+    jaxpr = jax.make_jaxpr(f)(jnp.zeros((8, 8))).jaxpr
+    found = [roofline.matmul_flops(jaxpr, platform) / product for platform in ("cpu", "cuda", "tpu")]
+    assert found == [3, 2, 4]
 
 
 HLO = """HloModule m
