@@ -1,0 +1,48 @@
+"""Makes the rows of docs/results.md, and the document.
+
+    python -m benchmarks.results --peers=.venv-peers/bin/python        # all of them: make results
+    python -m benchmarks.results teacher speech --peers=…              # some rows; the document keeps the others
+    python -m benchmarks.results --document                            # the document alone, from the rows there are
+
+Started again, it goes on where it was: finished steps are not repeated.
+"""
+
+import argparse
+import logging
+import pathlib
+import sys
+
+from avemo.errors import UserError, unknown
+from benchmarks.results import core, document, rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(rows.ROWS)}; none: all")
+    parser.add_argument("--source", default=str(core.SOURCE), help="folder of the corpora and published weights")
+    parser.add_argument("--workdir", default=str(core.WORK), help="folder for all that is made")
+    parser.add_argument("--peers", default=".venv-peers/bin/python", help="a Python that has requirements-peers*.txt")
+    parser.add_argument("--output", default="docs/results.md", help="the document; its figures go to images/ beside it")
+    parser.add_argument("--document", action="store_true", help="write the document alone")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        for name in arguments.rows:
+            if name not in rows.ROWS:
+                raise unknown("row", name, rows.ROWS)
+        place = core.Place(pathlib.Path(arguments.source), pathlib.Path(arguments.workdir), arguments.peers)
+        if not arguments.document and not place.source.is_dir():
+            raise UserError(f"--source={place.source} is no folder: it holds the corpora, as docs/results.md says.")
+        chosen = [rows.ROWS[name] for name in arguments.rows or rows.ROWS]
+        failures = [] if arguments.document else core.make(place, chosen)
+        document.write(place, list(rows.ROWS.values()), pathlib.Path(arguments.output))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
