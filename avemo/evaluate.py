@@ -8,13 +8,15 @@ from etils import epath
 
 from avemo import checkpoints, mixture, tasks, train
 from avemo.errors import UserError, unknown
+from avemo.release import cache
 
 
 def evaluate(workdir: str, data: str | None = None, split: str | None = None) -> dict[str, dict[str, float]]:
     """Evaluates a run without any flag of its training.
 
     Args:
-      workdir: run folder.
+      workdir: run folder, or the name of a released run, which comes without its data (and a student without its
+        teacher, with which it is then not compared).
       data: prepared shards; by default those that the run was trained on.
       split: one split; by default all but `train` (or `train` where there is nothing else).
 
@@ -24,7 +26,12 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
     Raises:
       UserError: no checkpoint, no such data or split, or data of another kind.
     """
+    workdir = cache.find(workdir)
     config, step, variables = checkpoints.load(workdir)
+    if checkpoints.released(workdir):
+        if data is None:
+            raise UserError(f"{workdir} is a released run, which has no data with it: pass --data=SHARDS.")
+        config.task = "teacher" if config.task == "student" else config.task
     task = tasks.make(config, data=data)
     available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))
     if split is not None and split not in available:
