@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos lint parity bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos lint parity release bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -44,6 +44,12 @@ lint: $(VENV)/test       ## ruff
 
 parity: .venv-parity/ready     ## our networks, losses and features against the reference implementations
 	.venv-parity/bin/python -m benchmarks.parity
+
+RESULTS ?= runs/results
+RUNS = $(firstword $(wildcard $(RESULTS)/runs) $(RESULTS))
+RELEASE ?= $(RESULTS)/avemo-results.zip
+release: $(VENV)/runtime     ## the student, speech and fusion runs of RESULTS=folder as one archive with a model card
+	$(BIN)/python launch.py release --workdir=$(RUNS)/student_s0,$(RUNS)/speech,$(RUNS)/fusion --output=$(RELEASE)
 
 bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 where a row is below its requirement
 	.venv-parity/bin/python -m benchmarks.speed
