@@ -48,8 +48,10 @@ parity: .venv-parity/ready     ## our networks, losses and features against the 
 RESULTS ?= runs/results
 RUNS = $(firstword $(wildcard $(RESULTS)/runs) $(RESULTS))
 RELEASE ?= $(RESULTS)/avemo-results.zip
-release: $(VENV)/runtime     ## the student, speech and fusion runs of RESULTS=folder as one archive with a model card
-	$(BIN)/python launch.py release --workdir=$(RUNS)/student_s0,$(RUNS)/speech,$(RUNS)/fusion --output=$(RELEASE)
+RELEASED ?= student_s0,speech,fusion
+comma := ,
+release: $(VENV)/runtime     ## the runs of RESULTS=folder named in RELEASED as one archive with a model card
+	$(BIN)/python launch.py release --workdir=$(RUNS)/$(subst $(comma),$(comma)$(RUNS)/,$(RELEASED)) --output=$(RELEASE)
 
 bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 where a row is below its requirement
 	.venv-parity/bin/python -m benchmarks.speed
