@@ -350,7 +350,8 @@ def test_data_that_changed_is_not_taken_for_what_the_run_learnt_from(tmp_path):
 def test_a_released_student_is_scored_on_data_of_ones_own(runs, empty, tmp_path):
     student = tiny_runs.visual(tmp_path / "eight", num_classes=8)
     data = data_set(tmp_path / "faces", "faces")
-    needed = {"data": {"faces": data, "eval_batch": 8, "batch": {"faces": 8}}, "parallel": "pmap", "eval_splits": []}
+    fields = {"faces": data, "eval_batch": 8, "batch": {"faces": 8}, "threads": 1, "prefetch": 1}
+    needed = {"data": fields, "parallel": "pmap", "eval_splits": []}
     finish(student, teacher=runs["teacher"], **needed)
     pack.pack(student, str(tmp_path / "a.zip"))
     cache.install(str(tmp_path / "a.zip"))
