@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos lint parity bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos lint parity results release bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,15 +45,30 @@ lint: $(VENV)/test       ## ruff
 parity: .venv-parity/ready     ## our networks, losses and features against the reference implementations
 	.venv-parity/bin/python -m benchmarks.parity
 
+.venv-peers/ready: requirements-peers.txt requirements-peers-nodeps.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers-nodeps.txt
+	touch $@
+
+RESULTS ?= runs/results
+SOURCE ?= ../shared/data
+results: $(VENV)/runtime .venv-peers/ready     ## docs/results.md from the corpora in SOURCE=folder; hours, and it goes on where it was
+	$(BIN)/python -m benchmarks.results --source=$(SOURCE) --workdir=$(RESULTS)
+
+RUNS = $(firstword $(wildcard $(RESULTS)/runs) $(RESULTS))
+RELEASE ?= $(RESULTS)/avemo-results.zip
+RELEASED ?= student_s0,speech_f0,fusion
+comma := ,
+release: $(VENV)/runtime     ## the runs of RESULTS=folder named in RELEASED as one archive with a model card
+	$(BIN)/python launch.py release --workdir=$(RUNS)/$(subst $(comma),$(comma)$(RUNS)/,$(RELEASED)) --output=$(RELEASE)
+
 bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 where a row is below its requirement
 	.venv-parity/bin/python -m benchmarks.speed
 
 CLIPS ?= ../shared/data/grid
 YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))
-bench-predict: $(VENV)/test  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers-nodeps.txt
+bench-predict: $(VENV)/test .venv-peers/ready  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
 	$(BIN)/python benchmarks/predict.py speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
 
 bench-input: .venv-parity/ready     ## our reading of faces against a PyTorch DataLoader

@@ -7,7 +7,9 @@ __version__ = "0.1.0"
 
 
 def load(folder):
-    """Opens a run folder, local or gs://, for reading: `avemo.analysis.AnalysisRun`. Needs no flags and no accelerator.
+    """Opens a run folder, local or gs://, or a released run by its name, for reading: `avemo.analysis.AnalysisRun`.
+
+    Needs no flags and no accelerator.
 
     Raises:
       UserError: it is no run folder, or one of its files is broken.

@@ -1,8 +1,10 @@
 """Orbax checkpoints of a run: the state, the input iterator's position and the config; latest and best are kept.
 
-`load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run.
+`load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run. A released run
+(`avemo.release`) has one file, `weights.npz`, in place of checkpoints.
 """
 
+import io
 import json
 import logging
 from typing import Any
@@ -19,6 +21,7 @@ from avemo.errors import UserError
 
 logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
+WEIGHTS = "weights.npz"
 
 
 def _folder(workdir: str | epath.Path) -> epath.Path:
@@ -131,6 +134,8 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
     """
     workdir = epath.Path(workdir)
     config = configuration.from_json(workdir / "config.json")
+    if released(workdir):
+        return config, *_read_weights(workdir / WEIGHTS)
     missing = UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
     if not (workdir / "checkpoints").exists():
         raise missing
@@ -158,3 +163,44 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
             ) from error
     variables = state.get("ema") or {"params": state["params"], **(state["model_state"] or {})}
     return config, step, variables
+
+
+def released(workdir: str | epath.Path) -> bool:
+    """Whether a run folder is that of a release: weights alone, no training state, no data."""
+    return (epath.Path(workdir) / WEIGHTS).exists()
+
+
+def pack_weights(step: int, variables: Any) -> bytes:
+    """The bytes of `weights.npz`: an array a leaf under its path, `params/trunk/…`, and `step`; `load` reads it.
+
+    The same weights give the same bytes: the file holds no dates.
+
+    Raises:
+      UserError: a leaf is of a type that NumPy's own format does not know (bfloat16).
+    """
+    arrays = {"step": np.asarray(step, np.int64)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        name, array = "/".join(str(entry.key) for entry in path), np.asarray(leaf)
+        if array.dtype.kind not in "biuf":
+            raise UserError(f"weight {name} is {array.dtype}: only float and integer weights can be written.")
+        arrays[name] = array
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def _read_weights(path: epath.Path) -> tuple[int, dict[str, Any]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            stored = dict(arrays)
+        step = int(stored.pop("step"))
+    except Exception as error:  # whatever is broken inside, the remedy is the same
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): install the release again.") from error
+    variables: dict[str, Any] = {}
+    for name, array in stored.items():
+        *parents, leaf = name.split("/")
+        node = variables
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = array
+    return step, variables

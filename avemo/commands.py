@@ -82,6 +82,19 @@ def _export(args: argparse.Namespace, _: list[str]) -> Any:
     return export.export(args.workdir, args.output, args.visual, args.audio)
 
 
+def _release(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo.errors import UserError
+    from avemo.release import cache, pack
+
+    if args.install and not (args.workdir or args.output):
+        return cache.install(args.install)
+    if args.install or not (args.workdir and args.output):
+        raise UserError(
+            "release takes --workdir=RUN[,RUN…] --output=FILE.zip to make one, or --install=FILE.zip alone."
+        )
+    return pack.pack(args.workdir, args.output)
+
+
 def _sweep(args: argparse.Namespace, overrides: list[str]) -> Any:
     from avemo.sweep import runner
 
@@ -141,7 +154,7 @@ COMMANDS = {
     "predict": Command(
         "A video, a sound file, a folder of them or a pipe to traces: table, picture, overlay and page.",
         {
-            "workdir!": "run folder of any stage; the mean of several of one kind: DIR,DIR",
+            "workdir!": "run folder of any stage, or name of a released run; the mean of several of one kind: DIR,DIR",
             "input!": "video or sound file, folder, or - for a container from a pipe",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
             "face": "largest (default), all, or a face's number as all gives it",
@@ -168,6 +181,15 @@ COMMANDS = {
         "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need jax alone.",
         {"workdir!": "run folder of any stage", "output!": "folder for the programs", **_ENCODERS},
         _export,
+    ),
+    "release": Command(
+        "Pack finished runs into one archive with a model card; or install one, for commands to take its runs by name.",
+        {
+            "workdir": "run folders: DIR[,DIR…]; a fusion run brings its encoders",
+            "output": "the archive, FILE.zip",
+            "install": "archive, or its http(s) address, to put into $AVEMO_CACHE (default: ~/.cache/avemo)",
+        },
+        _release,
     ),
     "sweep": Command(
         "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value holds for all.",

@@ -8,6 +8,7 @@ from etils import epath
 
 from avemo import checkpoints, class_names, mixture, tasks, train
 from avemo.errors import UserError, unknown
+from avemo.release import cache
 
 
 def evaluate(
@@ -19,8 +20,9 @@ def evaluate(
     probabilities dropped (`avemo.class_names`); a run of faces scores clips by the mean over their frames.
 
     Args:
-      workdir: run folder.
-      data: prepared shards; by default those that the run was trained on.
+      workdir: run folder, or the name of a released run, which comes without its data.
+      data: prepared shards; by default those that the run was trained on. On others, a student is not compared with its
+        teacher.
       split: one split; by default all but `train` (or `train` where there is nothing else).
       flip: of faces: the mean over each picture and its mirror image.
       output: folder for the predictions, `SPLIT.npz`; by default `predictions/` of the run where `data` is its own.
@@ -31,7 +33,10 @@ def evaluate(
     Raises:
       UserError: no checkpoint, no such data or split, or data of another kind.
     """
+    workdir = cache.find(workdir)
     config, step, variables = checkpoints.load(workdir)
+    if data is None and checkpoints.released(workdir):
+        raise UserError(f"{workdir} is a released run, which has no data with it: pass --data=SHARDS.")
     names = _class_names(workdir) if data is not None else ()
     task = tasks.make(config, data=data, class_names=names, flip=flip)
     available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))

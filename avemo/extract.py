@@ -21,6 +21,7 @@ from avemo import checkpoints, parallel, shards
 from avemo.errors import UserError
 from avemo.input import MEL_ROWS, resize
 from avemo.models import expression
+from avemo.release import cache
 from avemo.tasks import audio as audio_task
 from avemo.tasks import start
 
@@ -101,7 +102,8 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
     """Writes the features of every split of `data` to `output/features/<version>/`.
 
     Args:
-      workdirs: run folders of a visual encoder (teacher or student), an audio encoder, or both.
+      workdirs: run folders, or names of released runs, of a visual encoder (teacher or student), an audio encoder, or
+        both.
       data: folder of prepared clips.
       output: folder for the features data set.
       progress: whether to draw a progress bar; by default where stderr is a terminal.
@@ -117,6 +119,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
     from data_prep import records
 
     encoders: dict[str, Encoder] = {}
+    workdirs = [cache.find(workdir) for workdir in workdirs]
     for workdir in workdirs:
         encoder = Encoder(workdir)
         if encoder.modality in encoders:

@@ -11,6 +11,7 @@ from etils import epath
 
 from avemo import checkpoints, features, mixture, shards
 from avemo.errors import UserError, unknown
+from avemo.release import cache
 from avemo.report import page
 from avemo.report import runs as run_folders
 
@@ -73,12 +74,12 @@ class AnalysisRun(run_folders.Run):
 
 
 def load(folder: str | epath.Path) -> AnalysisRun:
-    """Opens a run folder, local or gs://, finished or not; no flags, no accelerator.
+    """Opens a run folder, local or gs://, finished or not, or a released run by its name; no flags, no accelerator.
 
     Raises:
       UserError: it is no run folder, or one of its files is broken.
     """
-    run = run_folders.load(folder)
+    run = run_folders.load(cache.find(str(folder)))
     return AnalysisRun(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
 
 

@@ -19,6 +19,7 @@ from avemo.predict import overlay, stream, viewer, writer
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
+from avemo.release import cache
 from data_prep.faces import FaceOptions
 
 logger = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ def predict(
     """Runs recordings through a run and writes their traces.
 
     Args:
-      workdir: run folder of any stage; a fusion run finds its encoders by itself. Several of one kind, separated by
-        commas, are averaged.
+      workdir: run folder of any stage, or the name of a released run; a fusion run finds its encoders by itself.
+        Several of one kind, separated by commas, are averaged.
       input: a video or sound file, a folder of them (at any depth), or "-" for a container read from standard input.
       output: folder for the files; with a folder as input, one folder a recording in it and `summary.json`.
       face: "largest", "all", or a face's number as "all" gives it.
@@ -69,7 +70,7 @@ def predict(
     faces = {k: v for k, v in faces.items() if v is not None}
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
-    began = time.time()
+    workdir, began = cache.find(workdir), time.time()
     if os.access(workdir.split(",")[0], os.W_OK):
         runtime.cache_compilations(workdir.split(",")[0])
     # A pipe is worked on frame by frame: a larger batch would only be padding.

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo import shards
 from avemo.errors import UserError
+from avemo.release import cache
 from data_prep.clips import ClipOptions
 from data_prep.faces import FaceOptions
 
@@ -107,13 +108,16 @@ def resolve(
     for modality in MODALITIES:
         recorded = card.get(modality)
         if given[modality]:
-            found[modality] = given[modality]
+            found[modality] = cache.find(given[modality])
         elif recorded:
             found[modality] = _locate(workdir, modality, recorded["workdir"])
         else:
             found[modality] = None
     prints = {m: card[m]["fingerprint"] for m in MODALITIES if card.get(m) and not given[m]}
-    return Encoders(**found, fingerprints=prints, faces=face_options(card), fps=float(card.get("fps") or DEFAULT_FPS))
+    faces = face_options(card)
+    if faces.detector_model and (workdir / faces.detector_model).exists():  # a released run brings its detector
+        faces = dataclasses.replace(faces, detector_model=str(workdir / faces.detector_model))
+    return Encoders(**found, fingerprints=prints, faces=faces, fps=float(card.get("fps") or DEFAULT_FPS))
 
 
 def face_options(card: Mapping[str, Any]) -> FaceOptions:
@@ -128,7 +132,8 @@ def _locate(workdir: epath.Path, modality: str, recorded: str) -> str:
         workdir / "encoders" / modality,
         workdir.parent / epath.Path(recorded).name,
     )
-    for candidate in candidates:
+    # A released run names its neighbours: what has the same name where a command happens to be run is another run.
+    for candidate in reversed(candidates) if "/" not in recorded else candidates:
         if (candidate / "config.json").exists():
             return str(candidate)
     raise UserError(

@@ -8,6 +8,7 @@ from avemo import metrics
 from avemo.errors import UserError
 from avemo.predict.networks import BATCH, Network
 from avemo.predict.session import Models, encode
+from avemo.release import cache
 
 _ALIKE = ("task", "class_names", "faces", "fps", "delay")  # what the members of an ensemble must have in common
 
@@ -15,12 +16,12 @@ _ALIKE = ("task", "class_names", "faces", "fps", "delay")  # what the members of
 def open_models(
     workdir: str, visual: str | None = None, audio: str | None = None, batch_size: int = BATCH
 ) -> "Models | Ensemble":
-    """Opens a run, or several as an ensemble: folders separated by commas.
+    """Opens a run, or several as an ensemble: folders, or names of released runs, separated by commas.
 
     Raises:
       UserError: a run cannot be opened, or the runs do not fit together.
     """
-    folders = [folder for folder in workdir.split(",") if folder]
+    folders = [folder for folder in cache.find(workdir).split(",") if folder]
     if len(folders) < 2:
         return Models(workdir, visual, audio, batch_size)
     return Ensemble(folders, visual, audio, batch_size)

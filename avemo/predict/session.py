@@ -13,6 +13,7 @@ from avemo.errors import UserError
 from avemo.input import resize
 from avemo.predict import encoders
 from avemo.predict.networks import BATCH, Head, Network, open_run
+from avemo.release import cache
 from data_prep.faces import FaceOptions
 
 CHUNK = 128  # frames given to a recurrent network at once
@@ -114,6 +115,7 @@ class Models:
                 known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint)
             return known
 
+        workdir = cache.find(workdir)
         config, variables = open_run(workdir, "run")
         self.workdir, self.task = str(workdir), config.task
         self.config = config

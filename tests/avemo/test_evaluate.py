@@ -24,7 +24,8 @@ def test_only_classes_that_both_know_are_scored():
 def test_equal_classes_change_nothing_and_too_few_are_an_error():
     labels, probability = np.array([3, -1]), np.eye(4)[:2]
     found = class_names.match(RUN, RUN, labels, probability)
-    assert found[0] is labels and found[1] is probability
+    assert found[0] is labels
+    assert found[1] is probability
     with pytest.raises(UserError, match="no two classes are the same"):
         class_names.match(RUN, ("neutral", "bored"), labels, probability)
 
@@ -43,7 +44,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_of_faces_scores_clips_by_the_mean_over_their_frames(run):
-    root, config, _ = run
+    root, _, _ = run
     clips = toy.clips(root / "clips_data", frames=6, segments=2)
     scores = evaluate.evaluate(str(root / "run"), data=clips, split="dev", output=str(root / "said"))["dev"]
     said = np.load(root / "said/dev.npz")
@@ -56,7 +57,7 @@ def test_a_run_of_faces_scores_clips_by_the_mean_over_their_frames(run):
 
 
 def test_mirror_images_are_averaged(run):
-    root, config, data = run
+    _, config, data = run
     plain, both = (tasks.make(config, data=data, flip=flip) for flip in (False, True))
     variables = plain.init(jax.random.key(0))
     image = np.random.default_rng(0).integers(0, 256, (2, *[config.model.image_size] * 2, 3), np.uint8)
@@ -68,7 +69,7 @@ def test_mirror_images_are_averaged(run):
 
 
 def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch):
-    root, config, data = run
+    root, _, data = run
     path = root / "run/result.json"
     result = json.loads(path.read_text())
     # As if it had been trained with the classes the other way round.

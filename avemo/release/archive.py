@@ -1,0 +1,115 @@
+"""The archive of a release: a zip file of runs with a manifest that holds SHA-256 of every other file.
+
+Files are stored, not deflated (weights do not shrink by a tenth), under one date: the same runs give the same bytes
+with any version of zlib.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from avemo.errors import UserError
+
+FORMAT = 1
+LIMIT = 60_000_000  # bytes of an archive
+MANIFEST = "manifest.json"
+SUFFIX = ".zip"
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold
+# What zipfile and json raise for bytes that are no archive of ours; RuntimeError: one with a password.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+
+
+def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> int:
+    """Writes `files` (bytes by path in the archive) and their manifest; returns the archive's size in bytes.
+
+    Raises:
+      UserError: the archive would be larger than `LIMIT`, or cannot be written; nothing is left behind.
+    """
+    path = pathlib.Path(path)
+    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    manifest = {"format": FORMAT, **manifest, "files": dict(sorted(entries.items()))}
+    contents = {**files, MANIFEST: (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as out:
+        for name in sorted(contents):
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # of Unix, wherever it is made
+            out.writestr(entry, contents[name])
+    size = buffer.tell()
+    if size > LIMIT:
+        largest = ", ".join(
+            f"{name} {len(data) / 1e6:.1f} MB" for name, data in sorted(files.items(), key=lambda f: -len(f[1]))[:3]
+        )
+        raise UserError(
+            f"{path} would have {size / 1e6:.1f} MB, more than the {LIMIT / 1e6:.0f} MB of a release: leave a run out "
+            f"of --workdir, or release smaller networks (the largest files: {largest})."
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(buffer.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"--output={path} cannot be written: {error.strerror or error}.") from error
+    return size
+
+
+def read(data: bytes, source: str) -> dict[str, bytes]:
+    """The files of an archive, every one checked against the manifest, which is among them.
+
+    Args:
+      data: the archive's bytes; source: its name, for errors.
+
+    Raises:
+      UserError: it is not a release, of another format, larger than `LIMIT` packed or unpacked, or damaged; or a name
+        in it leads out of its folder.
+    """
+    if len(data) > LIMIT:
+        raise UserError(f"{source} is larger than the {LIMIT / 1e6:.0f} MB that a release may have.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [entry for entry in archive.infolist() if not entry.is_dir()]
+            for entry in members:
+                _check_name(entry, source)
+            if sum(entry.file_size for entry in members) > LIMIT:
+                raise UserError(f"{source} unpacks to more than the {LIMIT / 1e6:.0f} MB that a release may have.")
+            files = {entry.filename: archive.read(entry) for entry in members}
+        manifest = json.loads(files[MANIFEST])
+        version, expected = manifest["format"], {n: e["sha256"] for n, e in manifest["files"].items()}
+    except KeyError as error:
+        raise UserError(f"{source} is not a release of avemo (no {error} in it).") from error
+    except _BROKEN as error:
+        raise UserError(f"{source} is damaged or no release ({error}): copy or download it again.") from error
+    if version != FORMAT:
+        raise UserError(f"{source} is of format {version}, this version reads {FORMAT}: use the avemo it came from.")
+    found = {name: hashlib.sha256(value).hexdigest() for name, value in files.items() if name != MANIFEST}
+    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    if wrong or len(files) != len(members):
+        what = wrong[0] if wrong else "a file that is in it twice"
+        raise UserError(f"{source} is damaged: {what} is not as its manifest says. Copy or download it again.")
+    return files
+
+
+def _check_name(entry: zipfile.ZipInfo, source: str) -> None:
+    name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
+    unsafe = name.startswith("/") or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
+    if unsafe or kind not in (0, stat.S_IFREG):
+        raise UserError(f"{source} holds {name!r}, which leads out of its folder or is no plain file: it is not safe.")
