@@ -27,7 +27,7 @@ class UnpaddedConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
         layout = ("NWC", "WIO", "NWC")
         y = jax.lax.conv_general_dilated(
-            x, kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=layout
+            x.astype(self.dtype), kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=layout
         )
         return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
 
