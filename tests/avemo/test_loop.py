@@ -123,7 +123,7 @@ def last_loss(config, dtype, workdir):
 
 
 # One batch's loss at step 50 is a matter of chance: that of a float32 run whose first weights are rounded to bfloat16
-# once differs by up to 2 %. Over the last ten steps of three seeds it averages out.
+# once differs as much. Over the last ten steps of three seeds it averages out.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["audio", "fusion"])
 def test_bfloat16_learns_as_float32(name, tmp_path):
