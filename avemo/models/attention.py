@@ -10,6 +10,7 @@ import numpy as np
 
 from avemo.errors import UserError
 from avemo.models.dropout import Dropout
+from avemo.models.linear import Dense
 
 QUERIES_AT_ONCE = 1024  # beyond this, queries go in blocks: scores take B·heads·1024·T floats, not B·heads·T²
 
@@ -128,16 +129,16 @@ class AttentionBlock(nn.Module):
         shared = source is x
         source = normed if shared else LayerNorm(dtype=self.dtype, name="norm_source")(source)
         source = jnp.where(source_mask[:, :, None], source, 0)
-        q = nn.DenseGeneral(head, dtype=self.dtype, name="query")(normed)
+        q = Dense(head, dtype=self.dtype, name="query")(normed)
         # Keys without a bias: it would add the same number to every score of a query, and so never get a gradient.
-        k = nn.DenseGeneral(head, dtype=self.dtype, use_bias=False, name="key")(source)
-        v = nn.DenseGeneral(head, dtype=self.dtype, name="value")(source)
+        k = Dense(head, dtype=self.dtype, use_bias=False, name="key")(source)
+        v = Dense(head, dtype=self.dtype, name="value")(source)
         y = attend(q, k, v, source_mask, self.causal, self.window)
-        y = nn.DenseGeneral(self.features, axis=(-2, -1), dtype=self.dtype, name="out")(y)
+        y = Dense(self.features, axes=2, dtype=self.dtype, name="out")(y)
         x = x.astype(y.dtype) + Dropout(self.dropout, deterministic=not train)(y)
         y = LayerNorm(dtype=self.dtype, name="norm_feed_forward")(x)
-        y = nn.gelu(nn.Dense(self.feed_forward * self.features, dtype=self.dtype, name="expand")(y))
-        y = nn.Dense(self.features, dtype=self.dtype, name="contract")(y)
+        y = nn.gelu(Dense(self.feed_forward * self.features, dtype=self.dtype, name="expand")(y))
+        y = Dense(self.features, dtype=self.dtype, name="contract")(y)
         return x + Dropout(self.dropout, deterministic=not train)(y)
 
 

@@ -17,6 +17,7 @@ from avemo.models import fusion as fusions
 from avemo.models import temporal as temporals
 from avemo.models.construct import dtype_of
 from avemo.models.dropout import Dropout, example_keys
+from avemo.models.linear import Dense
 
 OUTPUTS = ("traces", "rater_traces", "logits")
 MODALITIES = ("audio", "visual")
@@ -103,7 +104,7 @@ class AudioVisual(nn.Module):
         each, carries, hidden, encoded = {}, {}, [], []
         for name, x, seen in (("audio", audio, audio_mask), ("visual", visual, visual_mask)):
             x = jnp.where((mask if self.missing == "token" else seen)[:, :, None], x, 0)
-            x = nn.relu(nn.Dense(late.features, dtype=self.dtype, name=f"{name}_encoder")(x)).astype(jnp.float32)
+            x = nn.relu(Dense(late.features, dtype=self.dtype, name=f"{name}_encoder")(x)).astype(jnp.float32)
             h, carries[name] = self._temporal(f"{name}_temporal", x, mask, train, carry, key=name)
             each[name] = self._heads(f"{name}_", h)
             encoded.append(x)

@@ -22,6 +22,7 @@ from avemo.models.dense import DenseBlock
 from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
+from avemo.models.linear import statistics_dtype
 from avemo.models.mobilenet import MobileNetV1
 
 TRUNKS = Registry("expression network")
@@ -120,8 +121,10 @@ class ExpressionNet(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):  # noqa: D102
-        self.embedding_head = nn.Dense(self.embedding_dim, dtype=self.dtype)
-        self.expression_head = nn.Dense(self.num_classes, dtype=self.dtype)
+        # Float32 at least: a loss reads differences of embeddings and of logits, and they cost nothing.
+        inside = statistics_dtype(self.dtype)
+        self.embedding_head = nn.Dense(self.embedding_dim, dtype=inside)
+        self.expression_head = nn.Dense(self.num_classes, dtype=inside)
 
     def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
         """Runs the network.
@@ -139,8 +142,9 @@ class ExpressionNet(nn.Module):
         self.sow("intermediates", "features", features)
         x = self.neck(features, train)
         descriptor = x.astype(jnp.float32).mean(axis=(1, 2))
-        embedding = self.embedding_head(descriptor.astype(self.dtype)).astype(jnp.float32)
-        logits = self.expression_head(descriptor.astype(self.dtype)).astype(jnp.float32)
+        wide = descriptor.astype(statistics_dtype(self.dtype))
+        embedding = self.embedding_head(wide).astype(jnp.float32)
+        logits = self.expression_head(wide).astype(jnp.float32)
         if self.unit_norm_embedding:
             embedding = l2_normalise(embedding)
         return {"descriptor": descriptor, "embedding": embedding, "logits": logits}

@@ -6,7 +6,6 @@ patterns and Flax tools fit. Images are NHWC. Parameters and statistics are floa
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,10 @@ from jax import lax
 from avemo import rows
 from avemo.models import batch_norm
 from avemo.models.depthwise import convolve_depthwise, shifts
+from avemo.models.linear import Dtype, add_bias, statistics_dtype
 from avemo.models.pointwise import convolve_pointwise
 from avemo.models.unpadded import convolve_unpadded
 
-Dtype = Any
 Padding = str | Sequence[tuple[int, int]]
 
 he_normal = nn.initializers.he_normal()
@@ -113,12 +112,8 @@ def _pool_shifts(x: jax.Array, window: int, stride: int, padding: int, outside: 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
     """Returns the mean over disjoint square windows of `x` [B, H, W, C]; an odd row or column at the end is dropped."""
-    return sum(shifts(x, (window, window), (window, window))) / window**2
-
-
-def statistics_dtype(dtype: Dtype) -> Dtype:
-    """Returns the dtype for sums and statistics of `dtype`: float32 at least."""
-    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+    inside = statistics_dtype(x.dtype)
+    return (sum(shifts(x.astype(inside), (window, window), (window, window))) / window**2).astype(x.dtype)
 
 
 class Conv(nn.Module):
@@ -153,10 +148,9 @@ class Conv(nn.Module):
         else:
             layout = ("NHWC", "HWIO", "NHWC")
             y = lax.conv_general_dilated(x, kernel, self.strides, self.padding, dimension_numbers=layout)
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
-            y = y + bias.reshape(1, 1, 1, -1)
-        return y
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
 
     def _depthwise(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self.feature_group_count == x.shape[-1] == self.features:

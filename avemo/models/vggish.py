@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from avemo.errors import unknown
 from avemo.models.dropout import Dropout
-from avemo.models.layers import max_pool
+from avemo.models.layers import Conv, max_pool
+from avemo.models.linear import Dense
 
 BLOCKS = (
     (("conv1", 64),),
@@ -53,14 +54,13 @@ class VGGish(nn.Module):
         x = windows.astype(self.dtype)[..., None]
         for block in BLOCKS:
             for name, channels in block:
-                x = nn.Conv(max(1, round(self.width * channels)), (3, 3), padding="SAME", dtype=self.dtype, name=name)(
-                    x
-                )
-                x = nn.relu(x)
+                channels = max(1, round(self.width * channels))
+                conv = Conv(channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.lecun_normal(), name=name)
+                x = nn.relu(conv(x))
             x = max_pool(x, 2, 2)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1_1", "fc1_2"):
-            x = nn.relu(nn.Dense(self.fc_dim, dtype=self.dtype, name=name)(x))
+            x = nn.relu(Dense(self.fc_dim, dtype=self.dtype, name=name)(x))
             x = Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
+        x = Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
         return nn.relu(x) if self.final_activation == "relu" else x

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -23,15 +24,35 @@ TINY = [
 ]
 
 
-def launch(workdir, overrides):
-    """Runs `launch.py train` as two processes on this host and waits for both."""
+# `launch.py`, in which the processes of SIGNALLED send themselves SIGTERM before the third step. A step takes longer
+# than it would, as on real data: the notice reaches the others within a second or two.
+SIGNALLED = """
+import os, signal, sys, time
+sys.path.insert(0, os.getcwd())
+import launch
+from avemo import train
+draw, drawn = train._Prefetch.next, []
+def slow(self):
+    drawn.append(True)
+    if len(drawn) == 3 and os.environ["JAX_PROCESS_ID"] in os.environ["SIGNALLED"]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    return draw(self)
+train._Prefetch.next = slow
+sys.exit(launch.main(sys.argv[1:]))
+"""
+
+
+def launch(workdir, overrides, signalled=""):
+    """Runs `launch.py train` as two processes on this host, some of which get SIGTERM; returns what they said."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     flags = [f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f]
     shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "4"}
-    shared |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
-    command = [sys.executable, "launch.py", "train", "--config=configs/demo/audio.py:smoke", f"--workdir={workdir}"]
+    shared |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags), "SIGNALLED": signalled}
+    program = ["-c", SIGNALLED] if signalled else ["launch.py"]
+    command = [sys.executable, *program, "train", "--config=configs/demo/audio.py:smoke", f"--workdir={workdir}"]
     children = [
         subprocess.Popen(
             [*command, *overrides],
@@ -43,13 +64,15 @@ def launch(workdir, overrides):
         )
         for number in range(2)
     ]
+    said = []
     try:
         for child in children:
-            said, _ = child.communicate(timeout=300)
-            assert child.returncode == 0, said[-3000:]
+            said.append(child.communicate(timeout=300)[0])
+            assert child.returncode == 0, said[-1][-3000:]
     finally:
         for child in children:
             child.kill()
+    return said
 
 
 def losses(workdir):
@@ -93,6 +116,30 @@ def test_two_processes_train_as_one_and_resume_each_other(mode, tmp_path):
     assert_same_run(tmp_path / "one", tmp_path / "two_then_one")
     launch(stopped("one", "one_then_two"), overrides)
     assert_same_run(tmp_path / "one", tmp_path / "one_then_two")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The overrides and the folder of a run of two processes that nobody signalled."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    clips = toy.clips(folder / "data", train=8, dev=3, frames=20, segments=1)
+    overrides = [f"--config.data.clips={clips}", *TINY, "--config.steps=40", "--config.log_every=4"]
+    overrides.append("--config.eval_every=40")
+    launch(folder / "run", overrides)
+    return overrides, folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", ["01", "1"], ids=["both", "one"])
+def test_two_processes_that_get_sigterm_save_one_step_and_go_on_as_if_they_had_not(signalled, uninterrupted, tmp_path):
+    overrides, straight = uninterrupted
+    said = launch(tmp_path / "two", overrides, signalled)
+    stopped = {re.search(r"preempted: .* saved at step (\d+)", text)[1] for text in said}
+    assert len(stopped) == 1
+    assert 2 < int(*stopped) < 40
+    assert [path.name for path in (tmp_path / "two/checkpoints").iterdir()] == [*stopped]
+    launch(tmp_path / "two", overrides)
+    assert_same_run(straight, tmp_path / "two")
 
 
 def test_processes_that_jax_cannot_count_are_counted_by_variables():

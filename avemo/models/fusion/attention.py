@@ -147,8 +147,9 @@ class Bottleneck(Fusion):
         for layer in range(self.num_layers):
             if layer == self.fusion_layer:
                 shape = (self.num_tokens, self.features)
-                initial = self.param("tokens", nn.initializers.normal(0.02), shape, jnp.float32).astype(self.dtype)
-                tokens = jnp.broadcast_to(initial[None], (audio.shape[0], *shape))
+                initial = self.param("tokens", nn.initializers.normal(0.02), shape, jnp.float32)
+                # First to every example, then to `dtype`: the gradient's sum over them is float32.
+                tokens = jnp.broadcast_to(initial[None], (audio.shape[0], *shape)).astype(self.dtype)
             proposals = []
             for name, (x, mask) in streams.items():
                 block = AttentionBlock(

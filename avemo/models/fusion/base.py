@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avemo.models.linear import Dense
+
 Extras = dict[str, Any]
 
 
@@ -24,9 +26,9 @@ class Fusion(nn.Module):
     level: ClassVar[str] = "feature"
 
     @nn.nowrap
-    def dense(self, name: str, features: int | None = None, **arguments: Any) -> nn.Dense:
+    def dense(self, name: str, features: int | None = None, **arguments: Any) -> Dense:
         """A dense layer of width `features`, by default the module's own."""
-        return nn.Dense(features or self.features, dtype=self.dtype, name=name, **arguments)
+        return Dense(features or self.features, dtype=self.dtype, name=name, **arguments)
 
     @nn.nowrap
     def join(self, *parts: jax.Array) -> jax.Array:

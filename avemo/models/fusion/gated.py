@@ -47,10 +47,16 @@ class FiLM(Fusion):
         modulated = []
         for by, target in (("audio", "visual"), ("visual", "audio")):
             if self.direction in ("both", f"{by}_to_{target}"):
-                gamma = self.dense(f"gamma_{by}")(inputs[by])
-                beta = self.dense(f"beta_{by}")(inputs[by])
                 # β carries the only bias that is needed.
-                modulated.append((1 + gamma) * self.dense(target, use_bias=False)(inputs[target]) + beta)
+                gamma, beta, x = (
+                    layer(inputs[source]).astype(jnp.float32)  # 1 + γ in bfloat16 would be γ in multiples of 1/128
+                    for layer, source in (
+                        (self.dense(f"gamma_{by}"), by),
+                        (self.dense(f"beta_{by}"), by),
+                        (self.dense(target, use_bias=False), target),
+                    )
+                )
+                modulated.append((1 + gamma) * x + beta)
         return self.join(*modulated), {}
 
 

@@ -31,8 +31,9 @@ class TensorFusion(_Products):
     @nn.compact
     def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
         """See `avemo.models.fusion`."""
-        a = self._with_one("audio", audio, audio_mask)
-        v = self._with_one("visual", visual, visual_mask)
+        # In float32: the product's gradients are sums over it.
+        a = self._with_one("audio", audio, audio_mask).astype(jnp.float32)
+        v = self._with_one("visual", visual, visual_mask).astype(jnp.float32)
         product = (a[..., :, None] * v[..., None, :]).reshape(*a.shape[:-1], -1)
         # The product's first entry is 1 · 1: its weight is the bias.
         return self.dense("join", use_bias=False)(product).astype(jnp.float32), {}

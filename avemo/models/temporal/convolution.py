@@ -9,6 +9,27 @@ import jax.numpy as jnp
 from avemo.errors import UserError
 from avemo.models.attention import LayerNorm
 from avemo.models.dropout import Dropout
+from avemo.models.linear import Dense, add_bias
+
+
+class UnpaddedConv(nn.Module):
+    """`nn.Conv` over one axis without padding, its parameters and initial values, with `add_bias`."""
+
+    features: int
+    kernel_size: int
+    dilation: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(x [B, T, D]) -> [B, T − (K − 1)·dilation, F]."""
+        shape = (self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
+        layout = ("NWC", "WIO", "NWC")
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype), kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=layout
+        )
+        return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
 
 
 class DilatedConv(nn.Module):
@@ -33,9 +54,7 @@ class DilatedConv(nn.Module):
         """(x [B, T, D], mask [B, T], context [B, (K−1)·dilation, D] or None) -> (y [B, T, F], the next context)."""
         reach = (self.kernel_size - 1) * self.dilation
         x = jnp.where(mask[:, :, None], x, 0).astype(self.dtype)
-        conv = nn.Conv(
-            self.features, (self.kernel_size,), kernel_dilation=self.dilation, padding="VALID", dtype=self.dtype
-        )
+        conv = UnpaddedConv(self.features, self.kernel_size, self.dilation, self.dtype, name="Conv_0")
         if not self.causal:
             return conv(jnp.pad(x, ((0, 0), (reach // 2, reach // 2), (0, 0)))), None
         if context is None:
@@ -86,7 +105,7 @@ class TCN(nn.Module):
                 x = nn.relu(LayerNorm(dtype=self.dtype)(x))
                 x = Dropout(self.dropout, deterministic=not train)(x)
             if residual.shape[-1] != self.features:
-                residual = nn.Dense(self.features, dtype=self.dtype)(residual)
+                residual = Dense(self.features, dtype=self.dtype)(residual)
             x = x + residual.astype(x.dtype)
         return x.astype(jnp.float32), tuple(carry) if self.causal else None
 

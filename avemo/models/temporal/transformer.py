@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from avemo.errors import UserError
 from avemo.models.attention import AttentionBlock, LayerNorm, add_positions
+from avemo.models.linear import Dense
 
 
 class Transformer(nn.Module):
@@ -40,7 +41,7 @@ class Transformer(nn.Module):
             raise UserError(
                 "the transformer has no carry: it needs the whole sequence, or use gru, lstm, tcn or mingru"
             )
-        x = add_positions(nn.Dense(self.features, dtype=self.dtype)(x))
+        x = add_positions(Dense(self.features, dtype=self.dtype)(x))
         for layer in range(self.num_layers):
             block = AttentionBlock(
                 self.features, self.num_heads, self.causal, self.window, self.dropout, self.dtype, name=f"layer_{layer}"
