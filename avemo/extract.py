@@ -33,12 +33,13 @@ class Encoder:
 
     Attributes:
       modality: "visual" (face images uint8 `[N, S, S, 3]` RGB) or "audio" (log-mel windows float32 `[N, 96, 64]`).
+      output: which of the network's outputs is the feature.
       dim: D.
       image_size: S; 0 for audio.
       fingerprint: of the weights.
     """
 
-    def __init__(self, workdir: str, batch_size: int = 256):
+    def __init__(self, workdir: str, batch_size: int = 256, layer: str = "embedding"):
         self.config, _, variables = checkpoints.load(start.run_folder(workdir, "encoder"))
         if self.config.task in VISUAL_TASKS:
             self.modality, self.image_size = "visual", int(self.config.model.image_size)
@@ -52,7 +53,11 @@ class Encoder:
             raise UserError(
                 f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run."
             )
-        self.fingerprint = start.fingerprint(variables)
+        if layer == "logits":
+            output = "logits"
+        if output not in jax.eval_shape(functools.partial(model.apply, train=False), variables, example):
+            raise UserError(f"{workdir} gives no logits (model.num_classes=0): extract its embedding instead.")
+        self.output, self.fingerprint = output, start.fingerprint(variables)
         self._variables = jax.device_put(variables)
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
         self.dim = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)[output].shape[-1]
@@ -97,7 +102,13 @@ def encode_segment(
     return out
 
 
-def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | None = None) -> epath.Path:
+FEATURES = {"visual": "descriptor", "audio": "embedding"}
+LAYERS = ("embedding", "logits")
+
+
+def extract(
+    workdirs: Sequence[str], data: str, output: str, progress: bool | None = None, layer: str = "embedding"
+) -> epath.Path:
     """Writes the features of every split of `data` to `output/features/<version>/`.
 
     Args:
@@ -105,6 +116,8 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
       data: folder of prepared clips.
       output: folder for the features data set.
       progress: whether to draw a progress bar; by default where stderr is a terminal.
+      layer: "embedding" (of a face network its descriptor), or "logits", what its classes say: few numbers, for corpora
+        of a few dozen recordings.
 
     Returns:
       The data set's folder. One that is complete, of the same encoders and data, is left as it is.
@@ -118,7 +131,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
 
     encoders: dict[str, Encoder] = {}
     for workdir in workdirs:
-        encoder = Encoder(workdir)
+        encoder = Encoder(workdir, layer=layer)
         if encoder.modality in encoders:
             raise UserError(f"--workdir names two {encoder.modality} encoders: name at most one of each modality.")
         encoders[encoder.modality] = encoder
@@ -132,7 +145,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
         "data": shards.fingerprint(data),
         "clips": str(data),
         **{
-            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint}
+            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint, "output": e.output}
             for e, w in zip(encoders.values(), workdirs, strict=True)
         },
     }
@@ -173,7 +186,8 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
 
 
 def _identity(card: dict[str, Any]) -> tuple:
-    return card["data"], *((card.get(m) or {}).get("fingerprint") for m in ("visual", "audio"))
+    made_by = [(m, card.get(m) or {}) for m in ("visual", "audio")]
+    return card["data"], *((one.get("fingerprint"), one.get("output", FEATURES[m])) for m, one in made_by)
 
 
 def _recordings(

@@ -29,6 +29,7 @@ class Encoders:
     Attributes:
       visual, audio: run folders; None where the features have no such modality.
       fingerprints: of their weights, by modality.
+      outputs: which of their outputs is the feature, by modality; absent: a face's descriptor, a sound's embedding.
       faces: how faces were found and cut out of the training videos.
       fps: frames a second of the training features.
     """
@@ -36,6 +37,7 @@ class Encoders:
     visual: str | None
     audio: str | None
     fingerprints: Mapping[str, str]
+    outputs: Mapping[str, str]
     faces: FaceOptions
     fps: float
 
@@ -47,7 +49,7 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
       features: the folder that `launch.py extract` wrote.
 
     Returns:
-      `visual` and `audio` (`workdir`, `fingerprint`), `faces` (the options of `ClipOptions`), `fps`.
+      `visual` and `audio` (`workdir`, `fingerprint`, `output`), `faces` (the options of `ClipOptions`), `fps`.
 
     Raises:
       UserError: the folder holds no features.
@@ -113,7 +115,10 @@ def resolve(
         else:
             found[modality] = None
     prints = {m: card[m]["fingerprint"] for m in MODALITIES if card.get(m) and not given[m]}
-    return Encoders(**found, fingerprints=prints, faces=face_options(card), fps=float(card.get("fps") or DEFAULT_FPS))
+    # Another encoder in the place of the recorded one has to give the same output.
+    outputs = {m: card[m]["output"] for m in MODALITIES if (card.get(m) or {}).get("output")}
+    fps = float(card.get("fps") or DEFAULT_FPS)
+    return Encoders(**found, fingerprints=prints, outputs=outputs, faces=face_options(card), fps=fps)
 
 
 def face_options(card: Mapping[str, Any]) -> FaceOptions:

@@ -156,7 +156,9 @@ def _evaluate(
             raise start.UserError(
                 f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
             )
+        records = mixture.open_split(source.path, source.split)
         return metrics.classification(joined["label"][keep], probability[keep]), {
+            "recording": np.array([records.fields(i, ("recording",))[0] for i in range(len(records))]),
             "label": joined["label"],
             "probability": probability,
         }
