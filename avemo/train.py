@@ -141,8 +141,9 @@ def _run(
             if stopping:
                 pending = _finite(pending, workdir, task)
             if pending and (at_end or number % config.log_every == 0):
+                rows = _finite(pending, workdir, task)  # waits for the steps: the clock stops when they are done
                 rate = (number - tick_step) / max(time.time() - tick, 1e-9)
-                _log_train(log, pending, rate * task.examples, workdir, task)
+                _log_train(log, number, [row for _, row in rows], rate * task.examples)
                 bar.set_postfix_str(f"{rate * task.examples:.0f} ex/s, loss {float(pending[-1][1]['loss']):.3f}")
                 pending, tick, tick_step = [], time.time(), number
             fresh = number != start or restored is None
@@ -243,11 +244,9 @@ def _as_saved(pending: list) -> list[tuple[int, dict[str, np.ndarray]]]:
     return [(int(step), {name: np.float32(value) for name, value in row.items()}) for step, row in pending]
 
 
-def _log_train(log: writer.MetricsWriter, pending: list, rate: float, workdir: epath.Path, task: Task) -> None:
-    rows = [row for _, row in _finite(pending, workdir, task)]
-    mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
-    log.write(pending[-1][0], "train", mean)
-    log.write(pending[-1][0], "timing", {"examples_per_second": rate})
+def _log_train(log: writer.MetricsWriter, step: int, rows: list[dict[str, np.ndarray]], rate: float) -> None:
+    log.write(step, "train", {k: float(np.mean([row[k] for row in rows])) for k in rows[0]})
+    log.write(step, "timing", {"examples_per_second": rate})
 
 
 @contextlib.contextmanager

@@ -130,9 +130,9 @@ def train(place: Place, name: str, config: str, *overrides: str) -> Step:
     return Step(f"runs/{name}", ("launch.py", "train", f"--config={config}", f"--workdir={place.run(name)}", *fields))
 
 
-def pretrained(place: Place, network: str, file: str, name: str) -> Step:
+def pretrained(place: Place, network: str, file: str, name: str, *flags: str) -> Step:
     """The step that converts published weights."""
-    arguments = (network, f"--file={place.source / 'weights' / file}", f"--output={place.weights(name)}")
+    arguments = (network, f"--file={place.source / 'weights' / file}", f"--output={place.weights(name)}", *flags)
     return Step(f"weights/{name}", ("-m", "avemo.models.pretrained", *arguments))
 
 

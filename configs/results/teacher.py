@@ -1,10 +1,11 @@
 """Results: the expression teacher on FER+, from a face-recognition trunk, for two CPU cores.
 
 MobileNet-v1 with VGGFace2 weights (`faceres-deep`) in place of FaceNet's Inception-ResNet-v1, whose published weights
-could not be had; 64 px, which a 48 px corpus fills. All of it trains: on the raters' votes, and on triplets made from
-the votes. Every choice was made on `dev`, a twentieth of FER+'s training part; `test` is its validation part.
+could not be had; 48 px, what FER+ has. Its BatchNorm was folded away and got statistics of these faces again
+(`--statistics` of `avemo.models.pretrained`). All of it trains: on the raters' votes, and on triplets made from the
+votes. Every choice was made on `dev`, a twentieth of FER+'s training part; `test` is its validation part.
 
-    python launch.py train --config=configs/results/teacher.py --workdir=runs/results/teacher \\
+    python launch.py train --config=configs/results/teacher.py --workdir=runs/results/runs/teacher \\
         --config.data.faces=DATA/fer --config.data.triplets=DATA/fer_triplets --config.model.init_from=WEIGHTS
 
 Variants: `faces` learns from the votes alone; `smoke`.
@@ -22,10 +23,10 @@ def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
     config.data.batch.update(faces=64, triplets=8)
     config.data.eval_batch = 128
     config.data.augment.update(crop=0.15, colour=0.2)
-    config.optimizer.update(name="adam", learning_rate=5e-4, schedule="cosine", warmup=0.05, clip_norm=1.0)
+    config.optimizer.update(name="adam", learning_rate=1e-3, schedule="cosine", warmup=0.05, clip_norm=1.0)
     config.ema = 0.99
     config.loss.update(labels="votes", ce_weight=1.0, fec_weight=0.5)
-    config.model.image_size = 64
+    config.model.image_size = 48
     if variant == "faces":
         config.data.batch.triplets, config.loss.fec_weight = 0, 0.0
     if variant == "smoke":
@@ -38,6 +39,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config = recipe(teacher.get_config(), variant)
     for field in ("repeats_35", "repeats_17", "width"):
         del config.model[field]
-    # The published weights come with BatchNorm folded away: its statistics stay as they are, its gains learn.
-    config.model.update(name="mobilenet_v1", neck="project", freeze_statistics=True)
+    config.model.update(name="mobilenet_v1", blocks=13, neck="project")
     return config

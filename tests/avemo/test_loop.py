@@ -1,6 +1,7 @@
 """What the training loop leaves undone: no second compilation, no copy of the state, no hidden transfer, no chance."""
 
 import logging
+import time
 
 import jax
 import numpy as np
@@ -53,6 +54,21 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
     assert values(tmp_path / "one") == values(tmp_path / "two")
     for x, y in zip(*(jax.tree.leaves(checkpoints.load(tmp_path / n)[2]) for n in ("one", "two")), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_are_begun(clips, tmp_path, monkeypatch):
+    finite = train._finite
+
+    def late(*arguments):  # the steps run on while Python is ahead of them; their values are waited for here
+        time.sleep(0.2)
+        return finite(*arguments)
+
+    monkeypatch.setattr(train, "_finite", late)
+    config = load(clips)
+    train.train_and_evaluate(config, tmp_path / "run", progress=False)
+    rates = [row["examples_per_second"] for row in writer.read(tmp_path / "run/metrics.jsonl") if row["split"] == "timing"]
+    assert len(rates) == 5
+    assert max(rates) < config.data.batch.clips * config.data.windows / 0.2
 
 
 def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_is_loaded(tmp_path):

@@ -21,8 +21,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 import avemo
+from avemo import mixture
 from avemo.errors import UserError, unknown
-from avemo.models.pretrained import networks
+from avemo.models.pretrained import networks, statistics
 
 PROVENANCE = "provenance.json"
 WEIGHTS = "weights"
@@ -38,13 +39,17 @@ class Pretrained:
     provenance: dict[str, Any]
 
 
-def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
+def convert(
+    name: str, file: str | Path, output: str | Path, examples: str | Path = "", image_size: int = 64
+) -> dict[str, Any]:
     """Converts published weights to our layout.
 
     Args:
       name: of the network, one of `networks.SOURCES`.
       file: the published file.
       output: folder to create; must not exist, or be empty.
+      examples: prepared data whose statistics BatchNorm gets (`statistics.renormalised`); "" keeps those of the file.
+      image_size: side, in px, at which the network sees the faces of `examples`.
 
     Returns:
       The provenance.
@@ -64,6 +69,10 @@ def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
         digest = _sha256(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    if examples:
+        inputs = statistics.inputs(examples, source.inputs, image_size)
+        tree = statistics.renormalised(source.network(), tree, inputs)
+        digest = hashlib.sha256(f"{digest} {mixture.fingerprint(str(examples))} {image_size}".encode()).hexdigest()
     provenance = {
         "network": name,
         "source_file": file.name,
@@ -71,6 +80,7 @@ def convert(name: str, file: str | Path, output: str | Path) -> dict[str, Any]:
         "licence": source.licence,
         "parameters": networks.size(source.shapes),
         "converter": f"avemo {avemo.__version__}",
+        **({"statistics": mixture.fingerprint(str(examples))} if examples else {}),
     }
     try:
         _write(tree, provenance, output)

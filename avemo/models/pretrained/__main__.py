@@ -14,9 +14,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("name", help=f"one of {', '.join(sorted(networks.SOURCES))}")
     parser.add_argument("--file", required=True, help="the published weights")
     parser.add_argument("--output", required=True, help="folder to create")
+    parser.add_argument(
+        "--statistics",
+        default="",
+        help="prepared faces (clips for an audio network) whose BatchNorm statistics replace those that were folded "
+        "away; what the network computes stays the same, and it learns faster with model.freeze_statistics=False",
+    )
+    parser.add_argument("--image_size", type=int, default=64, help="side, in px, at which --statistics sees the faces")
     arguments = parser.parse_args(argv)
     try:
-        provenance = pretrained.convert(arguments.name, arguments.file, arguments.output)
+        provenance = pretrained.convert(
+            arguments.name, arguments.file, arguments.output, arguments.statistics, arguments.image_size
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
