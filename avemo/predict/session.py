@@ -111,7 +111,9 @@ class Models:
         def network(folder: str, modality: str, made: encoders.Encoders | None = None) -> Network:
             known = opened.get((folder, modality))
             fingerprint, feature = (made.fingerprints.get(modality), made.outputs.get(modality)) if made else ("", "")
-            stale = known and ((fingerprint or known.fingerprint, feature or known.feature) != (known.fingerprint, known.feature))
+            stale = known and (
+                (fingerprint or known.fingerprint, feature or known.feature) != (known.fingerprint, known.feature)
+            )
             if known is None or stale:
                 known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint, feature)
             return known

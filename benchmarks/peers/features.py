@@ -59,7 +59,7 @@ def regression(x: np.ndarray, y: np.ndarray, speakers: np.ndarray):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    grid = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1, 1.0]}
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
+    grid = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}
     search = GridSearchCV(pipeline, grid, scoring="balanced_accuracy", cv=GroupKFold(min(4, len(set(speakers)))))
     return search.fit(x, y, groups=speakers)

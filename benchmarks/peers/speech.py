@@ -1,7 +1,7 @@
 """Logistic regression on eGeMAPS, on YAMNet's mean embedding and on both, over RAVDESS speech, speakers left out.
 
-    .venv-peers/bin/python -m benchmarks.peers.speech --source=DATA/ravdess_speech --yamnet=DATA/weights/yamnet.tflite \\
-        --folds='1,2,3;4,5,6;7,8,9;10,11,12' --output=runs/results/peers/speech.npz
+    .venv-peers/bin/python -m benchmarks.peers.speech --source=DATA/ravdess_speech \\
+        --yamnet=DATA/weights/yamnet.tflite --folds='1,2,3;4,5,6;7,8,9;10,11,12' --output=runs/results/peers/speech.npz
 
 For each fold, everything but its speakers is training data; C is chosen inside it. The output keeps the features, the
 files' names and labels (0 to 7 in RAVDESS's order), each file's fold, and the probabilities of the three.

@@ -1,7 +1,7 @@
 """What today's tools say of RAVDESS takes: PyPI `fer` on the frames, eGeMAPS + logistic regression on the sound.
 
-    .venv-peers/bin/python -m benchmarks.peers.takes --source=DATA/ravdess_takes --speech=runs/results/peers/speech.npz \\
-        --output=runs/results/peers/takes.npz
+    .venv-peers/bin/python -m benchmarks.peers.takes --source=DATA/ravdess_takes \\
+        --speech=runs/results/peers/speech.npz --output=runs/results/peers/takes.npz
 
 `fer` is used as it comes: every frame, its own Haar cascade (the whole picture where that finds nothing), the mean over
 frames. The regression learns from the speech of all other speakers, the same emotions (`--speech`, from

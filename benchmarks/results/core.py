@@ -189,9 +189,7 @@ class Steps:
         try:
             with log.open("ab") as file:
                 python = self.place.peers if step.peer else sys.executable
-                status = subprocess.call(
-                    [python, *step.arguments], cwd=ROOT, env=environment, stdout=file, stderr=file
-                )
+                status = subprocess.call([python, *step.arguments], cwd=ROOT, env=environment, stdout=file, stderr=file)
         finally:
             entry["seconds"] = round(spent + time.time() - began, 1)
             self._remember(step.name, entry)

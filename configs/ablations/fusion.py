@@ -1,7 +1,8 @@
 """Every fusion strategy, same data, budget and seeds; compared with the paper's model-level fusion (2103.09154, P).
 
 Variants: default (the sizes of configs/paper/fusion.py), `demo` (those of the demo: minutes on two cores), `real` (the
-demo's RAVDESS takes, emotions), `smoke` (one step). Cached features come from `launch.py extract`.
+demo's RAVDESS takes, emotions), `results` (the takes as in docs/results.md), `smoke` (one step). Cached features come
+from `launch.py extract`.
 
     python launch.py sweep --config=configs/ablations/fusion.py --workdir=runs/ablation --config.data.features=FEATURES
 """
@@ -13,6 +14,7 @@ EXPERIMENTS = {
     "": "configs/paper/fusion.py",
     "demo": "configs/demo/fusion.py:synthetic",
     "real": "configs/demo/fusion.py:real",
+    "results": "configs/results/fusion.py",
     "smoke": "configs/demo/fusion.py:smoke",
 }
 

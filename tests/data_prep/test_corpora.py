@@ -450,7 +450,7 @@ def test_ravdess_folds_share_neither_sentence_nor_repetition(tmp_path, draw):
         builder.Options(split="fold").check()
     for path in source.glob("*-02-01.wav"):
         path.unlink()
-    with pytest.raises(UserError, match="leaves .* empty"):
+    with pytest.raises(UserError, match=r"leaves .* empty"):
         builder(source, builder.Options(modality="audio", split="fold", fold=1)).items()
 
 
