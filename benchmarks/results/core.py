@@ -165,7 +165,10 @@ class Steps:
 
     def __init__(self, place: Place):
         self.place, self.path = place, place.work / "steps.json"
-        self.done: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.done = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def run(self, step: Step) -> None:
         """Runs a step unless this very command has been run to its end.
@@ -199,7 +202,8 @@ class Steps:
         self._remember(step.name, {**entry, "complete": True})
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
-        self.done[name] = dict(entry)
+        # Rows may be made at the same time in one place: what the others have done stays.
+        self.done = {**self._read(), name: dict(entry)}
         write_atomically(self.path, json.dumps(self.done, indent=2) + "\n")
 
 
