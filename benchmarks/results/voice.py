@@ -21,15 +21,13 @@ def encoder(place: core.Place, fold: int) -> list[core.Step]:
     test, dev = FOLDS[fold]
     speakers = (f"--test_speakers={test}", f"--dev_speakers={dev}")
     name = f"speech_f{fold}"
+    data, weights = place.data(name), f"yamnet_f{fold}"
     return [
-        core.pretrained(place, "yamnet", "yamnet.tflite", "yamnet"),
         core.prepare(place, "ravdess", "ravdess_speech", name, "--modality=audio", "--split=speaker", *speakers),
+        # Its BatchNorm gets the statistics of what this fold learns from.
+        core.pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={data}"),
         core.train(
-            place,
-            name,
-            "configs/results/audio.py",
-            f"data.clips={place.data(name)}",
-            f"model.init_from={place.weights('yamnet')}",
+            place, name, "configs/results/audio.py", f"data.clips={data}", f"model.init_from={place.weights(weights)}"
         ),
     ]
 
@@ -47,9 +45,7 @@ def peers(place: core.Place) -> core.Step:
 
 
 def _steps(place: core.Place) -> list[core.Step]:
-    steps = [step for fold in range(len(FOLDS)) for step in encoder(place, fold)]
-    once = list({step.name: step for step in steps}.values())  # the weights are converted once
-    return [*once, peers(place)]
+    return [*(step for fold in range(len(FOLDS)) for step in encoder(place, fold)), peers(place)]
 
 
 def _measure(place: core.Place) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Results: valence and arousal traces of the synthetic corpus, for two CPU cores.
+
+Variants: `audio` (the audio encoder, YAMNet fine-tuned on traces), `fusion` (on cached features of the demo's student
+and that encoder), `end_to_end` (all of it, from the fusion run on).
+"""
+
+from ml_collections import ConfigDict
+
+from avemo.errors import unknown
+from configs import common
+from configs.demo import end_to_end, fusion
+from configs.paper import audio
+
+VARIANTS = ("audio", "fusion", "end_to_end")
+
+
+def get_config(variant: str = "fusion") -> ConfigDict:
+    name, _, smoke = variant.partition("_smoke")
+    if name == "audio":
+        config = audio.get_config()
+        config.steps, config.log_every, config.eval_every = 200, 10, 100
+        config.optimizer.update(learning_rate=1e-3, warmup=0.1)
+        config.ema = 0.98
+        config.data.update(windows=24, window_hop=0.6, delay=1.0, eval_batch=8)
+        config.data.batch.clips = 4
+        config.data.augment.update(spec_time=12, spec_freq=6)
+        config.model = {
+            "name": "yamnet",
+            "frozen_layers": 3,
+            "dropout": 0.2,
+            "dtype": "float32",
+            "num_classes": 0,
+            "init_from": "",
+        }
+    elif name == "fusion":
+        config = fusion.get_config()
+        config.steps, config.eval_every = 400, 50
+        config.ema = 0.98
+        config.model.update(temporal="bigru", dropout=0.3)
+        config.optimizer.update(name="adamw", weight_decay=0.01)
+    elif name == "end_to_end":
+        config = end_to_end.get_config()
+        config.steps, config.eval_every = 200, 50
+    else:
+        raise unknown("variant", variant, VARIANTS)
+    return common.smoke(config) if variant != name else config
