@@ -1,7 +1,7 @@
 """Results: the audio encoder on RAVDESS speech, eight emotions, YAMNet fine-tuned for two CPU cores.
 
 The published weights are converted with BatchNorm statistics of the training part (`--statistics`); without them, or with
-the statistics frozen, it learns at half the speed. The first three layers stay; the rest, dropout and a linear head
+the statistics frozen, it learns slower. The first three layers stay; the rest, dropout and a linear head
 train on three windows a clip, moved over bands and masked. The learning rate and the augmentation were chosen by pilots
 on speakers 11 and 12, speakers 1 to 3 left out; the length is a budget. The last checkpoint counts, no dev choice.
 
