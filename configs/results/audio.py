@@ -1,9 +1,9 @@
 """Results: the audio encoder on RAVDESS speech, eight emotions, YAMNet fine-tuned for two CPU cores.
 
-The published weights are converted with BatchNorm statistics of the training part (`--statistics`); without them, or with
-the statistics frozen, it learns slower. The first three layers stay; the rest, dropout and a linear head
-train on three windows a clip, moved over bands and masked. The learning rate and the augmentation were chosen by pilots
-on speakers 11 and 12, speakers 1 to 3 left out; the length is a budget. The last checkpoint counts, no dev choice.
+The published weights are converted with BatchNorm statistics of the training part (`--statistics`): with the statistics
+frozen it learns slower. The first three layers stay; the rest, dropout and a linear head train on three windows a clip,
+moved over bands and masked. The learning rate and the augmentation were chosen by pilots on speakers 11 and 12, without
+speakers 1 to 3; the length is a budget. The last checkpoint counts: nothing is chosen on dev.
 
     python -m avemo.models.pretrained yamnet --file=yamnet.tflite --output=WEIGHTS --statistics=DATA/speech
     python launch.py train --config=configs/results/audio.py --workdir=runs/results/speech \\
