@@ -130,8 +130,8 @@ class RAVDESS(Corpus):
             missing = {"train", "dev", "test"} - {place(code) for code in codes}
             if missing:
                 raise UserError(
-                    f"--fold={self.options.fold} leaves {', '.join(sorted(missing))} empty: --split=fold needs takes of "
-                    "both sentences in both repetitions."
+                    f"--fold={self.options.fold} leaves {', '.join(sorted(missing))} empty: --split=fold needs takes "
+                    "of both sentences in both repetitions."
                 )
             return place, False
         speakers = sorted({int(code["actor"]) for code in codes})
