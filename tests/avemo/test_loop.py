@@ -66,7 +66,9 @@ def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_a
     monkeypatch.setattr(train, "_finite", late)
     config = load(clips)
     train.train_and_evaluate(config, tmp_path / "run", progress=False)
-    rates = [row["examples_per_second"] for row in writer.read(tmp_path / "run/metrics.jsonl") if row["split"] == "timing"]
+    rates = [
+        row["examples_per_second"] for row in writer.read(tmp_path / "run/metrics.jsonl") if row["split"] == "timing"
+    ]
     assert len(rates) == 5
     assert max(rates) < config.data.batch.clips * config.data.windows / 0.2
 
