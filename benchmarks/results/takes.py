@@ -35,7 +35,9 @@ def _features(place: core.Place) -> list[core.Step]:
     for fold in FOLDS:
         name = f"takes_{fold}"
         steps += [
-            core.prepare(place, "ravdess", "ravdess_takes", name, "--split=fold", "--margin=0", f"--fold={fold}", *place.yunet()),
+            core.prepare(
+                place, "ravdess", "ravdess_takes", name, "--split=fold", "--margin=0", f"--fold={fold}", *place.yunet()
+            ),
             core.Step(
                 f"features/{name}",
                 (
