@@ -54,7 +54,7 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import evaluate
 
-    return evaluate.evaluate(args.workdir, args.data, args.split)
+    return evaluate.evaluate(args.workdir, args.data, args.split, args.flip, args.output)
 
 
 def _extract(args: argparse.Namespace, _: list[str]) -> Any:
@@ -119,11 +119,13 @@ COMMANDS = {
         _compile,
     ),
     "evaluate": Command(
-        "Score a run's best checkpoint on its own data, or on other shards of the same kind.",
+        "Score a run's best checkpoint on its own data, or on other shards: another corpus, other classes.",
         {
             "workdir!": "run folder",
             "data": "prepared shards (default: those of the run)",
             "split": "one split (default: all but train)",
+            "flip": {"action": "store_true", "help": "of faces: the mean over each picture and its mirror image"},
+            "output": "folder for the predictions, SPLIT.npz (default: the run's own predictions/, for its own data)",
         },
         _evaluate,
     ),

@@ -1,4 +1,4 @@
-"""Scores a run's best checkpoint on its own data or on other shards of the same kind."""
+"""Scores a run's best checkpoint on its own data or on other shards."""
 
 import json
 from typing import Any
@@ -6,17 +6,24 @@ from typing import Any
 import jax.numpy as jnp
 from etils import epath
 
-from avemo import checkpoints, mixture, tasks, train
+from avemo import checkpoints, class_names, mixture, tasks, train
 from avemo.errors import UserError, unknown
 
 
-def evaluate(workdir: str, data: str | None = None, split: str | None = None) -> dict[str, dict[str, float]]:
+def evaluate(
+    workdir: str, data: str | None = None, split: str | None = None, flip: bool = False, output: str | None = None
+) -> dict[str, dict[str, float]]:
     """Evaluates a run without any flag of its training.
+
+    The data may be another corpus. Of classes that only one of run and data knows, records are left out and
+    probabilities dropped (`avemo.class_names`); a run of faces scores clips by the mean over their frames.
 
     Args:
       workdir: run folder.
       data: prepared shards; by default those that the run was trained on.
       split: one split; by default all but `train` (or `train` where there is nothing else).
+      flip: of faces: the mean over each picture and its mirror image.
+      output: folder for the predictions, `SPLIT.npz`; by default `predictions/` of the run where `data` is its own.
 
     Returns:
       Metrics by split; also written to `evaluation.json` in the run folder, with the data's fingerprint.
@@ -25,7 +32,8 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
       UserError: no checkpoint, no such data or split, or data of another kind.
     """
     config, step, variables = checkpoints.load(workdir)
-    task = tasks.make(config, data=data)
+    names = _class_names(workdir) if data is not None else ()
+    task = tasks.make(config, data=data, class_names=names, flip=flip)
     available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))
     if split is not None and split not in available:
         raise unknown("split", split, available)
@@ -41,7 +49,9 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
             if split is not None or len(chosen) == 1:
                 raise
             continue  # e.g. a test split whose labels are not public
-        if data is None:
+        if output is not None:
+            train.save_predictions(epath.Path(output), name, predictions, folder="")
+        elif data is None and not flip:
             train.save_predictions(epath.Path(workdir), name, predictions)
     if not results:
         raise UserError(f"no split of {', '.join(task.data.values())} has labels to score.")
@@ -49,7 +59,19 @@ def evaluate(workdir: str, data: str | None = None, split: str | None = None) ->
         "step": int(step),
         "data": {k: mixture.fingerprint(v) for k, v in task.data.items()},
         "paths": dict(task.data),
+        **({"classes": list(class_names.shared(names, task.class_names))} if _differ(names, task) else {}),
+        **({"flip": True} if flip else {}),
         "metrics": results,
     }
     train.write_atomically(epath.Path(workdir) / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")
     return results
+
+
+def _class_names(workdir: str) -> tuple[str, ...]:
+    """The classes that the run was trained on; empty of a run that is not complete."""
+    path = epath.Path(workdir) / "result.json"
+    return tuple(json.loads(path.read_text()).get("class_names", ())) if path.exists() else ()
+
+
+def _differ(names: tuple[str, ...], task: tasks.Task) -> bool:
+    return bool(names and task.class_names) and names != task.class_names

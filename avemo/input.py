@@ -5,7 +5,7 @@ process p builds rows p·B/P … (p+1)·B/P of the global batch of B: the same r
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -308,14 +308,19 @@ def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
     example = _check_example(source)
     dataset = grain.MapDataset.source(data).map(lambda record: example(record, None, config))
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=4 * source.batch_size)
+    yield from padded_batches(dataset.to_iter_dataset(options), source.batch_size)
+
+
+def padded_batches(examples: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Batches of `size` examples, the last one padded (`pad_rows`)."""
     rows: list[Batch] = []
-    for row in dataset.to_iter_dataset(options):
+    for row in examples:
         rows.append(row)
-        if len(rows) == source.batch_size:
-            yield pad_rows(rows, source.batch_size)
+        if len(rows) == size:
+            yield pad_rows(rows, size)
             rows = []
     if rows:
-        yield pad_rows(rows, source.batch_size)
+        yield pad_rows(rows, size)
 
 
 def pad_rows(rows: list[Batch], size: int) -> Batch:

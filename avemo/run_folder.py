@@ -87,11 +87,13 @@ def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | 
     return result if result.get("step") == config.steps else None
 
 
-def save_predictions(workdir: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
-    """Writes `predictions/<split>.npz`."""
+def save_predictions(
+    workdir: epath.Path, split: str, predictions: dict[str, np.ndarray], folder: str = "predictions"
+) -> None:
+    """Writes `<folder>/<split>.npz` in `workdir`."""
     if jax.process_index() != 0:
         return
-    folder = workdir / "predictions"
+    folder = workdir / folder
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{split}.npz").open("wb") as file:
         np.savez_compressed(file, **predictions)

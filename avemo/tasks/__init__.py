@@ -1,6 +1,8 @@
 """The stages by name: teacher, student, audio, audiovisual, end_to_end."""
 
 import importlib
+from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,12 +18,14 @@ TASKS = {
 }
 
 
-def make(config: ConfigDict, *, data: str | None = None) -> Task:
+def make(config: ConfigDict, *, data: str | None = None, class_names: Sequence[str] = (), flip: bool = False) -> Task:
     """Builds the task that `config.task` names.
 
     Args:
       config: the run's config.
       data: a data folder that replaces the config's own for evaluation.
+      class_names: of the run, where `data` may have others (`avemo.class_names`); empty: those of the data.
+      flip: evaluate faces together with their mirror images.
 
     Raises:
       UserError: an unknown task, or a config field the task needs is missing.
@@ -30,8 +34,15 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     if name not in TASKS:
         raise unknown("task", name, TASKS)
     module = importlib.import_module(f"avemo.tasks.{TASKS[name]}")
+    options: dict[str, Any] = {"data": data}
+    if TASKS[name] != "end_to_end":
+        options["class_names"] = tuple(class_names)
+    if flip:
+        if TASKS[name] != "expression":
+            raise UserError(f"mirror images are for runs of faces (teacher, student), this is one of task {name!r}.")
+        options["flip"] = True
     try:
-        return module.make(config, data=data)
+        return module.make(config, **options)
     except AttributeError as error:
         # ConfigDict raises AttributeError for an absent field; anything else is ours to fix.
         if "field" in str(error) or "'ConfigDict'" in str(error) or "did you mean" in str(error).lower():

@@ -5,7 +5,7 @@ of arXiv 2103.09154 was trained is not stated in any source we could read, so th
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from avemo import class_names as names_of
 from avemo import input as data_input
 from avemo import losses, metrics, mixture, rows
 from avemo.models import audio
@@ -54,8 +55,8 @@ def build(config: ConfigDict) -> AudioRegressor:
     return AudioRegressor(encoder, config.model.num_classes, config.model.get("dropout", 0.0))
 
 
-def make(config: ConfigDict, *, data: str | None = None) -> Task:
-    """The task `audio`; `data` replaces the evaluation data's folder."""
+def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
+    """The task `audio`; `data` replaces the evaluation data's folder, `class_names` are the run's own."""
     folder = data or config.data.clips
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
@@ -75,7 +76,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
         source = data_input.Source(folder, data_input.window_example, config.data.eval_batch, split)
-        return _evaluate(mapped, variables, source, config)
+        return _evaluate(mapped, variables, source, config, (class_names, names))
 
     return Task(
         name=config.task,
@@ -135,7 +136,11 @@ def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, 
 
 
 def _evaluate(
-    mapped: Callable, variables: Any, source: data_input.Source, config: ConfigDict
+    mapped: Callable,
+    variables: Any,
+    source: data_input.Source,
+    config: ConfigDict,
+    names: tuple[Sequence[str], Sequence[str]],
 ) -> tuple[Metrics, Predictions]:
     found: dict[str, list[np.ndarray]] = {}
     name = "logits" if config.model.num_classes else "traces"
@@ -151,15 +156,16 @@ def _evaluate(
     if config.model.num_classes:
         weight = joined["mask"].astype(np.float32)[..., None]
         pooled = (joined["logits"] * weight).sum(1) / np.maximum(weight.sum(1), 1)
-        keep, probability = joined["label"] >= 0, metrics.softmax(pooled)
+        label, probability = names_of.match(*names, joined["label"], metrics.softmax(pooled))
+        keep = label >= 0
         if not keep.any():
             raise start.UserError(
                 f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
             )
         records = mixture.open_split(source.path, source.split)
-        return metrics.classification(joined["label"][keep], probability[keep]), {
+        return metrics.classification(label[keep], probability[keep]), {
             "recording": np.array([records.fields(i, ("recording",))[0] for i in range(len(records))]),
-            "label": joined["label"],
+            "label": label,
             "probability": probability,
         }
     if not joined["target_mask"].any():

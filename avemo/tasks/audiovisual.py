@@ -5,7 +5,7 @@ Model-level fusion and a recurrent network over the joint sequence (arXiv 2103.0
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from avemo import class_names as names_of
 from avemo import features, losses, metrics, shards
 from avemo import input as data_input
 from avemo.models import audiovisual
@@ -47,8 +48,8 @@ def apply(model: Any, variables: Any, batch: Any, train: bool, key: jax.Array | 
     )
 
 
-def make(config: ConfigDict, *, data: str | None = None) -> Task:
-    """The task `audiovisual`; `data` replaces the evaluation data's folder."""
+def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
+    """The task `audiovisual`; `data` replaces the evaluation data's folder, `class_names` are the run's own."""
     folder = data or config.data.features
     if not folder:
         raise start.UserError("data.features is empty: pass the folder that `launch.py extract` wrote.")
@@ -56,7 +57,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     recordings = functools.cache(lambda split: features.load(folder, split))
     first_split = "train" if "train" in shards.splits(folder) else shards.splits(folder)[0]
     names = shards.Shards(folder, first_split).class_names
-    if config.model.num_classes and names and len(names) != config.model.num_classes:
+    if config.model.num_classes and names and not class_names and len(names) != config.model.num_classes:
         raise start.UserError(
             f"model.num_classes is {config.model.num_classes}, but {folder} has {len(names)} classes "
             f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
@@ -97,7 +98,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         return {k: out[k] for k in ("traces", "logits", "gates") if k in out}
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
-        return score(mapped, variables, recordings(split)[0], config)
+        return score(mapped, variables, recordings(split)[0], config, (class_names, names))
 
     return Task(
         name=config.task,
@@ -157,9 +158,16 @@ def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
 
 
 def score(
-    mapped: Callable, variables: Any, recordings: list[features.Recording], config: ConfigDict
+    mapped: Callable,
+    variables: Any,
+    recordings: list[features.Recording],
+    config: ConfigDict,
+    names: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> tuple[Metrics, Predictions]:
-    """Scores whole recordings, padded to the longest of the split so that one program serves them all."""
+    """Scores whole recordings, padded to the longest of the split so that one program serves them all.
+
+    `names`: the classes of the run and of the recordings, where they may differ.
+    """
     longest = max(len(r) for r in recordings)
     size = config.data.eval_batch
     outputs: list[dict[str, np.ndarray]] = []
@@ -170,19 +178,20 @@ def score(
         out = mapped(variables, batch)
         outputs += [{k: v[i] for k, v in out.items()} for i in range(len(rows))]
     if config.model.num_classes:
-        return _score_classes(outputs, recordings)
+        return _score_classes(outputs, recordings, names)
     return _score_traces(outputs, recordings, config.data.delay)
 
 
-def _score_classes(outputs: list, recordings: list[features.Recording]) -> tuple[Metrics, Predictions]:
+def _score_classes(
+    outputs: list, recordings: list[features.Recording], names: tuple[Sequence[str], Sequence[str]]
+) -> tuple[Metrics, Predictions]:
     pooled = np.stack([o["logits"][: len(r)].mean(0) for o, r in zip(outputs, recordings, strict=True)])
-    labels = np.array([r.label for r in recordings])
-    probability, keep = metrics.softmax(pooled), labels >= 0
+    labels, probability = names_of.match(*names, np.array([r.label for r in recordings]), metrics.softmax(pooled))
+    keep = labels >= 0
     if not keep.any():
         raise start.UserError("no recording of this split has an emotion label: use a config with model.num_classes=0.")
-    names = np.array([r.name for r in recordings])
     return metrics.classification(labels[keep], probability[keep]), {
-        "recording": names,
+        "recording": np.array([r.name for r in recordings]),
         "label": labels,
         "probability": probability,
     }

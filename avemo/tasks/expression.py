@@ -8,7 +8,7 @@ teacher: KL(teacher ‖ student) on tempered logits (× T²) and a distance betw
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,11 +17,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avemo import checkpoints, losses, metrics, mixture, parallel, rows, shards
+from avemo import class_names as names_of
 from avemo import input as data_input
 from avemo.models import expression
 from avemo.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
+from avemo.tasks.pooled import pool_frames
 
 _PARTS = {
     "faces": data_input.face_example,
@@ -30,13 +32,17 @@ _PARTS = {
 }
 
 
-def make(config: ConfigDict, *, data: str | None = None) -> Task:
-    """The task `teacher`, or `student` where `config.task` says so; `data` replaces the evaluation data's folder."""
+def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = (), flip: bool = False) -> Task:
+    """The task `teacher`, or `student` where `config.task` says so.
+
+    `data` replaces the evaluation data's folder: faces, triplets, or clips, whose frames are pooled. `class_names` are
+    the run's own. `flip`: predictions are the mean over a picture and its mirror image.
+    """
     model = expression.build(config.model, axis_name=AXIS)
     size = config.model.image_size
     paths = {part: config.data[part] for part in _PARTS if config.data.get(part)}
     if data is not None:
-        paths = {_kind(data): data}
+        paths = {kind(data): data}
     sources = {
         part: data_input.Source(
             path,
@@ -45,10 +51,10 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
             open=_balanced if part == "faces" and config.data.get("balanced") else shards.Shards,
         )
         for part, path in paths.items()
-        if config.data.batch.get(part)
+        if part in _PARTS and config.data.batch.get(part)
     }
     constants, weights, teacher = {}, start.provenance(config), None
-    if config.task == "student":
+    if config.task == "student" and data is None:  # other data is scored where the teacher may not be
         teacher_config, _, variables = checkpoints.load(start.run_folder(config.teacher, "teacher"))
         teacher = expression.build(teacher_config.model, axis_name=AXIS)
         constants, weights["teacher"] = {"teacher": variables}, start.fingerprint(variables)
@@ -62,27 +68,23 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
         images = batch["images"] if "images" in batch else batch["image"]
         flat = images.reshape(-1, *images.shape[-3:])
-        out = (
-            {"embedding": model.apply(variables, flat, train=False)["embedding"]}
-            if images.ndim == 5
-            else {k: v for k, v in model.apply(variables, flat, train=False).items()}
-        )
+        out = model.apply(variables, flat, train=False)
+        if flip:
+            mirrored = model.apply(variables, flat[:, :, ::-1], train=False)
+            out = jax.tree.map(lambda a, b: (a + b) / 2, out, mirrored)
         if teacher is not None and images.ndim == 4:
-            out["teacher_logits"] = teacher.apply(batch_teacher(variables), flat, train=False)["logits"]
-        out = {k: v for k, v in out.items() if k in ("embedding", "logits", "teacher_logits")}
-        return {k: v.reshape(*images.shape[:-3], -1) for k, v in out.items()}
-
-    def batch_teacher(variables: Any) -> Any:
-        return variables["teacher"]
+            out["teacher_logits"] = teacher.apply(variables["teacher"], flat, train=False)["logits"]
+        wanted = ("embedding", "logits", "teacher_logits") if images.ndim == 4 else ("embedding",)
+        return {k: v.reshape(*images.shape[:-3], -1) for k, v in out.items() if k in wanted}
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
         if teacher is not None:
             variables = {**variables, "teacher": parallel.replicate(constants["teacher"])}
-        return _evaluate(mapped, variables, split, paths, config)
+        return _evaluate(mapped, variables, split, paths, config, (class_names, names))
 
-    labelled = next((paths[p] for p in ("faces", "unlabelled") if p in paths), None)
+    labelled = next((paths[p] for p in ("faces", "clips", "unlabelled") if p in paths), None)
     names = mixture.open_split(labelled, mixture.splits(labelled)[0]).class_names if labelled else []
-    if names and len(names) != config.model.num_classes:
+    if names and not class_names and len(names) != config.model.num_classes:
         raise start.UserError(
             f"model.num_classes is {config.model.num_classes}, but {labelled} has {len(names)} classes "
             f"({', '.join(names)}): set --config.model.num_classes={len(names)}."
@@ -110,10 +112,12 @@ def _balanced(folder: str, split: str) -> data_input.Balanced:
     return data_input.Balanced(shards.Shards(folder, split))
 
 
-def _kind(folder: str) -> str:
-    """Whether a data folder holds faces or triplets."""
+def kind(folder: str) -> str:
+    """Whether a data folder holds faces, triplets or clips."""
     first = mixture.open_split(folder, mixture.splits(folder)[0])
-    return "triplets" if "images" in first.features else "faces"
+    return next(
+        (name for name, field in (("triplets", "images"), ("clips", "frames")) if field in first.features), "faces"
+    )
 
 
 def forward(
@@ -243,22 +247,38 @@ def _distillation(
 
 
 def _evaluate(
-    mapped: Callable, variables: Any, split: str, paths: dict[str, str], config: ConfigDict
+    mapped: Callable,
+    variables: Any,
+    split: str,
+    paths: dict[str, str],
+    config: ConfigDict,
+    names: tuple[Sequence[str], Sequence[str]],
 ) -> tuple[Metrics, Predictions]:
-    """Accuracy and its kin on the labelled faces, triplet accuracy by type on the triplets, of one split."""
+    """Accuracy and its kin on the labelled faces, triplet accuracy by type on the triplets, of one split.
+
+    `names`: the classes of the run and of the data, where they may differ.
+    """
     scores: Metrics = {}
     predictions: Predictions = {}
     if "faces" in paths and split in mixture.splits(paths["faces"]):
         source = data_input.Source(paths["faces"], data_input.face_example, config.data.eval_batch, split)
         found = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
-        probability = metrics.softmax(found["logits"])
-        keep = found["label"] >= 0
-        scores |= metrics.classification(found["label"][keep], probability[keep])
+        label, probability = names_of.match(*names, found["label"], metrics.softmax(found["logits"]))
+        keep = label >= 0
+        scores |= metrics.classification(label[keep], probability[keep])
         if "teacher_logits" in found:
             teacher = metrics.softmax(found["teacher_logits"])
-            scores["teacher_accuracy"] = metrics.classification(found["label"][keep], teacher[keep])["accuracy"]
+            _, teacher = names_of.match(*names, found["label"], teacher)
+            scores["teacher_accuracy"] = metrics.classification(label[keep], teacher[keep])["accuracy"]
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
-        predictions |= {"label": found["label"], "probability": probability, "embedding": found["embedding"]}
+        predictions |= {"label": label, "probability": probability, "embedding": found["embedding"]}
+    if "clips" in paths and split in mixture.splits(paths["clips"]):
+        pooled = pool_frames(mapped, variables, mixture.open_split(paths["clips"], split), config)
+        label, probability = names_of.match(*names, pooled["label"], pooled["probability"])
+        keep = label >= 0
+        if keep.any():
+            scores |= metrics.classification(label[keep], probability[keep])
+            predictions |= {**pooled, "label": label, "probability": probability}
     if "triplets" in paths and split in mixture.splits(paths["triplets"]):
         source = data_input.Source(
             paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split

@@ -1,1 +1,1 @@
-"""Real results on real data, beside the tools people use today: `python -m benchmarks.results` writes docs/results.md."""
+"""Real results on real data, beside the tools people use today: `python -m benchmarks.results`."""

@@ -64,14 +64,17 @@ class Place:
         models = sorted((self.source / "weights").glob("*yunet*.onnx"))
         return ("--detector=yunet", f"--detector_model={models[0]}") if models else ()
 
+    def said(self, name: str) -> pathlib.Path:
+        """Folder of the predictions that `launch.py evaluate` wrote of a run on some data."""
+        return self.work / "said" / name
+
     def result(self, name: str) -> dict[str, Any]:
         """`result.json` of a run."""
         return json.loads((self.run(name) / "result.json").read_text())
 
     def predictions(self, name: str, split: str) -> dict[str, np.ndarray]:
         """Saved predictions of a run on a split."""
-        with np.load(self.run(name) / "predictions" / f"{split}.npz", allow_pickle=False) as file:
-            return dict(file)
+        return load(self.run(name) / "predictions" / f"{split}.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +133,13 @@ def train(place: Place, name: str, config: str, *overrides: str) -> Step:
     return Step(f"runs/{name}", ("launch.py", "train", f"--config={config}", f"--workdir={place.run(name)}", *fields))
 
 
+def evaluate(place: Place, run: str, data: str, split: str, *flags: str) -> Step:
+    """The step that scores `runs/RUN` on a split of a prepared corpus; predictions in `said/RUN_DATA/SPLIT.npz`."""
+    name = f"{run}_{data}"
+    arguments = (f"--workdir={place.run(run)}", f"--data={place.data(data)}", f"--split={split}", *flags)
+    return Step(f"said/{name}", ("launch.py", "evaluate", *arguments, f"--output={place.said(name)}"))
+
+
 def pretrained(place: Place, network: str, file: str, name: str, *flags: str) -> Step:
     """The step that converts published weights."""
     arguments = (network, f"--file={place.source / 'weights' / file}", f"--output={place.weights(name)}", *flags)
@@ -153,6 +163,12 @@ def difference(first: str, second: str, a: statistics.Score, b: statistics.Score
         "high": found.high,
         "p": found.p,
     }
+
+
+def load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def check(what: str, met: bool) -> dict[str, Any]:

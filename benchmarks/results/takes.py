@@ -25,18 +25,19 @@ PROTOCOL = (
     "the 13 takes of the other sentence in the other repetition; out-of-fold predictions of all takes pooled; the "
     "audio encoder has heard eight other speakers and never this one"
 )
-FACE = faces.student_name(0)
+# The teacher: its training has met no picture of this actor, labelled or not; the student's has, without labels.
+FACE = "teacher"
 
 
 def _features(place: core.Place) -> list[core.Step]:
     """The encoders, and what they say of every frame of the takes, for each fold."""
-    steps = [*faces.data(place), faces.teacher(place), *faces.students(place, (0,), ("",)), *voice.encoder(place, 0)]
+    steps = [*faces.data(place), faces.teacher(place), *voice.encoder(place, 0)]
     runs = f"{place.run(FACE)},{place.run('speech_f0')}"
     for fold in FOLDS:
         name = f"takes_{fold}"
         steps += [
             core.prepare(
-                place, "ravdess", "ravdess_takes", name, "--split=fold", "--margin=0", f"--fold={fold}", *place.yunet()
+                place, "ravdess", "ravdess_takes", name, "--split=fold", faces.CLOSE, f"--fold={fold}", *place.yunet()
             ),
             core.Step(
                 f"features/{name}",
@@ -70,7 +71,7 @@ def _sweeps(place: core.Place) -> list[core.Step]:
     ]
 
 
-def _peers(place: core.Place) -> list[core.Step]:
+def peers(place: core.Place) -> list[core.Step]:
     arguments = (
         f"--source={place.source / 'ravdess_takes'}",
         f"--speech={place.peer('speech')}",
@@ -80,7 +81,7 @@ def _peers(place: core.Place) -> list[core.Step]:
 
 
 def _steps(place: core.Place) -> list[core.Step]:
-    return [*_features(place), *_sweeps(place), *_peers(place)]
+    return [*_features(place), *_sweeps(place), *peers(place)]
 
 
 def _pooled(place: core.Place) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

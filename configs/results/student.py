@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     for field in ("repeats_35", "repeats_17", "width"):
         del config.model[field]
     config.model.update(name="mobilenet_v1", blocks=11, neck="project")
-    config.steps, config.log_every, config.eval_every = 1500, 50, 500
+    config.steps, config.log_every, config.eval_every = 1000, 50, 500
     config.data.batch.update(faces=64, triplets=0, unlabelled=32)
     config.data.augment.update(erase=0.2, operations=1, magnitude=0.3)
     config.loss.fec_weight = 0.0

@@ -1,7 +1,7 @@
 """Results: valence and arousal traces of the synthetic corpus, for two CPU cores.
 
-Variants: `face` (the demo's teacher, trained longer), `audio` (YAMNet fine-tuned on traces), `fusion` (on cached features
-of both), `end_to_end` (all of it, from the fusion run on); with `_smoke` behind each, one step.
+Variants: `face` (the demo's teacher, trained longer), `audio` (YAMNet fine-tuned on traces), `fusion` (on cached
+features of both), `end_to_end` (all of it, from the fusion run on); with `_smoke` behind each, one step.
 """
 
 from ml_collections import ConfigDict

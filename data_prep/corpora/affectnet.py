@@ -45,13 +45,20 @@ class Options:
     """image_size: side of the stored pictures, 0 = as they are (new release) or the box's own size (old release).
 
     margin: share of the face box added on every side (old release); class_order: "affectnet" or, for re-packs that
-    numbered the sorted names, "alphabetical"; image_format: of the stored pictures, "jpeg" or "webp".
+    numbered the sorted names, "alphabetical"; image_format: of the stored pictures, "jpeg" or "webp"; contempt: False
+    leaves that class out, for results on seven.
     """
 
     image_size: int = 0
     margin: float = 0.15
     class_order: str = "affectnet"
     image_format: str = "jpeg"
+    contempt: bool = True
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are kept, in AffectNet's order; contempt is its last."""
+        return CLASSES if self.contempt else CLASSES[:-1]
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
@@ -84,7 +91,7 @@ class AffectNet(Corpus):
 
     def features(self):
         """Schema of the records."""
-        return faces_features(image_format=self.options.image_format)
+        return faces_features(self.options.classes, self.options.image_format)
 
     def items(self) -> Sequence[Item]:
         """Every annotated picture."""
@@ -143,13 +150,16 @@ class AffectNet(Corpus):
         label = int(code)
         if label >= 0 and self.options.class_order == "alphabetical":
             label = CLASSES.index(ALPHABETICAL[label])
+        if label >= len(self.options.classes):
+            raise Dropped("contempt, left out on request")
         if not self._labelled or valence < -1 or arousal < -1:
             valence = arousal = math.nan
         if item.payload["release"] == "new":
             image = stills.read_encoded(path, self.options.image_size, self.options.image_format)
         else:
             image = self._cut(path, item.payload)
-        yield face_record(item.key, image, label=label, valence=valence, arousal=arousal)
+        classes = len(self.options.classes)
+        yield face_record(item.key, image, label=label, valence=valence, arousal=arousal, num_classes=classes)
 
     def _new_labels(self, path: pathlib.Path) -> tuple[float, float, float]:
         folder = path.parent.parent / "annotations"

@@ -80,6 +80,15 @@ def test_an_alphabetical_repack_is_refused_and_the_remedy_works(tmp_path, draw):
     assert card["splits"]["train"]["labels"]["happy"] == counts[1]
 
 
+def test_affectnet_without_contempt_has_seven_classes(tmp_path, draw):
+    target, card = run("affectnet", draw.affectnet(tmp_path / "a"), tmp_path / "out", contempt=False)
+    rows = read(target, "train")
+    assert {int(row["label"]) for row in rows} == set(range(7))
+    assert {row["votes"].shape for row in rows} == {(7,)}
+    assert tfds.builder_from_directory(str(target)).info.features["label"].names == list(records.CLASSES[:7])
+    assert card["dropped"]["contempt, left out on request"] == 4  # 7, 15 and 23 of 24; 7 of 12
+
+
 @pytest.mark.parametrize("header", [True, False])
 def test_affectnets_old_release(tmp_path, header):
     source = tmp_path / "old"

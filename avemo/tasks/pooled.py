@@ -1,0 +1,55 @@
+"""A network for faces, scored on clips: the frames of a recording pooled to one prediction."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from avemo import input as data_input
+from avemo import metrics
+
+
+def pool_frames(mapped: Callable, variables: Any, clips: Any, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Class probabilities of recordings, the mean over their frames with a face.
+
+    Args:
+      mapped: `(variables, {"image": uint8 [B, S, S, 3]}) -> {"logits": [B, C]}`, over all devices.
+      variables: the network's.
+      clips: records of prepared clips; consecutive segments of a recording count together.
+      config: of the run; `data.eval_batch` frames go through the network at once.
+
+    Returns:
+      recording `[R]`, label int `[R]`, probability float64 `[R, C]`, uniform where no frame has a face, and frames int
+      `[R]`, how many were pooled.
+    """
+    places: dict[str, int] = {}
+    labels: list[int] = []
+    totals: dict[int, Any] = {}
+    counts: dict[int, int] = {}
+
+    def faces() -> Iterator[data_input.Batch]:
+        for number in range(len(clips)):
+            record = clips[number]
+            place = places.setdefault(record["recording"], len(places))
+            if place == len(labels):
+                labels.append(int(record["label"]))
+            for index in np.flatnonzero(record["face_mask"]):
+                image = data_input.resize(record["frames"].decode(int(index)), config.model.image_size)
+                yield {"image": image, "place": np.int32(place)}
+
+    classes = config.model.num_classes
+    for batch in data_input.padded_batches(faces(), config.data.eval_batch):
+        keep = batch["weight"] > 0
+        probability = metrics.softmax(mapped(variables, {"image": batch["image"]})["logits"])
+        for place, row in zip(batch["place"][keep], probability[keep], strict=True):
+            totals[int(place)] = totals.get(int(place), 0) + row
+            counts[int(place)] = counts.get(int(place), 0) + 1
+    order = range(len(labels))
+    uniform = np.full(classes, 1 / classes)
+    return {
+        "recording": np.array(list(places)),
+        "label": np.array(labels, np.int64),
+        "probability": np.stack([totals[i] / counts[i] if i in totals else uniform for i in order]),
+        "frames": np.array([counts.get(i, 0) for i in order]),
+    }

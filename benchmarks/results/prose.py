@@ -1,0 +1,72 @@
+# ruff: noqa: E501 - tables of Markdown
+"""The words of docs/results.md; every figure of ours in them is filled in from a row."""
+
+HEAD = """
+# Results on real data
+
+Made by `make results` from the corpora and published weights in `../shared/data` and from nothing else; do not edit, run it
+again. Two CPU cores; minutes are wall time of all steps of a row, on a machine that did other work as well, and steps that
+rows share are counted in each. Intervals are 95 % percentile bootstraps over pictures, clips or takes, differences are
+paired, p-values by permutation (`avemo.statistics`). Choices were made on dev parts only. ✗: set out to be reached, and
+was not.
+"""
+
+# Columns of a row's first table beside the score, by key of a score.
+COLUMNS = {
+    "uar": "UAR",
+    "one_class": "one class",
+    "two_class": "two classes",
+    "three_class": "three classes",
+    "recordings": "mean of recordings",
+}
+
+NOTES = {
+    "student": """
+Parameters of the student: {parameters:,}. Teacher and one student together took {recipe_minutes:.0f} minutes.
+""",
+}
+
+FAIRNESS = """
+## What these data can and cannot say
+
+Calibration and recall by class are above. FER+ is pictures from web searches of 2013: nobody recorded who is on them, how old
+they are, where they live or what they felt; its raters judged one face each, and disagree on most. Contempt, disgust and fear
+are few, and their recall is that of a class hardly seen: an average over classes (UAR) says more than accuracy. RAVDESS is
+acted, by North American English speakers of about one age; the takes are one man's, so their intervals are about
+his takes and say nothing of other people. No group of people can be compared with another on any of this, so no claim of
+fairness is made, and none should be inferred from the averages. An expression is not a feeling: nothing here measures
+what a person feels, and the runs are not for decisions about people.
+"""
+
+PAPER = """
+## The paper's own rows
+
+Not run here: AffectNet, Google FEC and RECOLA are behind licences, and FaceNet's and VGGish's weights could not be had.
+Hardware and time are estimates: the teacher sees 15 million pictures in 58,429 steps, a v5e-8 takes at most 65,000 a second
+(`docs/cloud_tpu.md`), two 16 GB GPUs perhaps a thousand.
+
+| row | the paper's figure | config | expected hardware and time | here |
+|---|---|---|---|---|
+| AffectNet, 8 classes, teacher | 61.3 % (second hand) | `configs/paper/teacher.py` | v5e-8, within the hour; two GPUs, 4 hours | not run here |
+| AffectNet, 8 classes, student | 61.6 % | `configs/paper/student.py` | twice the teacher's | not run here |
+| AffectNet, 7 classes, student | 65.4 % | the same with `--config.model.num_classes=7` | twice the teacher's | not run here |
+| FEC, triplet accuracy | none that is certain | `configs/paper/student.py` | minutes | not run here |
+| RECOLA, valence and arousal | none that is certain | `configs/paper/audio.py`, `configs/paper/fusion.py` | one GPU, hours | not run here |
+
+    python -m data_prep affectnet  --source=AFFECTNET --output=DATA
+    python -m data_prep affectnet  --source=AFFECTNET --output=DATA --name=affectnet7 --contempt=False    # for seven classes
+    python -m data_prep fec        --source=FEC       --output=DATA
+    python -m data_prep recola     --source=RECOLA    --output=DATA
+    python -m data_prep unlabelled --source=FACES     --output=DATA
+    python -m avemo.models.pretrained facenet_vggface2 --file=20180402-114759-vggface2.pt --output=weights/facenet
+    python -m avemo.models.pretrained vggish --file=vggish_model.ckpt --output=weights/vggish
+
+    python launch.py train --config=configs/paper/teacher.py --workdir=runs/teacher --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.model.init_from=weights/facenet
+    python launch.py train --config=configs/paper/student.py --workdir=runs/student --config.teacher=runs/teacher --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.data.unlabelled=DATA/unlabelled
+    python launch.py train --config=configs/paper/teacher.py --workdir=runs/teacher7 --config.data.faces=DATA/affectnet7 --config.data.triplets=DATA/fec --config.model.init_from=weights/facenet --config.model.num_classes=7
+    python launch.py train --config=configs/paper/student.py --workdir=runs/student7 --config.teacher=runs/teacher7 --config.data.faces=DATA/affectnet7 --config.data.triplets=DATA/fec --config.data.unlabelled=DATA/unlabelled --config.model.num_classes=7
+    python launch.py evaluate --workdir=runs/student --data=DATA/fec
+    python launch.py train --config=configs/paper/audio.py --workdir=runs/audio --config.data.clips=DATA/recola --config.model.init_from=weights/vggish
+    python launch.py extract --workdir=runs/student,runs/audio --data=DATA/recola --output=DATA/recola_features
+    python launch.py train --config=configs/paper/fusion.py --workdir=runs/fusion --config.data.features=DATA/recola_features
+"""
