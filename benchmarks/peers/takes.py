@@ -11,10 +11,11 @@ frames. The regression learns from the speech of all other speakers, the same em
 import argparse
 import pathlib
 import time
+from collections.abc import Iterator
+from typing import Any
 
-import cv2
+import av
 import numpy as np
-from fer.fer import FER
 
 from benchmarks.peers import features
 
@@ -22,13 +23,17 @@ from benchmarks.peers import features
 ORDER = {"neutral": 0, "happy": 2, "sad": 3, "angry": 4, "fear": 5, "disgust": 6, "surprise": 7}
 
 
-def faces(path: pathlib.Path, detector: FER) -> tuple[np.ndarray, int, int]:
+def pictures(path: pathlib.Path) -> Iterator[np.ndarray]:
+    """The frames of a video, uint8 `[H, W, 3]` BGR. By PyAV: OpenCV's own FFmpeg and PyAV's in one process crash."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="bgr24")
+
+
+def faces(path: pathlib.Path, detector: Any) -> tuple[np.ndarray, int, int]:
     """Mean over the frames of what fer says, `[8]`; the number of frames, and of those without a detected face."""
-    film, found, missed = cv2.VideoCapture(str(path)), [], 0
-    while True:
-        ok, image = film.read()
-        if not ok:
-            break
+    found, missed = [], 0
+    for image in pictures(path):
         seen = detector.detect_emotions(image)
         if not seen:
             missed += 1
@@ -53,11 +58,6 @@ def main() -> None:
         raise SystemExit(f"error: --source={arguments.source} has no 01-01-*.mp4 of RAVDESS.")
     codes = np.array([[int(part) for part in path.stem.split("-")] for path in files])
     label, actors = codes[:, 2] - 1, set(codes[:, 6])
-    began = time.time()
-    detector = FER()
-    seen = [faces(path, detector) for path in files]
-    frames, missed = (sum(row[i] for row in seen) for i in (1, 2))
-    seconds = {"fer": time.time() - began}
     with np.load(arguments.speech, allow_pickle=False) as file:
         speech = dict(file)
     others = ~np.isin(speech["speaker"], list(actors)) & np.isin(speech["label"], np.unique(label))
@@ -67,7 +67,14 @@ def main() -> None:
     heard = np.zeros((len(files), 8))
     classes = model.best_estimator_.classes_
     heard[:, classes] = model.predict_proba(features.egemaps([features.sound(path) for path in files]))
-    seconds["egemaps"] = time.time() - began
+    seconds = {"egemaps": time.time() - began}
+    from fer.fer import FER  # only now: openSMILE's library aborts in a process that has imported it
+
+    began = time.time()
+    detector = FER()
+    seen = [faces(path, detector) for path in files]
+    frames, missed = (sum(row[i] for row in seen) for i in (1, 2))
+    seconds["fer"] = time.time() - began
     probability = {"fer": np.stack([row[0] for row in seen]), "egemaps": heard}
     probability["late"] = (probability["fer"] + probability["egemaps"]) / 2
     for name, value in probability.items():
