@@ -19,11 +19,19 @@ EXPERIMENTS = {
 }
 
 
+# On takes a decision-level fusion is of two models that each learn alone; a single modality has nothing to drop.
+_DROPPED = {"late": 1.0, "audio": 0.0, "visual": 0.0}
+RESULTS = [
+    {"name": name, "model.fusion": name, **({"model.modality_dropout": _DROPPED[name]} if name in _DROPPED else {})}
+    for name in FUSIONS
+]
+
+
 def get_config(variant: str = "") -> plan.Sweep:
     return plan.Sweep(
         title="Fusion strategies",
         experiment=plan.variant_of(EXPERIMENTS, variant),
-        settings=plan.grid({"model.fusion": tuple(FUSIONS)}),
+        settings=RESULTS if variant == "results" else plan.grid({"model.fusion": tuple(FUSIONS)}),
         seeds=2 if variant == "smoke" else 5,
         reference="model_level",
     )
