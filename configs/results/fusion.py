@@ -3,8 +3,8 @@
 The face network knows FER+'s eight classes, the audio encoder RAVDESS's eight from other speakers: features are their
 logits (`launch.py extract --layer=logits`), sixteen numbers a frame, and what is learned from one speaker's takes is
 small: one hidden layer, no recurrence. Half of the training sequences lose a modality, so that each learns to answer
-alone; `late`, the mean of two models' logits, loses one in all of them. Chosen on the dev part of fold 1; the length is a
-budget and the last checkpoint counts.
+alone; `late`, the mean of two models' logits, loses one in all of them. Chosen on the dev part of fold 1; the length is
+a budget and the last checkpoint counts.
 
     python launch.py extract --workdir=runs/teacher,runs/speech --data=DATA/takes --output=FEATURES --layer=logits
     python launch.py train --config=configs/results/fusion.py --workdir=runs/results/fusion \\
