@@ -171,6 +171,27 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def peer(path: pathlib.Path, names: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a peer said, in our order of the same files.
+
+    Args:
+      path: an `.npz` whose `name`, `label` and `probability_*` have one entry a file.
+      names, labels: ours, `[N]`.
+
+    Raises:
+      UserError: it was run on other files, or by other labels.
+    """
+    theirs = load(path)
+    places = {str(name): place for place, name in enumerate(theirs["name"])}
+    if sorted(places) != sorted(map(str, names)):
+        raise UserError(f"{path} is not of the same files as ours: delete it and run the row again.")
+    order = [places[str(name)] for name in names]
+    if (theirs["label"][order] != labels).any():
+        raise UserError(f"{path} has other labels than ours: delete it and run the row again.")
+    said = {key: value[order] for key, value in theirs.items() if key.startswith("probability_")}
+    return {**theirs, **said, "name": theirs["name"][order], "label": theirs["label"][order]}
+
+
 def check(what: str, met: bool) -> dict[str, Any]:
     """Whether something that was set out to be reached was."""
     return {"what": what, "met": bool(met)}

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from avemo import metrics, statistics
-from avemo.errors import UserError
 from avemo.sweep import plan
 from benchmarks.results import core, faces, voice
 
@@ -106,16 +105,12 @@ def _predicted(probability: np.ndarray) -> np.ndarray:
 
 def _measure(place: core.Place) -> dict[str, Any]:
     names, labels, ours = _pooled(place)
-    with np.load(place.peer("takes"), allow_pickle=False) as file:
-        theirs = dict(file)
-    order = [int(np.flatnonzero(theirs["name"] == name)[0]) for name in names if name in theirs["name"]]
-    if len(order) != len(theirs["name"]) or (theirs["label"][order] != labels).any():
-        raise UserError("the peers and the folds were not run on the same takes: delete peers/takes.npz and rerun.")
+    theirs = core.peer(place.peer("takes"), names, labels)
     seeds = len(ours[OURS])
     systems = {f"avemo, fusion {OURS}": ours[OURS], **{f"avemo, {LABELS[name]}": ours[name] for name in LABELS}}
     for name, title in PEERS.items():
         # The same for every seed of ours: a reference has one.
-        systems[title] = np.repeat(theirs[f"probability_{name}"][order][None], seeds, 0)
+        systems[title] = np.repeat(theirs[f"probability_{name}"][None], seeds, 0)
     found = {name: statistics.accuracy(labels, _predicted(p)) for name, p in systems.items()}
     first, *others = found
     uar = {name: statistics.uar(labels, _predicted(p), 8).mean() for name, p in systems.items()}

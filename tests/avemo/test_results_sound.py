@@ -116,7 +116,7 @@ def test_takes_are_pooled_over_folds_and_seeds(place):
         missed=0,
         **{k: v[1:] for k, v in peers.items()},
     )
-    with pytest.raises(UserError, match="same takes"):
+    with pytest.raises(UserError, match="same files"):
         takes.ROWS["fusion"].measure(place)
 
 
