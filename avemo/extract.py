@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from avemo import checkpoints, parallel, shards
 from avemo.errors import UserError
+from avemo.features import OUTPUTS
 from avemo.input import MEL_ROWS, resize
 from avemo.models import expression
 from avemo.tasks import audio as audio_task
@@ -102,7 +103,6 @@ def encode_segment(
     return out
 
 
-FEATURES = {"visual": "descriptor", "audio": "embedding"}
 LAYERS = ("embedding", "logits")
 
 
@@ -187,7 +187,7 @@ def extract(
 
 def _identity(card: dict[str, Any]) -> tuple:
     made_by = [(m, card.get(m) or {}) for m in ("visual", "audio")]
-    return card["data"], *((one.get("fingerprint"), one.get("output", FEATURES[m])) for m, one in made_by)
+    return card["data"], *((one.get("fingerprint"), one.get("output", OUTPUTS[m])) for m, one in made_by)
 
 
 def _recordings(

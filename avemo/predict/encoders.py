@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo import shards
 from avemo.errors import UserError
+from avemo.features import OUTPUTS
 from data_prep.clips import ClipOptions
 from data_prep.faces import FaceOptions
 
@@ -29,7 +30,7 @@ class Encoders:
     Attributes:
       visual, audio: run folders; None where the features have no such modality.
       fingerprints: of their weights, by modality.
-      outputs: which of their outputs is the feature, by modality; absent: a face's descriptor, a sound's embedding.
+      outputs: which of their outputs is the feature, by modality.
       faces: how faces were found and cut out of the training videos.
       fps: frames a second of the training features.
     """
@@ -116,7 +117,7 @@ def resolve(
             found[modality] = None
     prints = {m: card[m]["fingerprint"] for m in MODALITIES if card.get(m) and not given[m]}
     # Another encoder in the place of the recorded one has to give the same output.
-    outputs = {m: card[m]["output"] for m in MODALITIES if (card.get(m) or {}).get("output")}
+    outputs = {m: (card.get(m) or {}).get("output", OUTPUTS[m]) for m in MODALITIES}
     fps = float(card.get("fps") or DEFAULT_FPS)
     return Encoders(**found, fingerprints=prints, outputs=outputs, faces=face_options(card), fps=fps)
 

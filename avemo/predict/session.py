@@ -110,7 +110,7 @@ class Models:
 
         def network(folder: str, modality: str, made: encoders.Encoders | None = None) -> Network:
             known = opened.get((folder, modality))
-            fingerprint, feature = (made.fingerprints.get(modality), made.outputs.get(modality)) if made else ("", "")
+            fingerprint, feature = (made.fingerprints.get(modality), made.outputs[modality]) if made else ("", "")
             stale = known and (
                 (fingerprint or known.fingerprint, feature or known.feature) != (known.fingerprint, known.feature)
             )

@@ -154,12 +154,12 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     )  # fmt: skip
 
 
-def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str]) -> dict[str, Callable]:
+def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str] = features.OUTPUTS) -> dict[str, Callable]:
     """The encoders of the configs by modality: inference mode, float32 features out.
 
     Args:
       configs: of the encoders' runs.
-      outputs: which output is the feature, where it is not a face's descriptor or a sound's embedding.
+      outputs: which output is the feature, by modality.
     """
 
     def network(model: Any, output: str) -> Callable:
@@ -167,11 +167,9 @@ def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str]) -> dict[st
 
     made: dict[str, Callable] = {}
     if "visual" in configs:
-        made["visual"] = network(
-            expression.build(configs["visual"].model, axis_name=AXIS), outputs.get("visual", "descriptor")
-        )
+        made["visual"] = network(expression.build(configs["visual"].model, axis_name=AXIS), outputs["visual"])
     if "audio" in configs:
-        made["audio"] = network(audio.build(configs["audio"]), outputs.get("audio", "embedding"))
+        made["audio"] = network(audio.build(configs["audio"]), outputs["audio"])
     return made
 
 
