@@ -166,6 +166,8 @@ def _measure(place: core.Place) -> dict[str, Any]:
         "scores": scores,
         "differences": [core.difference(ours, name, found[ours], found[name]) for name in found if name != ours],
         "share_of_ceiling": share,
+        "share": share[ours],
+        "reader_share": share["a linear reader of the cues themselves"],
         "checks": [
             core.check("0.85 of the ceiling", share[ours] >= 0.85),
             core.check("aim 0.95 of the ceiling", share[ours] >= 0.95),

@@ -43,7 +43,7 @@ def get_config(variant: str = "fusion") -> ConfigDict:
         config.optimizer.update(name="adamw", weight_decay=0.01)
     elif name == "end_to_end":
         config = end_to_end.get_config()
-        config.steps, config.eval_every = 200, 50
+        config.steps, config.eval_every = 90, 30
     else:
         raise unknown("variant", variant, VARIANTS)
     return common.smoke(config) if variant != name else config

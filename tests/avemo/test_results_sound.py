@@ -152,6 +152,7 @@ def test_the_truth_itself_reaches_the_ceiling(place):
     assert ours == alone == pytest.approx(ceiling, abs=1e-5)
     assert 0.97 < ceiling < 1
     assert 0.8 < reader < ceiling
+    assert value["share"] == pytest.approx(1, abs=1e-5)
     assert all(check["met"] for check in value["checks"])
     (folder / "recola" / "synthetic_truth" / "P13.csv").unlink()
     with pytest.raises(UserError, match="the corpus's truth cannot be read"):
