@@ -63,15 +63,17 @@ class Encoder:
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
         self.dim = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)[output].shape[-1]
         self._mapped = parallel.map_step(apply, donate_state=False, gather_outputs=True)
-        devices = jax.local_device_count()
-        self._size = -(-batch_size // devices) * devices
+        self._devices = jax.local_device_count()
+        self._size = -(-batch_size // self._devices) * self._devices
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Encodes `[N, ...]`, in batches of one size so that one program serves every N."""
+        """Encodes `[N, ...]` in batches of one size, a shorter one padded to the next power of two: few programs serve
+        every N, and clips of a second are not computed as batches."""
         out = [np.zeros((0, self.dim), np.float32)]
         for begin in range(0, len(inputs), self._size):
             part = inputs[begin : begin + self._size]
-            padded = np.pad(part, [(0, self._size - len(part))] + [(0, 0)] * (part.ndim - 1))
+            rows = min(self._size, self._devices * (1 << (-(-len(part) // self._devices) - 1).bit_length()))
+            padded = np.pad(part, [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1))
             features = parallel.unshard(self._mapped(self._variables, parallel.shard_batch(padded), {}))
             out.append(np.asarray(features[: len(part)], np.float32))
         return np.concatenate(out)
