@@ -12,7 +12,7 @@ from data_prep.synthetic import corpus, latent, raters, recording
 
 SETTINGS = corpus.Settings(recordings=(9, 4, 9), seconds=60.0)
 CORPUS = "synthetic_corpus"
-RUN, ALONE = "traces_end_to_end", ("traces_fusion",)
+RUN = "traces_fusion"
 DIMENSIONS = ("valence", "arousal")
 
 
@@ -62,14 +62,7 @@ def _steps(place: core.Place) -> list[core.Step]:
             "features/synthetic",
             ("launch.py", "extract", f"--workdir={runs}", f"--data={clips}", f"--output={features}"),
         ),
-        core.train(place, "traces_fusion", "configs/results/traces.py:fusion", f"data.features={features}"),
-        core.train(
-            place,
-            RUN,
-            "configs/results/traces.py:end_to_end",
-            f"fusion={place.run('traces_fusion')}",
-            f"data.clips={clips}",
-        ),
+        core.train(place, RUN, "configs/results/traces.py:fusion", f"data.features={features}"),
         core.Step(
             "agreement/ceap",
             ("-m", "data_prep.agreement", f"--source={place.source / 'ceap'}", f"--output={place.work / 'ceap.json'}"),
@@ -145,10 +138,7 @@ def _measure(place: core.Place) -> dict[str, Any]:
     truth = [_late(_truth(place, name, length), delay) for name, length in lengths.items()]
     readers = [trace[: len(t)] for trace, t in zip(_readers(list(rows), delay), truth, strict=True)]
     systems = {
-        "avemo, end to end": [row["prediction"] for row in rows.values()],
-        "avemo, encoders frozen": [
-            row["prediction"] for row in _recordings(place.predictions("traces_fusion", "test")).values()
-        ],
+        "avemo": [row["prediction"] for row in rows.values()],
         "a linear reader of the cues themselves": readers,
         "ceiling: the latent traces against the raters' mean": truth,
     }

@@ -1,17 +1,20 @@
 """Results: valence and arousal traces of the synthetic corpus, for two CPU cores.
 
-Variants: `face` (the demo's teacher, trained longer), `audio` (YAMNet fine-tuned on traces), `fusion` (on cached
-features of both), `end_to_end` (all of it, from the fusion run on); with `_smoke` behind each, one step.
+Variants: `face` (the demo's teacher, trained longer), `audio` (YAMNet fine-tuned on traces), `fusion` (the default, on
+cached features of both, read both ways in time); with `_smoke` behind each, one step.
+
+    python launch.py train --config=configs/results/traces.py:fusion --workdir=runs/results/traces_fusion \\
+        --config.data.features=FEATURES
 """
 
 from ml_collections import ConfigDict
 
 from avemo.errors import unknown
 from configs import common
-from configs.demo import end_to_end, fusion, teacher
+from configs.demo import fusion, teacher
 from configs.paper import audio
 
-VARIANTS = ("face", "audio", "fusion", "end_to_end")
+VARIANTS = ("face", "audio", "fusion")
 
 
 def get_config(variant: str = "fusion") -> ConfigDict:
@@ -41,9 +44,6 @@ def get_config(variant: str = "fusion") -> ConfigDict:
         config.ema = 0.98
         config.model.update(temporal="bigru", dropout=0.3)
         config.optimizer.update(name="adamw", weight_decay=0.01)
-    elif name == "end_to_end":
-        config = end_to_end.get_config()
-        config.steps, config.eval_every = 90, 30
     else:
         raise unknown("variant", variant, VARIANTS)
     return common.smoke(config) if variant != name else config
