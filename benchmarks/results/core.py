@@ -225,7 +225,12 @@ class Steps:
         entry = {"command": command, "seconds": spent, "complete": False}
         self._remember(step.name, entry)
         began = time.time()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # Runs of one shape (folds, seeds) share what the first of them compiled.
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(self.place.work.resolve() / "compilation_cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+        }
+        environment = {**cache, **os.environ, "PYTHONPATH": str(ROOT)}
         try:
             with log.open("ab") as file:
                 python = self.place.peers if step.peer else sys.executable
