@@ -21,7 +21,7 @@ _GREY = (128, 128, 128)  # what geometry moves in from outside, as the authors o
 def check(strength: Mapping[str, Any]) -> None:
     """Raises a `UserError` for a strength (`data.augment.*`) out of its range, before anything is read."""
     for name, value in strength.items():
-        whole = name in ("operations", "spec_time", "spec_freq")
+        whole = name in ("operations", "spec_time", "spec_freq", "spec_shift")
         if value < 0 or (not whole and value > 1) or (name == "crop" and value == 1):
             allowed = "a number from 0" if whole else "a share from 0 to " + ("below 1" if name == "crop" else "1")
             raise UserError(f"data.augment.{name} is {value}: it takes {allowed}.")
@@ -199,6 +199,26 @@ def face(image: np.ndarray, rng: np.random.Generator, strength: Mapping[str, Any
     if strength.get("erase"):
         image = erase(image, rng, strength["erase"])
     return np.ascontiguousarray(image)
+
+
+def shift_bands(windows: np.ndarray, rng: np.random.Generator, widest: int) -> np.ndarray:
+    """Moves a clip's log-mel windows up or down by some bands, as another length of vocal tract and pitch would.
+
+    A shift of mel bands where vocal tract length perturbation (Jaitly & Hinton 2013) warps the frequency axis. All
+    windows of a clip move together: they have one speaker.
+
+    Args:
+      windows: float32 `[N, rows, bands]`.
+      rng: the generator.
+      widest: most bands either way; the shift is a whole number, uniform.
+
+    Returns:
+      float32 `[N, rows, bands]`; the band at the edge fills what moves in.
+    """
+    if not widest:
+        return windows
+    bands = np.arange(windows.shape[-1]) - rng.integers(-widest, widest + 1)
+    return windows[..., np.clip(bands, 0, windows.shape[-1] - 1)]
 
 
 def spec_augment(windows: np.ndarray, rng: np.random.Generator, time: int, freq: int) -> np.ndarray:

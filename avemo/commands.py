@@ -60,7 +60,7 @@ def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
 def _extract(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import extract
 
-    return str(extract.extract(args.workdir.split(","), args.data, args.output))
+    return str(extract.extract(args.workdir.split(","), args.data, args.output, layer=args.layer))
 
 
 def _predict(args: argparse.Namespace, _: list[str]) -> Any:
@@ -148,6 +148,11 @@ COMMANDS = {
             "workdir!": "run folder of a visual or audio encoder; both: DIR,DIR",
             "data!": "prepared clips",
             "output!": "folder for the features",
+            "layer": {
+                "choices": ("embedding", "logits"),
+                "default": "embedding",
+                "help": "what the features are; logits: what the encoders' classes say (default: embedding)",
+            },
         },
         _extract,
     ),

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from avemo import checkpoints, parallel, shards
 from avemo.errors import UserError
+from avemo.features import OUTPUTS
 from avemo.input import MEL_ROWS, resize
 from avemo.models import expression
 from avemo.release import cache
@@ -34,12 +35,13 @@ class Encoder:
 
     Attributes:
       modality: "visual" (face images uint8 `[N, S, S, 3]` RGB) or "audio" (log-mel windows float32 `[N, 96, 64]`).
+      output: which of the network's outputs is the feature.
       dim: D.
       image_size: S; 0 for audio.
       fingerprint: of the weights.
     """
 
-    def __init__(self, workdir: str, batch_size: int = 256):
+    def __init__(self, workdir: str, batch_size: int = 256, layer: str = "embedding"):
         self.config, _, variables = checkpoints.load(start.run_folder(workdir, "encoder"))
         if self.config.task in VISUAL_TASKS:
             self.modality, self.image_size = "visual", int(self.config.model.image_size)
@@ -53,20 +55,26 @@ class Encoder:
             raise UserError(
                 f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run."
             )
-        self.fingerprint = start.fingerprint(variables)
+        if layer == "logits":
+            output = "logits"
+        if output not in jax.eval_shape(functools.partial(model.apply, train=False), variables, example):
+            raise UserError(f"{workdir} gives no logits (model.num_classes=0): extract its embedding instead.")
+        self.output, self.fingerprint = output, start.fingerprint(variables)
         self._variables = jax.device_put(variables)
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
         self.dim = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)[output].shape[-1]
         self._mapped = parallel.map_step(apply, donate_state=False, gather_outputs=True)
-        devices = jax.local_device_count()
-        self._size = -(-batch_size // devices) * devices
+        self._devices = jax.local_device_count()
+        self._size = -(-batch_size // self._devices) * self._devices
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Encodes `[N, ...]`, in batches of one size so that one program serves every N."""
+        """Encodes `[N, ...]` in batches of one size, a shorter one padded to the next power of two: few programs serve
+        every N, and clips of a second are not computed as batches."""
         out = [np.zeros((0, self.dim), np.float32)]
         for begin in range(0, len(inputs), self._size):
             part = inputs[begin : begin + self._size]
-            padded = np.pad(part, [(0, self._size - len(part))] + [(0, 0)] * (part.ndim - 1))
+            rows = min(self._size, self._devices * (1 << (-(-len(part) // self._devices) - 1).bit_length()))
+            padded = np.pad(part, [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1))
             features = parallel.unshard(self._mapped(self._variables, parallel.shard_batch(padded), {}))
             out.append(np.asarray(features[: len(part)], np.float32))
         return np.concatenate(out)
@@ -98,7 +106,12 @@ def encode_segment(
     return out
 
 
-def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | None = None) -> epath.Path:
+LAYERS = ("embedding", "logits")
+
+
+def extract(
+    workdirs: Sequence[str], data: str, output: str, progress: bool | None = None, layer: str = "embedding"
+) -> epath.Path:
     """Writes the features of every split of `data` to `output/features/<version>/`.
 
     Args:
@@ -107,6 +120,8 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
       data: folder of prepared clips.
       output: folder for the features data set.
       progress: whether to draw a progress bar; by default where stderr is a terminal.
+      layer: "embedding" (of a face network its descriptor), or "logits", what its classes say: few numbers, for corpora
+        of a few dozen recordings.
 
     Returns:
       The data set's folder. One that is complete, of the same encoders and data, is left as it is.
@@ -121,7 +136,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
     encoders: dict[str, Encoder] = {}
     workdirs = [cache.find(workdir) for workdir in workdirs]
     for workdir in workdirs:
-        encoder = Encoder(workdir)
+        encoder = Encoder(workdir, layer=layer)
         if encoder.modality in encoders:
             raise UserError(f"--workdir names two {encoder.modality} encoders: name at most one of each modality.")
         encoders[encoder.modality] = encoder
@@ -135,7 +150,7 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
         "data": shards.fingerprint(data),
         "clips": str(data),
         **{
-            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint}
+            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint, "output": e.output}
             for e, w in zip(encoders.values(), workdirs, strict=True)
         },
     }
@@ -176,7 +191,8 @@ def extract(workdirs: Sequence[str], data: str, output: str, progress: bool | No
 
 
 def _identity(card: dict[str, Any]) -> tuple:
-    return card["data"], *((card.get(m) or {}).get("fingerprint") for m in ("visual", "audio"))
+    made_by = [(m, card.get(m) or {}) for m in ("visual", "audio")]
+    return card["data"], *((one.get("fingerprint"), one.get("output", OUTPUTS[m])) for m, one in made_by)
 
 
 def _recordings(

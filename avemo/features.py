@@ -12,6 +12,8 @@ from avemo.errors import UserError
 from avemo.input import delayed_targets
 from avemo.shards import Shards
 
+# Which output of an encoder is its feature, unless `extract --layer` says otherwise.
+OUTPUTS = {"visual": "descriptor", "audio": "embedding"}
 _TIMED = ("visual", "audio", "visual_mask", "audio_mask", "targets", "target_mask")
 
 

@@ -62,8 +62,8 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
 
     Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
     clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random
-    and SpecAugment masks the windows (`config.data.augment.{spec_time, spec_freq}`), in evaluation they are centred in
-    the clip and whole.
+    and the windows are moved over bands and masked (`config.data.augment.{spec_shift, spec_time, spec_freq}`), in
+    evaluation they are centred in the clip and whole.
     """
     time, fps = record["time"], float(record["fps"])
     frames, count = len(time), config.data.windows
@@ -81,6 +81,7 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
             windows[i] = record["log_mel"][row : row + MEL_ROWS]
     if rng is not None:
         strength = config.data.get("augment", {})
+        windows = augment.shift_bands(windows, rng, strength.get("spec_shift", 0))
         windows = augment.spec_augment(windows, rng, strength.get("spec_time", 0), strength.get("spec_freq", 0))
     targets, target_mask = delayed_targets(record["targets"], record["target_mask"], config.data.delay, fps)
     return {

@@ -69,9 +69,15 @@ def audio(folder: pathlib.Path, seed: int = 1, **model: Any) -> str:
 
 
 def fusion(
-    folder: pathlib.Path, visual: str, audio: str, faces: dict[str, Any] | None = None, seed: int = 2, **model: Any
+    folder: pathlib.Path,
+    visual: str,
+    audio: str,
+    faces: dict[str, Any] | None = None,
+    seed: int = 2,
+    dims: dict[str, int] | None = None,
+    **model: Any,
 ) -> str:
-    """A fusion run over those two encoders."""
+    """A fusion run over those two encoders; `dims` are the lengths of the features it reads."""
     fields = {"fusion": "gmu", "fusion_args": {"features": 8}, "temporal": "gru", "temporal_args": {"features": 8}}
     fields |= {"num_classes": 0, "dropout": 0.0, **model}
     config = ConfigDict(
@@ -83,7 +89,7 @@ def fusion(
             "model": fields,
         }
     )
-    net, dims = audiovisual.build(config.model), {"visual": 128, "audio": AUDIO["embedding_dim"]}
+    net, dims = audiovisual.build(config.model), dims or {"visual": 128, "audio": AUDIO["embedding_dim"]}
     rng = np.random.default_rng(seed)
     example = [np.zeros((1, 4, dims[m]), np.float32) for m in ("audio", "visual")]
     masks = [np.ones((1, 4), bool)] * 3

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from avemo.models.layers import ConvNorm, scale_width
 
@@ -36,6 +37,9 @@ class YAMNet(nn.Module):
       input_offset: of the logarithm of the windows; VGGish's by default.
       bn_epsilon: of the batch norms.
       bn_momentum: share of the old running value that is kept.
+      freeze_statistics: the running statistics are used and left alone in training too; the parameters train. For the
+        published weights, whose BatchNorm was folded away before they came.
+      frozen_layers: so many layers, counted from the input, get no gradient (and cost none) and keep their statistics.
       axis_name: device axis over which batch norm is synchronised.
       dtype: compute dtype; parameters and statistics are float32.
     """
@@ -45,6 +49,8 @@ class YAMNet(nn.Module):
     input_offset: float = VGGISH_OFFSET
     bn_epsilon: float = 1e-4
     bn_momentum: float = 0.9
+    freeze_statistics: bool = False
+    frozen_layers: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -60,8 +66,13 @@ class YAMNet(nn.Module):
         )
         mel = jnp.maximum(jnp.exp(windows.astype(jnp.float32)) - self.input_offset, 0.0)
         x = jnp.log(mel + YAMNET_OFFSET).astype(self.dtype)[..., None]
-        x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, train)
+        train = train and not self.freeze_statistics
+        trained = train and self.frozen_layers < 1
+        x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, trained)
         for number, (channels, stride) in enumerate(SEPARABLE[: self.layers - 1], start=2):
-            x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"layer{number}_depthwise")(x, train)
-            x = unit(scale_width(channels, self.width), name=f"layer{number}_pointwise")(x, train)
+            if self.frozen_layers == number - 1:
+                x = lax.stop_gradient(x)
+            trained = train and self.frozen_layers < number
+            x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"layer{number}_depthwise")(x, trained)
+            x = unit(scale_width(channels, self.width), name=f"layer{number}_pointwise")(x, trained)
         return x.astype(jnp.float32).mean(axis=(1, 2))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo import shards
 from avemo.errors import UserError
+from avemo.features import OUTPUTS
 from avemo.release import cache
 from data_prep.clips import ClipOptions
 from data_prep.faces import FaceOptions
@@ -30,6 +31,7 @@ class Encoders:
     Attributes:
       visual, audio: run folders; None where the features have no such modality.
       fingerprints: of their weights, by modality.
+      outputs: which of their outputs is the feature, by modality.
       faces: how faces were found and cut out of the training videos.
       fps: frames a second of the training features.
     """
@@ -37,6 +39,7 @@ class Encoders:
     visual: str | None
     audio: str | None
     fingerprints: Mapping[str, str]
+    outputs: Mapping[str, str]
     faces: FaceOptions
     fps: float
 
@@ -48,7 +51,7 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
       features: the folder that `launch.py extract` wrote.
 
     Returns:
-      `visual` and `audio` (`workdir`, `fingerprint`), `faces` (the options of `ClipOptions`), `fps`.
+      `visual` and `audio` (`workdir`, `fingerprint`, `output`), `faces` (the options of `ClipOptions`), `fps`.
 
     Raises:
       UserError: the folder holds no features.
@@ -117,7 +120,10 @@ def resolve(
     faces = face_options(card)
     if faces.detector_model and (workdir / faces.detector_model).exists():  # a released run brings its detector
         faces = dataclasses.replace(faces, detector_model=str(workdir / faces.detector_model))
-    return Encoders(**found, fingerprints=prints, faces=faces, fps=float(card.get("fps") or DEFAULT_FPS))
+    # Another encoder in the place of the recorded one has to give the same output.
+    outputs = {m: (card.get(m) or {}).get("output", OUTPUTS[m]) for m in MODALITIES}
+    fps = float(card.get("fps") or DEFAULT_FPS)
+    return Encoders(**found, fingerprints=prints, outputs=outputs, faces=faces, fps=fps)
 
 
 def face_options(card: Mapping[str, Any]) -> FaceOptions:

@@ -43,7 +43,14 @@ class Network:
       outputs: names of what its own heads give, among "logits" and "traces"; classes: length of the logits.
     """
 
-    def __init__(self, workdir: str, modality: str, batch_size: int = BATCH, fingerprint: str | None = None):
+    def __init__(
+        self,
+        workdir: str,
+        modality: str,
+        batch_size: int = BATCH,
+        fingerprint: str | None = None,
+        feature: str | None = None,
+    ):
         tasks = ("teacher", "student") if modality == "visual" else ("audio",)
         self.config, variables = open_run(workdir, modality, tasks)
         self.modality = modality
@@ -61,6 +68,7 @@ class Network:
             else:
                 model, self.feature, self.image_size = audio_task.build(self.config), "embedding", 0
                 self.example = np.zeros((96, 64), np.float32)
+        self.feature = feature or self.feature
         self.variables, self.batch_size = jax.device_put(variables), batch_size
         self.function = functools.partial(_encode, model)
         self._apply = jax.jit(self.function)

@@ -109,10 +109,14 @@ class Models:
         """Opens a run; `opened` holds encoders by (folder, modality) that other runs opened already, and gets ours."""
         opened = {} if opened is None else opened
 
-        def network(folder: str, modality: str, fingerprint: str | None = None) -> Network:
+        def network(folder: str, modality: str, made: encoders.Encoders | None = None) -> Network:
             known = opened.get((folder, modality))
-            if known is None or (fingerprint and fingerprint != known.fingerprint):
-                known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint)
+            fingerprint, feature = (made.fingerprints.get(modality), made.outputs[modality]) if made else ("", "")
+            stale = known and (
+                (fingerprint or known.fingerprint, feature or known.feature) != (known.fingerprint, known.feature)
+            )
+            if known is None or stale:
+                known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint, feature)
             return known
 
         workdir = cache.find(workdir)
@@ -126,12 +130,11 @@ class Models:
             found = encoders.resolve(workdir, config, visual, audio)
             self.faces, self.fps = found.faces, found.fps
             self.head = Head(workdir, config, variables)
-            prints = found.fingerprints
             # A modality that the fusion does not read is not computed.
             if found.visual and config.model.fusion != "audio":
-                self.visual = network(found.visual, "visual", prints.get("visual"))
+                self.visual = network(found.visual, "visual", found)
             if found.audio and config.model.fusion != "visual":
-                self.audio = network(found.audio, "audio", prints.get("audio"))
+                self.audio = network(found.audio, "audio", found)
             self._check_dims()
             self.delay = float(config.data.get("delay") or 0.0)
         elif self.task == "audio":

@@ -133,7 +133,8 @@ def _encoders(
                 "extract and train again."
             )
     described: dict[str, Any] = {
-        m: {"workdir": name, "fingerprint": found.fingerprints[m]} for m, name in names.items()
+        m: {"workdir": name, "fingerprint": found.fingerprints[m], "output": found.outputs[m]}
+        for m, name in names.items()
     }
     faces, detector = dataclasses.asdict(found.faces), None
     if faces["detector_model"]:

@@ -18,6 +18,7 @@ from avemo import class_names as names_of
 from avemo import input as data_input
 from avemo import losses, metrics, mixture, rows
 from avemo.models import audio
+from avemo.models.dropout import Dropout
 from avemo.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.audiovisual import clip_logits
@@ -30,10 +31,12 @@ class AudioRegressor(nn.Module):
     Attributes:
       encoder: windows `[B, 96, 64]` to embeddings `[B, D]`.
       num_classes: 0 for valence and arousal, else the length of `logits`.
+      dropout: rate between the embedding and the head.
     """
 
     encoder: nn.Module
     num_classes: int = 0
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, windows: jax.Array, train: bool) -> dict[str, jax.Array]:
@@ -41,13 +44,15 @@ class AudioRegressor(nn.Module):
         64]`."""
         embedding = self.encoder(windows, train).astype(jnp.float32)
         name, size = ("logits", self.num_classes) if self.num_classes else ("traces", 2)
-        return {"embedding": embedding, name: nn.Dense(size, name="head")(nn.relu(embedding))}
+        hidden = Dropout(self.dropout, deterministic=not train)(nn.relu(embedding))
+        return {"embedding": embedding, name: nn.Dense(size, name="head")(hidden)}
 
 
 def build(config: ConfigDict) -> AudioRegressor:
-    """The network of `config.model`: its encoder's own fields, and `num_classes`."""
-    fields = {k: v for k, v in config.model.items() if k not in ("num_classes", "init_from")}
-    return AudioRegressor(audio.build(fields, axis_name=AXIS), config.model.num_classes)
+    """The network of `config.model`: its encoder's own fields, `num_classes` and `dropout`."""
+    fields = {k: v for k, v in config.model.items() if k not in ("num_classes", "dropout", "init_from")}
+    encoder = audio.build(fields, axis_name=AXIS)
+    return AudioRegressor(encoder, config.model.num_classes, config.model.get("dropout", 0.0))
 
 
 def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
@@ -157,7 +162,9 @@ def _evaluate(
             raise start.UserError(
                 f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
             )
+        records = mixture.open_split(source.path, source.split)
         return metrics.classification(label[keep], probability[keep]), {
+            "recording": np.array([records.fields(i, ("recording",))[0] for i in range(len(records))]),
             "label": label,
             "probability": probability,
         }

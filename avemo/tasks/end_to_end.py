@@ -7,7 +7,7 @@ stay as they are: a batch of consecutive frames of few faces would say little ab
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -108,7 +108,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         )
         if modality == "visual":
             size = int(encoder_configs[modality].model.image_size)
-    networks = build(encoder_configs)
+    networks = build(encoder_configs, found.outputs)
 
     def init(key: jax.Array) -> dict[str, Any]:
         del key  # nothing is drawn
@@ -154,17 +154,22 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
     )  # fmt: skip
 
 
-def build(configs: dict[str, ConfigDict]) -> dict[str, Callable]:
-    """The encoders of the configs by modality: inference mode, float32 features out."""
+def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str] = features.OUTPUTS) -> dict[str, Callable]:
+    """The encoders of the configs by modality: inference mode, float32 features out.
+
+    Args:
+      configs: of the encoders' runs.
+      outputs: which output is the feature, by modality.
+    """
 
     def network(model: Any, output: str) -> Callable:
         return lambda variables, x: model.apply(variables, x, train=False)[output].astype(jnp.float32)
 
     made: dict[str, Callable] = {}
     if "visual" in configs:
-        made["visual"] = network(expression.build(configs["visual"].model, axis_name=AXIS), "descriptor")
+        made["visual"] = network(expression.build(configs["visual"].model, axis_name=AXIS), outputs["visual"])
     if "audio" in configs:
-        made["audio"] = network(audio.build(configs["audio"]), "embedding")
+        made["audio"] = network(audio.build(configs["audio"]), outputs["audio"])
     return made
 
 

@@ -171,6 +171,27 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def peer(path: pathlib.Path, names: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """What a peer said, in our order of the same files.
+
+    Args:
+      path: an `.npz` whose `name`, `label` and `probability_*` have one entry a file.
+      names, labels: ours, `[N]`.
+
+    Raises:
+      UserError: it was run on other files, or by other labels.
+    """
+    theirs = load(path)
+    places = {str(name): place for place, name in enumerate(theirs["name"])}
+    if sorted(places) != sorted(map(str, names)):
+        raise UserError(f"{path} is not of the same files as ours: delete it and run the row again.")
+    order = [places[str(name)] for name in names]
+    if (theirs["label"][order] != labels).any():
+        raise UserError(f"{path} has other labels than ours: delete it and run the row again.")
+    said = {key: value[order] for key, value in theirs.items() if key.startswith("probability_")}
+    return {**theirs, **said, "name": theirs["name"][order], "label": theirs["label"][order]}
+
+
 def check(what: str, met: bool) -> dict[str, Any]:
     """Whether something that was set out to be reached was."""
     return {"what": what, "met": bool(met)}
@@ -181,7 +202,10 @@ class Steps:
 
     def __init__(self, place: Place):
         self.place, self.path = place, place.work / "steps.json"
-        self.done: dict[str, dict[str, Any]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.done = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def run(self, step: Step) -> None:
         """Runs a step unless this very command has been run to its end.
@@ -201,7 +225,12 @@ class Steps:
         entry = {"command": command, "seconds": spent, "complete": False}
         self._remember(step.name, entry)
         began = time.time()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # Runs of one shape (folds, seeds) share what the first of them compiled.
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(self.place.work.resolve() / "compilation_cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
+        }
+        environment = {**cache, **os.environ, "PYTHONPATH": str(ROOT)}
         try:
             with log.open("ab") as file:
                 python = self.place.peers if step.peer else sys.executable
@@ -215,7 +244,8 @@ class Steps:
         self._remember(step.name, {**entry, "complete": True})
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
-        self.done[name] = dict(entry)
+        # Rows may be made at the same time in one place: what the others have done stays.
+        self.done = {**self._read(), name: dict(entry)}
         write_atomically(self.path, json.dumps(self.done, indent=2) + "\n")
 
 

@@ -1,7 +1,8 @@
 """Every fusion strategy, same data, budget and seeds; compared with the paper's model-level fusion (2103.09154, P).
 
 Variants: default (the sizes of configs/paper/fusion.py), `demo` (those of the demo: minutes on two cores), `real` (the
-demo's RAVDESS takes, emotions), `smoke` (one step). Cached features come from `launch.py extract`.
+demo's RAVDESS takes, emotions), `results` (the takes as in docs/results.md), `results-alone` (of these late
+fusion and both modalities alone), `smoke` (one step). Cached features come from `launch.py extract`.
 
     python launch.py sweep --config=configs/ablations/fusion.py --workdir=runs/ablation --config.data.features=FEATURES
 """
@@ -13,15 +14,27 @@ EXPERIMENTS = {
     "": "configs/paper/fusion.py",
     "demo": "configs/demo/fusion.py:synthetic",
     "real": "configs/demo/fusion.py:real",
+    "results": "configs/results/fusion.py",
+    "results-alone": "configs/results/fusion.py",
     "smoke": "configs/demo/fusion.py:smoke",
 }
 
 
+# On takes a decision-level fusion is of two models that each learn alone; a single modality has nothing to drop.
+_DROPPED = {"late": 1.0, "audio": 0.0, "visual": 0.0}
+RESULTS = [
+    {"name": name, "model.fusion": name, **({"model.modality_dropout": _DROPPED[name]} if name in _DROPPED else {})}
+    for name in FUSIONS
+]
+
+
 def get_config(variant: str = "") -> plan.Sweep:
+    alone = [setting for setting in RESULTS if setting["name"] in _DROPPED]
+    settings = {"results": RESULTS, "results-alone": alone}
     return plan.Sweep(
         title="Fusion strategies",
         experiment=plan.variant_of(EXPERIMENTS, variant),
-        settings=plan.grid({"model.fusion": tuple(FUSIONS)}),
+        settings=settings.get(variant) or plan.grid({"model.fusion": tuple(FUSIONS)}),
         seeds=2 if variant == "smoke" else 5,
-        reference="model_level",
+        reference="late" if variant == "results-alone" else "model_level",
     )

@@ -32,7 +32,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "windows": 32,
             "window_hop": 0.96,  # windows a clip, s between them (A)
             "delay": 2.8,  # s; searched on dev in other work, 2-4 s (A)
-            "augment": {"spec_time": 0, "spec_freq": 0},  # SpecAugment: widest masks, in rows of 10 ms and in bands
+            # Widest shift in bands; SpecAugment's widest masks, in rows of 10 ms and in bands.
+            "augment": {"spec_shift": 0, "spec_time": 0, "spec_freq": 0},
             "eval_batch": 8,
         }
     )

@@ -1,6 +1,7 @@
 """RAVDESS (Livingstone & Russo 2018): actors speaking two sentences in eight emotions, as videos or as sound."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,13 +24,17 @@ class Options(ClipOptions):
     """Options of RAVDESS beside those of clips and faces.
 
     modality: "video" (files with a picture) or "audio" (sound alone: regular frame times, no face). split: "speaker"
-    (no speaker is in two splits) or "take" (for a single speaker: every repetition of the same sentence, emotion and
-    intensity stays in one split); "auto" = by speaker where there are at least three. dev_speakers, test_speakers:
-    numbers such as 11,12; empty = about a sixth of them for dev and none for test. classes: "all", or names to keep.
+    (no speaker is in two splits), "take" (for a single speaker: every repetition of the same sentence, emotion and
+    intensity stays in one split) or "fold" (for few speakers: test holds one sentence in one repetition, train the
+    other sentence in the other repetition, dev the rest, which shares one of the two with either); "auto" = by speaker
+    where there are at least three. fold: 1 to 4, of "fold": sentence and repetition 1 and 1, 1 and 2, 2 and 1, 2 and 2.
+    dev_speakers, test_speakers: numbers such as 11,12; empty = about a sixth of them for dev and none for test.
+    classes: "all", or names to keep.
     """
 
     modality: str = "video"
     split: str = "auto"
+    fold: int = 0
     dev_speakers: str = ""
     test_speakers: str = ""
     classes: str = "all"
@@ -39,8 +44,10 @@ class Options(ClipOptions):
         super().check()
         if self.modality not in ("video", "audio"):
             raise UserError(f"--modality is video or audio, not {self.modality!r}.")
-        if self.split not in ("auto", "speaker", "take"):
-            raise UserError(f"--split is auto, speaker or take, not {self.split!r}.")
+        if self.split not in ("auto", "speaker", "take", "fold"):
+            raise UserError(f"--split is auto, speaker, take or fold, not {self.split!r}.")
+        if (self.split == "fold") != (self.fold in (1, 2, 3, 4)):
+            raise UserError(f"--split=fold takes --fold=1 to 4, and no other split does; --fold is {self.fold}.")
         for flag in ("dev_speakers", "test_speakers"):
             numbers(getattr(self, flag), flag)
         for name in kept(self.classes):
@@ -118,6 +125,15 @@ class RAVDESS(Corpus):
 
     def _splits(self, codes: Sequence[Mapping[str, str]]) -> tuple[Any, bool]:
         """A function from a take's codes to its split, and whether that keeps the speakers apart."""
+        if self.options.split == "fold":
+            place = functools.partial(fold_split, fold=self.options.fold)
+            missing = {"train", "dev", "test"} - {place(code) for code in codes}
+            if missing:
+                raise UserError(
+                    f"--fold={self.options.fold} leaves {', '.join(sorted(missing))} empty: --split=fold needs takes "
+                    "of both sentences in both repetitions."
+                )
+            return place, False
         speakers = sorted({int(code["actor"]) for code in codes})
         apart = self.options.split == "speaker" or (self.options.split == "auto" and len(speakers) >= 3)
         if not apart:
@@ -146,6 +162,13 @@ class RAVDESS(Corpus):
             sound=None if picture else path,
             label=int(code["emotion"]) - 1,
         )
+
+
+def fold_split(code: Mapping[str, str], fold: int) -> str:
+    """The split of a take in fold 1 to 4: what is trained on shares neither sentence nor repetition with the test."""
+    sentence, repetition = divmod(fold - 1, 2)
+    shared = (int(code["statement"]) == sentence + 1) + (int(code["repetition"]) == repetition + 1)
+    return ("train", "dev", "test")[shared]
 
 
 def take_group(code: Mapping[str, str]) -> tuple[str, str, str, str]:

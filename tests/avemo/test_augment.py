@@ -147,7 +147,20 @@ def test_spec_augment_masks_one_band_and_one_stretch_a_window(time, freq, seed):
         assert not outside.any()
 
 
-def test_spec_augment_is_for_training_only():
+def test_a_shift_moves_all_windows_of_a_clip_alike():
+    windows = np.broadcast_to(np.arange(64, dtype=np.float32), (3, 96, 64))
+    shifts = set()
+    for seed in range(60):
+        out = augment.shift_bands(windows, np.random.default_rng(seed), 2)
+        np.testing.assert_array_equal(out, np.broadcast_to(out[0, 0], out.shape))
+        shift = int(32 - out[0, 0, 32])
+        np.testing.assert_array_equal(out[0, 0], np.clip(np.arange(64) - shift, 0, 63))
+        shifts.add(shift)
+    assert shifts == {-2, -1, 0, 1, 2}
+    assert augment.shift_bands(windows, np.random.default_rng(0), 0) is windows
+
+
+def test_windows_are_masked_and_shifted_in_training_only():
     config = configuration.load("configs/demo/audio.py", ["--config.data.augment.spec_time=40"])
     frames = 60
     record = {
@@ -161,10 +174,15 @@ def test_spec_augment_is_for_training_only():
     assert np.ptp(whole, axis=1).min() > 0
     masked = [data_input.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
     assert sum(np.ptp(window, axis=1).min() == 0 for window in masked) >= 4
+    config.data.augment.update(spec_time=0, spec_shift=8)
+    shifted = [data_input.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
+    assert sum((w[:, 0] == w[:, 1]).all() or (w[:, -1] == w[:, -2]).all() for w in shifted) >= 4
+    np.testing.assert_array_equal(data_input.window_example(record, None, config)["windows"][0], whole)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("crop", 1.0), ("erase", 1.5), ("colour", -0.1), ("operations", -1), ("spec_time", -2)]
+    ("field", "value"),
+    [("crop", 1.0), ("erase", 1.5), ("colour", -0.1), ("operations", -1), ("spec_time", -2), ("spec_shift", -1)],
 )
 def test_a_strength_out_of_range_is_named(field, value):
     with pytest.raises(UserError, match=rf"data\.augment\.{field} is {value}: it takes"):

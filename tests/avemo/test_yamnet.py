@@ -50,3 +50,32 @@ def test_every_parameter_learns_and_statistics_move():
         assert np.abs(gradient).max() > 0, jax.tree_util.keystr(path)
     before = variables["batch_stats"]["layer1"]["bn"]["mean"]
     assert not np.array_equal(changed["batch_stats"]["layer1"]["bn"]["mean"], before)
+
+
+def test_frozen_layers_neither_learn_nor_count():
+    windows = parity.windows(2)
+    whole = audio.build({"name": "yamnet", "width": 0.25, "layers": 3})
+    variables = weights.variables(whole, windows, seed=0)
+    model = audio.build({"name": "yamnet", "width": 0.25, "layers": 3, "frozen_layers": 2})
+
+    def loss(params):
+        embedding, changed = model.apply(
+            {"params": params, "batch_stats": variables["batch_stats"]}, windows, train=True, mutable=["batch_stats"]
+        )
+        return (embedding**2).sum(), changed["batch_stats"]
+
+    gradients, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    for layer, gradient in gradients.items():
+        learns = layer.startswith("layer3")
+        assert all(np.any(leaf) == learns for leaf in jax.tree.leaves(gradient)), layer
+        before = variables["batch_stats"][layer]["bn"]["mean"]
+        assert np.array_equal(statistics[layer]["bn"]["mean"], before) != learns, layer
+
+
+def test_frozen_statistics_train_as_they_infer():
+    windows = parity.windows(2)
+    model = audio.build({"name": "yamnet", "width": 0.25, "layers": 3, "freeze_statistics": True})
+    variables = weights.variables(model, windows, seed=0)
+    trained, changed = model.apply(variables, windows, train=True, mutable=["batch_stats"])
+    np.testing.assert_array_equal(trained, model.apply(variables, windows))
+    jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"], variables["batch_stats"])

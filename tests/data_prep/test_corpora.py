@@ -1,6 +1,7 @@
 """Each corpus from its exact layout, with the traps that others fell into."""
 
 import csv
+import itertools
 import json
 import shutil
 import zipfile
@@ -435,6 +436,31 @@ def test_ravdess_of_one_speaker_shares_no_repetition(tmp_path, draw, red_square)
         groups[split] = {name[6:14] for name in found}
         assert {name[6:8] for name in found} == {"02", "03"}
     assert not groups["train"] & groups["dev"]
+
+
+def test_ravdess_folds_share_neither_sentence_nor_repetition(tmp_path, draw):
+    source = tmp_path / "ravdess"
+    for emotion, statement, repetition in itertools.product((1, 3), (1, 2), (1, 2)):
+        name = f"03-01-{emotion:02d}-01-{statement:02d}-{repetition:02d}-01.wav"
+        draw.sound(source / name, np.zeros(8000))
+    builder, tested = CORPORA["ravdess"], []
+    for fold in (1, 2, 3, 4):
+        options = builder.Options(modality="audio", split="fold", fold=fold)
+        items = builder(source, options).items()
+        cells = {s: {item.key[12:17] for item in items if item.split == s} for s in ("train", "dev", "test")}
+        (test,), (train,) = cells["test"], cells["train"]
+        assert test[:2] != train[:2]
+        assert test[3:] != train[3:]
+        assert len(cells["dev"]) == 2
+        assert [item.split for item in items].count("test") == 2
+        tested.append(test)
+    assert sorted(tested) == ["01-01", "01-02", "02-01", "02-02"]
+    with pytest.raises(UserError, match="takes --fold=1 to 4"):
+        builder.Options(split="fold").check()
+    for path in source.glob("*-02-01.wav"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"leaves .* empty"):
+        builder(source, builder.Options(modality="audio", split="fold", fold=1)).items()
 
 
 # ---- folders of one's own

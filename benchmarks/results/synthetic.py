@@ -1,0 +1,182 @@
+"""Traces: valence and arousal of the synthetic corpus's unseen speakers against what its raters' noise allows."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from avemo import statistics
+from avemo.errors import UserError
+from benchmarks.results import core
+from data_prep.synthetic import corpus, latent, raters, recording
+
+SETTINGS = corpus.Settings(recordings=(9, 4, 9), seconds=60.0)
+CORPUS = "synthetic_corpus"
+RUN = "traces_fusion"
+DIMENSIONS = ("valence", "arousal")
+
+
+def _data(place: core.Place) -> list[core.Step]:
+    """The corpus, and its parts as shards."""
+    source = place.data(CORPUS)
+    flags = (
+        f"--seed={SETTINGS.seed}",
+        f"--recordings={','.join(map(str, SETTINGS.recordings))}",
+        f"--seconds={SETTINGS.seconds:g}",
+    )
+
+    def shards(name: str, folder: str, key: str) -> core.Step:
+        arguments = (f"--source={source / folder}", f"--output={place.work / 'data'}", f"--name={key}", "--workers=2")
+        return core.Step(f"data/{key}", ("-m", "data_prep", name, *arguments))
+
+    return [
+        core.Step(f"data/{CORPUS}", ("-m", "data_prep.synthetic", f"--output={source}", "--workers=2", *flags)),
+        shards("affectnet", "affectnet", "synthetic_faces"),
+        shards("fec", "fec", "synthetic_triplets"),
+        shards("recola", "recola", "synthetic_clips"),
+    ]
+
+
+def _steps(place: core.Place) -> list[core.Step]:
+    clips = place.data("synthetic_clips")
+    weights, features = "yamnet_synthetic", place.work / "features" / "synthetic"
+    runs = f"{place.run('traces_face')},{place.run('traces_audio')}"
+    return [
+        *_data(place),
+        core.train(
+            place,
+            "traces_face",
+            "configs/results/traces.py:face",
+            f"data.faces={place.data('synthetic_faces')}",
+            f"data.triplets={place.data('synthetic_triplets')}",
+        ),
+        core.pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={clips}"),
+        core.train(
+            place,
+            "traces_audio",
+            "configs/results/traces.py:audio",
+            f"data.clips={clips}",
+            f"model.init_from={place.weights(weights)}",
+        ),
+        core.Step(
+            "features/synthetic",
+            ("launch.py", "extract", f"--workdir={runs}", f"--data={clips}", f"--output={features}"),
+        ),
+        core.train(place, RUN, "configs/results/traces.py:fusion", f"data.features={features}"),
+        core.Step(
+            "agreement/ceap",
+            ("-m", "data_prep.agreement", f"--source={place.source / 'ceap'}", f"--output={place.work / 'ceap.json'}"),
+        ),
+    ]
+
+
+def _recordings(found: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Predictions by recording: `prediction`, `target` `[T, 2]`, `mask` `[T]`."""
+    ends = np.cumsum(found["length"])
+    return {
+        str(name): {key: found[key][end - length : end] for key in ("prediction", "target", "mask")}
+        for name, length, end in zip(found["recording"], found["length"], ends, strict=True)
+    }
+
+
+def _score(traces: list[np.ndarray], rows: dict[str, dict[str, np.ndarray]], column: int | None = None) -> Any:
+    """The CCC over all frames, of both dimensions or one, resampled by recording."""
+    at = slice(None) if column is None else slice(column, column + 1)
+    targets, masks = ([row[key] for row in rows.values()] for key in ("target", "mask"))
+    evidence = statistics.moments([t[:, at] for t in traces], [t[:, at] for t in targets], masks)
+    return statistics.ccc_concatenated(evidence[None])
+
+
+def _late(trace: np.ndarray, frames: int) -> np.ndarray:
+    """The trace `frames` later; its first value fills the gap."""
+    return np.concatenate([np.repeat(trace[:1], frames, 0), trace[: len(trace) - frames]])
+
+
+def _truth(place: core.Place, name: str, length: int) -> np.ndarray:
+    path = place.data(CORPUS) / "recola" / "synthetic_truth" / f"{name}.csv"
+    try:
+        return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))[:length]
+    except OSError as error:
+        raise UserError(f"{path}: the corpus's truth cannot be read ({error}).") from error
+
+
+def _cues(act: recording.Performance) -> np.ndarray:
+    """What face and voice show and when, 3 s either way of each frame: `[T, 31 · 6]`."""
+    frames = len(act.truth)
+    seen, said = (mask[:frames, None].astype(float) for mask in (act.face_visible, act.speaking))
+    shown = np.concatenate([act.face * seen, seen, act.voice[:frames] * said, said], 1)
+    padded = np.pad(shown, [(75, 75), (0, 0)], mode="edge")
+    return np.concatenate([padded[lag : lag + frames] for lag in range(0, 151, 5)], 1)
+
+
+def _readers(names: list[str], delay: int, count: int = 60) -> list[np.ndarray]:
+    """A linear reader of the cues themselves, without noise of picture or sound, learned on `count` other recordings:
+    what the corpus lets anybody know of the latent traces, `[T, 2]` a recording."""
+    frames, panel = round(SETTINGS.seconds * latent.FPS), raters.Panel(delay=SETTINGS.delay)
+    inputs, outputs = [], []
+    for number in range(count):
+        seed, name = SETTINGS.seed + 1, f"reader {number}"
+        act = recording.perform(seed, name, frames, latent.Cues())
+        gold = panel.rate(latent.stream(seed, name, "raters"), act.truth).mean(1)
+        inputs.append(_cues(act)[: frames - delay])
+        outputs.append(gold[delay:])
+    x, y = np.concatenate(inputs), np.concatenate(outputs)
+    mean, deviation = x.mean(0), x.std(0) + 1e-6
+    x = np.c_[(x - mean) / deviation, np.ones(len(x))]
+    solution = np.linalg.solve(x.T @ x + 100 * np.eye(x.shape[1]), x.T @ y)
+    read = []
+    for name in names:
+        cues = _cues(recording.perform(SETTINGS.seed, name, frames, latent.Cues()))
+        read.append(_late(np.c_[(cues - mean) / deviation, np.ones(len(cues))] @ solution, delay))
+    return read
+
+
+def _measure(place: core.Place) -> dict[str, Any]:
+    delay = round(SETTINGS.delay * latent.FPS)
+    rows = _recordings(place.predictions(RUN, "test"))
+    lengths = {name: len(row["target"]) for name, row in rows.items()}
+    truth = [_late(_truth(place, name, length), delay) for name, length in lengths.items()]
+    readers = [trace[: len(t)] for trace, t in zip(_readers(list(rows), delay), truth, strict=True)]
+    systems = {
+        "avemo": [row["prediction"] for row in rows.values()],
+        "a linear reader of the cues themselves": readers,
+        "ceiling: the latent traces against the raters' mean": truth,
+    }
+    scores, found = [], {}
+    for name, traces in systems.items():
+        found[name] = _score(traces, rows)
+        each = {d: _score(traces, rows, column).mean() for column, d in enumerate(DIMENSIONS)}
+        scores.append(core.score(name, found[name], ours=name.startswith("avemo"), **each))
+    ours, *_, ceiling = found
+    share = {name: found[name].mean() / found[ceiling].mean() for name in found}
+    ceap = json.loads((place.work / "ceap.json").read_text())["mean"]
+    return {
+        "metric": "CCC",
+        "unit": "recording",
+        "scores": scores,
+        "differences": [core.difference(ours, name, found[ours], found[name]) for name in found if name != ours],
+        "share_of_ceiling": share,
+        "share": share[ours],
+        "reader_share": share["a linear reader of the cues themselves"],
+        "checks": [
+            core.check("0.85 of the ceiling", share[ours] >= 0.85),
+            core.check("aim 0.95 of the ceiling", share[ours] >= 0.95),
+        ],
+        "raters": {
+            "synthetic": json.loads((place.data(CORPUS) / "ceiling.json").read_text())["ccc"],
+            "ceap": ceap,
+        },
+    }
+
+
+ROWS = {
+    "traces": core.Row(
+        "traces",
+        "Valence and arousal traces",
+        f"synthetic corpus, seed {SETTINGS.seed}: {SETTINGS.recordings[0]} speakers to learn from, "
+        f"{SETTINGS.recordings[1]} to choose on, {SETTINGS.recordings[2]} unseen, a minute each; CCC over all test "
+        "frames with the mean of six raters; the ceiling is what the true latent traces get, late as the raters are",
+        _steps,
+        _measure,
+    )
+}

@@ -1,0 +1,173 @@
+"""Fusion on RAVDESS takes of one actor: sound and face together, alone, and what today's tools make of both."""
+
+from typing import Any
+
+import numpy as np
+
+from avemo import metrics, statistics
+from avemo.sweep import plan
+from benchmarks.results import core, faces, voice
+
+# One test cell of sentence × repetition each; training is the cell that shares neither (`data_prep ravdess`).
+FOLDS = (1, 2, 3, 4)
+SWEEP = "configs/ablations/fusion.py:results"
+FEW = "configs/ablations/fusion.py:results-alone"  # the cells of `SWEEP` that the first row needs
+OURS = "late"  # chosen on the dev part of fold 1
+LABELS = {"audio": "audio alone", "visual": "face alone"}
+PEERS = {
+    "fer": "PyPI fer, zero-shot",
+    "egemaps": "openSMILE eGeMAPS + LR, other speakers",
+    "late": "mean of fer and eGeMAPS + LR",
+}
+CLASSES = {0: "neutral", 2: "happy", 3: "sad", 4: "anger", 5: "fear", 6: "disgust", 7: "surprise"}
+PROTOCOL = (
+    "RAVDESS, 52 takes of actor 1, 7 classes; four folds, each tested on one sentence in one repetition and trained on "
+    "the 13 takes of the other sentence in the other repetition; out-of-fold predictions of all takes pooled; the "
+    "audio encoder has heard eight other speakers and never this one"
+)
+# The teacher: its training has met no picture of this actor, labelled or not; the student's has, without labels.
+FACE = "teacher"
+
+
+def _features(place: core.Place) -> list[core.Step]:
+    """The encoders, and what they say of every frame of the takes, for each fold."""
+    steps = [*faces.data(place), faces.teacher(place), *voice.encoder(place, 0)]
+    runs = f"{place.run(FACE)},{place.run('speech_f0')}"
+    for fold in FOLDS:
+        name = f"takes_{fold}"
+        steps += [
+            core.prepare(
+                place, "ravdess", "ravdess_takes", name, "--split=fold", faces.CLOSE, f"--fold={fold}", *place.yunet()
+            ),
+            core.Step(
+                f"features/{name}",
+                (
+                    "launch.py",
+                    "extract",
+                    f"--workdir={runs}",
+                    f"--data={place.data(name)}",
+                    f"--output={place.work / 'features' / name}",
+                    "--layer=logits",
+                ),
+            ),
+        ]
+    return steps
+
+
+def _sweeps(place: core.Place, spec: str, name: str) -> list[core.Step]:
+    """Fusions with five seeds, in each fold; cells that the other sweep has trained are there already."""
+    return [
+        core.Step(
+            f"sweeps/{name}_{fold}",
+            (
+                "launch.py",
+                "sweep",
+                f"--config={spec}",
+                f"--workdir={place.run(f'fusion_{fold}')}",
+                f"--config.data.features={place.work / 'features' / f'takes_{fold}'}",
+            ),
+        )
+        for fold in FOLDS
+    ]
+
+
+def peers(place: core.Place) -> list[core.Step]:
+    arguments = (
+        f"--source={place.source / 'ravdess_takes'}",
+        f"--speech={place.peer('speech')}",
+        f"--output={place.peer('takes')}",
+    )
+    return [voice.peers(place), core.Step("peers/takes", ("-m", "benchmarks.peers.takes", *arguments), peer=True)]
+
+
+def _steps(place: core.Place) -> list[core.Step]:
+    return [*_features(place), *_sweeps(place, FEW, "takes"), *peers(place)]
+
+
+def _pooled(place: core.Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Names and labels `[52]` of the takes, and out-of-fold probabilities `[seeds, 52, 8]` of a sweep's fusions."""
+    parts: dict[str, list[np.ndarray]] = {}
+    names, labels = [], []
+    for fold in FOLDS:
+        found = {}
+        for (cells,) in plan.cells(plan.load(spec)):
+            runs = [place.predictions(f"fusion_{fold}/{cell.folder}", "test") for cell in cells]
+            found[cells[0].setting] = np.stack([run["probability"] for run in runs])
+        names.append(runs[0]["recording"])
+        labels.append(runs[0]["label"])
+        for setting, value in found.items():
+            parts.setdefault(setting, []).append(value)
+    return np.concatenate(names), np.concatenate(labels), {k: np.concatenate(v, 1) for k, v in parts.items()}
+
+
+def _predicted(probability: np.ndarray) -> np.ndarray:
+    return probability.argmax(-1)
+
+
+def _measure(place: core.Place) -> dict[str, Any]:
+    names, labels, ours = _pooled(place, FEW)
+    theirs = core.peer(place.peer("takes"), names, labels)
+    seeds = len(ours[OURS])
+    systems = {f"avemo, fusion {OURS}": ours[OURS], **{f"avemo, {LABELS[name]}": ours[name] for name in LABELS}}
+    for name, title in PEERS.items():
+        # The same for every seed of ours: a reference has one.
+        systems[title] = np.repeat(theirs[f"probability_{name}"][None], seeds, 0)
+    found = {name: statistics.accuracy(labels, _predicted(p)) for name, p in systems.items()}
+    first, *others = found
+    uar = {name: statistics.uar(labels, _predicted(p), 8).mean() for name, p in systems.items()}
+    accuracy = found[first].mean()
+    hits = (_predicted(systems[first]) == labels).mean(0)
+    return {
+        "metric": "accuracy",
+        "unit": "take",
+        "seeds": seeds,
+        "scores": [
+            core.score(name, score, ours=name.startswith("avemo"), uar=uar[name]) for name, score in found.items()
+        ],
+        "differences": [core.difference(first, name, found[first], found[name]) for name in others],
+        "checks": [
+            core.check("above all", all(accuracy > found[name].mean() for name in others)),
+            core.check("aim 0.85", accuracy >= 0.85),
+        ],
+        "recall": {name: float(hits[labels == index].mean()) for index, name in CLASSES.items()},
+        "ece": metrics.classification(np.tile(labels, seeds), systems[first].reshape(-1, 8))["ece"],
+        "peer_frames": {"all": int(theirs["frames"]), "without_a_face_found": int(theirs["missed"])},
+    }
+
+
+def _measure_table(place: core.Place) -> dict[str, Any]:
+    _, labels, ours = _pooled(place, SWEEP)
+    found = {name: statistics.accuracy(labels, _predicted(p)) for name, p in ours.items()}
+    ranked = sorted(found, key=lambda name: -found[name].mean())
+    differences = [core.difference(name, OURS, found[name], found[OURS]) for name in ranked if name != OURS]
+    for row, adjusted in zip(differences, statistics.holm([row["p"] for row in differences]), strict=True):
+        row["p_holm"] = float(adjusted)
+    return {
+        "metric": "accuracy",
+        "unit": "take",
+        "seeds": len(ours[OURS]),
+        "scores": [
+            core.score(
+                name,
+                found[name],
+                ours=True,
+                seeds=[float(v) for v in found[name].seeds()],
+                uar=statistics.uar(labels, _predicted(ours[name]), 8).mean(),
+            )
+            for name in ranked
+        ],
+        "differences": differences,
+        "checks": [core.check("all fusions, five seeds", all(len(p) == 5 for p in ours.values()))],
+    }
+
+
+ROWS = {
+    "fusion": core.Row("fusion", "Fusion of sound and face", PROTOCOL, _steps, _measure),
+    "fusion_table": core.Row(
+        "fusion_table",
+        "All fusions",
+        PROTOCOL + "; every fusion of the project with the same budget and five seeds",
+        lambda place: [*_features(place), *_sweeps(place, SWEEP, "fusions")],
+        _measure_table,
+    ),
+}
