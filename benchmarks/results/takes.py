@@ -204,8 +204,8 @@ ROWS = {
     "release": core.Row(
         "release",
         "The fusion run that is released",
-        "RAVDESS, takes of actor 1, every repetition of a take on one side; trained on 38, scored on the 14 of dev; the "
-        "student has seen unlabelled clips of this actor, the audio encoder has not heard it",
+        "RAVDESS, takes of actor 1, every repetition of a take on one side; trained on 38, scored on the 14 of dev; "
+        "the student has seen unlabelled clips of this actor, the audio encoder has not heard it",
         _released,
         _measure_released,
     ),
