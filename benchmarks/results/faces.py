@@ -186,6 +186,47 @@ def _student_row(place: Place) -> dict[str, Any]:
     }
 
 
+# What becomes of BatchNorm that the published weights have folded away: run name and title.
+_FOLDED = {
+    "folded_given_back": "statistics of FER+'s faces given back, then trained",
+    "folded_frozen": "folded, statistics left as they are",
+    "folded_trained": "folded, statistics trained",
+}
+
+
+def _folded_steps(place: Place) -> list[Step]:
+    short = ("steps=250", "eval_every=250")
+    given, folded = f"model.init_from={place.weights('faceres')}", f"model.init_from={place.weights('faceres_folded')}"
+    config = "configs/results/teacher.py"
+    runs = {
+        "folded_given_back": (config, given),
+        "folded_frozen": (f"{config}:frozen", folded),
+        "folded_trained": (config, folded),
+    }
+    where = (f"data.faces={place.data('fer')}", f"data.triplets={place.data('fer_triplets')}")
+    return [
+        *data(place),
+        core.pretrained(place, "faceres", "faceres-deep.json", "faceres_folded"),
+        *(core.train(place, run, *runs[run], *where, *short) for run in _FOLDED),
+    ]
+
+
+def _folded_row(place: Place) -> dict[str, Any]:
+    found = {}
+    for run, title in _FOLDED.items():
+        said = place.predictions(run, "dev")
+        keep = said["label"] >= 0
+        found[title] = statistics.accuracy(said["label"][keep], said["probability"][keep].argmax(-1)[None])
+    first, *others = found
+    return {
+        "metric": "accuracy on dev",
+        "unit": "picture",
+        "scores": [core.score(name, score, ours=True) for name, score in found.items()],
+        "differences": [core.difference(first, name, found[first], found[name]) for name in others],
+        "checks": [],
+    }
+
+
 _SPACES = ("teacher", "classifier", "faceres", "untrained", "pixels")
 _SPACE_TITLES = {
     "teacher": "avemo, teacher's embedding",
@@ -314,6 +355,13 @@ ROWS = {
         "3,000 triplets of pictures of FER+'s validation part, the odd one by the distance of their votes",
         _embedding_steps,
         _embedding_row,
+    ),
+    "folded": Row(
+        "folded",
+        "Folded BatchNorm, 250 steps",
+        "the teacher's recipe cut to 250 steps, from the same published weights in three ways; FER+'s dev part",
+        _folded_steps,
+        _folded_row,
     ),
     "cross_corpus": Row(
         "cross_corpus",

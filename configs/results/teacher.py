@@ -8,7 +8,7 @@ votes. Every choice was made on `dev`, a twentieth of FER+'s training part; `tes
     python launch.py train --config=configs/results/teacher.py --workdir=runs/results/runs/teacher \\
         --config.data.faces=DATA/fer --config.data.triplets=DATA/fer_triplets --config.model.init_from=WEIGHTS
 
-Variants: `faces` learns from the votes alone; `smoke`.
+Variants: `faces` learns from the votes alone; `frozen` leaves BatchNorm's statistics as they came; `smoke`.
 """
 
 from ml_collections import ConfigDict
@@ -40,4 +40,6 @@ def get_config(variant: str = "") -> ConfigDict:
     for field in ("repeats_35", "repeats_17", "width"):
         del config.model[field]
     config.model.update(name="mobilenet_v1", blocks=13, neck="project")
+    if variant == "frozen":
+        config.model.freeze_statistics = True
     return config
