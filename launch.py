@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0, 2 for an error of the user's, 130 when interrupted."""
+    """Runs a command; returns 0, 1 where cells of a sweep failed, 2 for an error of the user's, 130 when interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
@@ -33,10 +33,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except runtime.Preempted as stopped:
         print(f"preempted: {stopped}", file=sys.stderr)
+        return 0
     except KeyboardInterrupt:
         print("interrupted: the same command resumes the run.", file=sys.stderr)
         return 130
-    return 0
+    return 1 if isinstance(result, dict) and result.get("failed") else 0
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
+        # Made in the background, a folder is at times not there yet when its first file is written.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
     return ocp.CheckpointManager(_folder(workdir), options=options)
 

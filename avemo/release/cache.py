@@ -46,6 +46,7 @@ def find(workdir: str) -> str:
     Raises:
       UserError: there is neither such a folder nor one such run.
     """
+    workdir = os.fspath(workdir)
     if "," in workdir and not os.path.exists(workdir):
         return ",".join(find(part) for part in workdir.split(",") if part)
     could_be_name = all(NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2

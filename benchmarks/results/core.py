@@ -166,7 +166,13 @@ def difference(first: str, second: str, a: statistics.Score, b: statistics.Score
 
 
 def load(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz` file."""
+    """The arrays of an `.npz` file.
+
+    Raises:
+      UserError: it is not there, though the steps before have ended well: a sweep goes on after a cell that failed.
+    """
+    if not path.exists():
+        raise UserError(f"{path} was not written: its step's log in logs/ says why; run the row again.")
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 

@@ -86,7 +86,7 @@ def test_affectnet_without_contempt_has_seven_classes(tmp_path, draw):
     assert {int(row["label"]) for row in rows} == set(range(7))
     assert {row["votes"].shape for row in rows} == {(7,)}
     assert tfds.builder_from_directory(str(target)).info.features["label"].names == list(records.CLASSES[:7])
-    assert card["dropped"]["contempt, left out on request"] == 4  # 7, 15 and 23 of 24; 7 of 12
+    assert card["items_left_out"]["contempt, left out on request"] == 4  # 7, 15 and 23 of 24; 7 of 12
 
 
 @pytest.mark.parametrize("header", [True, False])
