@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0, 1 where cells of a sweep failed, 2 for an error of the user's, 130 when interrupted."""
+    """Runs a command; returns 0, 1 if cells of a sweep failed, 2 for an error of the user's, 130 when interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
