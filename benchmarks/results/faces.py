@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from avemo import class_names, metrics, statistics
+from avemo import class_names, metrics, shards, statistics
 from benchmarks.results import core
 from benchmarks.results.core import Place, Row, Step
 from data_prep.records import CLASSES
@@ -299,6 +299,13 @@ def _cross_steps(place: Place) -> list[Step]:
     ]
 
 
+def _shares(place: Place) -> np.ndarray:
+    """Share of each class among the votes of the training part, float64 `[8]`."""
+    data = shards.Shards(str(place.data("fer")), "train")
+    votes = sum(data.fields(number, ["votes"])[0].astype(np.float64) for number in range(len(data)))
+    return votes / votes.sum()
+
+
 def _cross_row(place: Place) -> dict[str, Any]:
     names = ["teacher", *(student_name(seed) for seed in core.SEEDS)]
     said = {name: core.load(place.said(f"{name}_takes") / "test.npz") for name in names}
@@ -312,12 +319,15 @@ def _cross_row(place: Place) -> dict[str, Any]:
         "PyPI fer": statistics.accuracy(np.ones(len(right), int), right[None].astype(int)),
     }
     many = statistics.accuracy(labels, students_)
+    adjusted = said["teacher"]["probability"] / _shares(place)[: len(FER_CLASSES)]
+    evened = statistics.accuracy(labels, adjusted.argmax(-1)[None])
     first = "avemo, teacher"
     return {
         "metric": "accuracy",
         "unit": "take",
         "scores": [
             *(core.score(n, s, ours=n == first) for n, s in found.items()),
+            core.score("avemo, teacher, the classes' shares in its training divided out", evened, ours=True),
             core.score("avemo, student (has seen unlabelled clips of the same actor)", many, ours=True),
         ],
         "differences": [core.difference(first, "PyPI fer", found[first], found["PyPI fer"])],
