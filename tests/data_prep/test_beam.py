@@ -79,22 +79,9 @@ def test_clips_on_two_beam_workers(tmp_path, draw, red_square, apache_beam):
     assert contents(on_beam) == contents(local)
 
 
-def test_finished_tasks_of_a_run_that_stopped_are_not_done_again(tmp_path, draw, monkeypatch, apache_beam):
-    source = draw.affectnet(tmp_path / "a")
-    monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 6)
-    whole, _ = prepare("affectnet", source, tmp_path / "whole", workers=1, quiet=True)
-    real, done = work.run_task, []
-
-    def until_the_third(corpus, items, path):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(path)
-        real(corpus, items, path)
-
-    monkeypatch.setattr(work, "run_task", until_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        prepare("affectnet", source, tmp_path / "cut", workers=1, quiet=True)
-    monkeypatch.setattr(work, "run_task", real)
+def test_finished_tasks_of_a_run_that_stopped_are_not_done_again(tmp_path, interrupted, monkeypatch, apache_beam):
+    source, whole, _ = interrupted
+    real = work.run_task
     tasks = []
     monkeypatch.setattr(beam.Task, "__call__", lambda self, task: tasks.append(task[1]) or _run(self, task, real))
     again, _ = prepare("affectnet", source, tmp_path / "cut", runner="beam", quiet=True)

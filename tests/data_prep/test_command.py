@@ -181,23 +181,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, draw, capsys, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path, draw, monkeypatch):
-    source = draw.affectnet(tmp_path / "a")
-    monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 6)
-    whole, _ = prepare("affectnet", source, tmp_path / "whole", workers=1, quiet=True)
-    real, done = work.run_task, []
-
-    def until_the_third(corpus, items, path):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(path)
-        real(corpus, items, path)
-
-    monkeypatch.setattr(work, "run_task", until_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        prepare("affectnet", source, tmp_path / "cut", workers=1, quiet=True)
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, interrupted, monkeypatch):
+    source, whole, done = interrupted
     assert not (tmp_path / "cut" / "affectnet" / "1.0.0").exists()
-    later = []
+    real, later = work.run_task, []
 
     def rest(corpus, items, path):
         later.append(path)
