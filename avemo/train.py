@@ -101,7 +101,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
         return done
     with lock(workdir), _catch_sigterm() as stop:
         task = tasks.make(config)
-        return _run(task, config, workdir, stop, progress)
+        with _disk_errors(workdir):
+            return _run(task, config, workdir, stop, progress)
 
 
 def _run(
@@ -171,14 +172,6 @@ def _run(
             bar.update()
         manager.wait_until_finished()
         result = finish(task, config, workdir, prints, evaluate, time.time() - began)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and "No space left" not in str(error):  # as the checkpoint's writer says it
-            raise
-        reason = getattr(error, "strerror", None) or "No space left on device"
-        raise UserError(
-            f"writing to {workdir} failed ({reason}): free some space and run the same "
-            "command again; the last checkpoint is kept."
-        ) from error
     finally:
         bar.close()
         trace.close()
@@ -187,6 +180,21 @@ def _run(
             with contextlib.suppress(OSError, ValueError):
                 close()
     return result
+
+
+@contextlib.contextmanager
+def _disk_errors(workdir: epath.Path) -> Iterator[None]:
+    """Says in one line that the run's folder cannot be written, whichever of its files it was."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and "No space left" not in str(error):  # as the checkpoint's writer says it
+            raise
+        reason = getattr(error, "strerror", None) or "No space left on device"
+        raise UserError(
+            f"writing to {workdir} failed ({reason}): free some space and run the same "
+            "command again; the last checkpoint is kept."
+        ) from error
 
 
 class _Prefetch:
