@@ -166,4 +166,5 @@ def test_bfloat16_learns_as_float32(name, tmp_path):
         ]
         totals[dtype] = sum(last_loss(c, dtype, tmp_path / f"{dtype}{c.seed}") for c in config)
     assert totals["bfloat16"] != totals["float32"]
-    assert totals["bfloat16"] == pytest.approx(totals["float32"], rel=0.01)
+    # At most 1 % worse; by chance it may be better (audio, three seeds: by 1.03 %).
+    assert -0.03 < totals["bfloat16"] / totals["float32"] - 1 < 0.01
