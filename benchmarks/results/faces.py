@@ -369,7 +369,7 @@ ROWS = {
     "folded": Row(
         "folded",
         "Folded BatchNorm, 250 steps",
-        "the teacher's recipe cut to 250 steps, from the same published weights in three ways; FER+'s dev part",
+        "The teacher's recipe cut to 250 steps, from the same published weights in three ways; FER+'s dev part",
         _folded_steps,
         _folded_row,
     ),
