@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from etils import epath
 
-from avemo import checkpoints, class_names, mixture, tasks, train
+from avemo import checkpoints, class_names, mixture, run_folder, tasks, train
 from avemo.errors import UserError, unknown
 from avemo.release import cache
 
@@ -37,7 +37,7 @@ def evaluate(
     config, step, variables = checkpoints.load(workdir)
     if data is None and checkpoints.released(workdir):
         raise UserError(f"{workdir} is a released run, which has no data with it: pass --data=SHARDS.")
-    names = _class_names(workdir) if data is not None else ()
+    names = run_folder.class_names(workdir) if data is not None else ()
     task = tasks.make(config, data=data, class_names=names, flip=flip)
     available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))
     if split is not None and split not in available:
@@ -55,9 +55,9 @@ def evaluate(
                 raise
             continue  # e.g. a test split whose labels are not public
         if output is not None:
-            train.save_predictions(epath.Path(output), name, predictions, folder="")
+            train.save_predictions(epath.Path(output), name, predictions)
         elif data is None and not flip:
-            train.save_predictions(epath.Path(workdir), name, predictions)
+            train.save_predictions(epath.Path(workdir) / "predictions", name, predictions)
     if not results:
         raise UserError(f"no split of {', '.join(task.data.values())} has labels to score.")
     entry: dict[str, Any] = {
@@ -70,12 +70,6 @@ def evaluate(
     }
     train.write_atomically(epath.Path(workdir) / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")
     return results
-
-
-def _class_names(workdir: str) -> tuple[str, ...]:
-    """The classes that the run was trained on; empty of a run that is not complete."""
-    path = epath.Path(workdir) / "result.json"
-    return tuple(json.loads(path.read_text()).get("class_names", ())) if path.exists() else ()
 
 
 def _differ(names: tuple[str, ...], task: tasks.Task) -> bool:

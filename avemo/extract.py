@@ -45,24 +45,24 @@ class Encoder:
         self.config, _, variables = checkpoints.load(start.run_folder(workdir, "encoder"))
         if self.config.task in VISUAL_TASKS:
             self.modality, self.image_size = "visual", int(self.config.model.image_size)
-            model, output = expression.build(self.config.model, axis_name=parallel.AXIS), "descriptor"
+            model = expression.build(self.config.model, axis_name=parallel.AXIS)
             example = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
         elif self.config.task in AUDIO_TASKS:
             self.modality, self.image_size = "audio", 0
-            model, output = audio_task.build(self.config), "embedding"
+            model = audio_task.build(self.config)
             example = np.zeros((1, MEL_ROWS, 64), np.float32)
         else:
             raise UserError(
                 f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run."
             )
-        if layer == "logits":
-            output = "logits"
-        if output not in jax.eval_shape(functools.partial(model.apply, train=False), variables, example):
+        output = "logits" if layer == "logits" else OUTPUTS[self.modality]
+        shapes = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)
+        if output not in shapes:
             raise UserError(f"{workdir} gives no logits (model.num_classes=0): extract its embedding instead.")
         self.output, self.fingerprint = output, start.fingerprint(variables)
         self._variables = jax.device_put(variables)
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
-        self.dim = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)[output].shape[-1]
+        self.dim = shapes[output].shape[-1]
         self._mapped = parallel.map_step(apply, donate_state=False, gather_outputs=True)
         self._devices = jax.local_device_count()
         self._size = -(-batch_size // self._devices) * self._devices
@@ -104,9 +104,6 @@ def encode_segment(
         lambda i: record["log_mel"][record["audio_index"][i] : record["audio_index"][i] + MEL_ROWS],
     )
     return out
-
-
-LAYERS = ("embedding", "logits")
 
 
 def extract(

@@ -87,13 +87,16 @@ def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | 
     return result if result.get("step") == config.steps else None
 
 
-def save_predictions(
-    workdir: epath.Path, split: str, predictions: dict[str, np.ndarray], folder: str = "predictions"
-) -> None:
-    """Writes `<folder>/<split>.npz` in `workdir`."""
+def class_names(workdir: str | epath.Path) -> tuple[str, ...]:
+    """The classes that a run was trained on; empty of one that is not complete, or that has none."""
+    path = epath.Path(workdir) / "result.json"
+    return tuple(json.loads(path.read_text()).get("class_names", ())) if path.exists() else ()
+
+
+def save_predictions(folder: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
+    """Writes `<split>.npz` into a folder: of a run's own data, `predictions/` of the run."""
     if jax.process_index() != 0:
         return
-    folder = workdir / folder
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{split}.npz").open("wb") as file:
         np.savez_compressed(file, **predictions)

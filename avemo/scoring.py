@@ -51,7 +51,7 @@ def finish(
     metrics = {}
     for split in sorted({*task.eval_splits, *(available - {"train"})}):
         metrics[split], predictions = evaluate(state, split)
-        save_predictions(workdir, split, predictions)
+        save_predictions(workdir / "predictions", split, predictions)
     result = {
         "task": task.name,
         "step": config.steps,

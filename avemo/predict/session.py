@@ -3,12 +3,11 @@
 Features equal those of `launch.py extract`; pieces equal a whole sequence.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from etils import epath
 
+from avemo import run_folder
 from avemo.errors import UserError
 from avemo.input import resize
 from avemo.predict import encoders
@@ -153,8 +152,8 @@ class Models:
         count = self.head.classes if self.head else (self.visual or self.audio).classes
         if not count:
             return 0, ()
-        names = _class_names(workdir)
-        return count, tuple(names) if len(names) == count else tuple(f"class_{i}" for i in range(count))
+        names = run_folder.class_names(workdir)
+        return count, names if len(names) == count else tuple(f"class_{i}" for i in range(count))
 
     def _check_dims(self) -> None:
         for network in (self.visual, self.audio):
@@ -242,8 +241,3 @@ def _feature(network: Network | None, values: dict[str, np.ndarray], shape: tupl
     if network is None:
         return np.zeros((*shape, dim), np.float32)
     return np.broadcast_to(values[network.feature], (*shape, dim))
-
-
-def _class_names(workdir: str) -> list[str]:
-    path = epath.Path(workdir) / "result.json"
-    return list(json.loads(path.read_text()).get("class_names", [])) if path.exists() else []

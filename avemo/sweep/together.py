@@ -262,7 +262,7 @@ def _finish(
         _save(config, workdir, int(best_step[seed]), params, variables, metrics)
         train.write_atomically(workdir / "data.json", json.dumps(prints, indent=2) + "\n")
         for split, rows in scored.items():
-            train.save_predictions(workdir, split, rows[seed][1])
+            train.save_predictions(workdir / "predictions", split, rows[seed][1])
         result = {
             "task": task.name,
             "step": config.steps,

@@ -34,9 +34,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: Sequence[s
     if name not in TASKS:
         raise unknown("task", name, TASKS)
     module = importlib.import_module(f"avemo.tasks.{TASKS[name]}")
-    options: dict[str, Any] = {"data": data}
-    if TASKS[name] != "end_to_end":
-        options["class_names"] = tuple(class_names)
+    options: dict[str, Any] = {"data": data, "class_names": tuple(class_names)}
     if flip:
         if TASKS[name] != "expression":
             raise UserError(f"mirror images are for runs of faces (teacher, student), this is one of task {name!r}.")

@@ -74,9 +74,15 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         out = model.apply(variables, windows.reshape(-1, *windows.shape[2:]), train=False)
         return {k: v.reshape(*windows.shape[:2], -1) for k, v in out.items() if k != "embedding"}
 
+    @functools.cache
+    def recordings(split: str) -> np.ndarray:
+        records = mixture.open_split(folder, split)
+        return np.array([records.fields(i, ("recording",))[0] for i in range(len(records))])
+
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
         source = data_input.Source(folder, data_input.window_example, config.data.eval_batch, split)
-        return _evaluate(mapped, variables, source, config, (class_names, names))
+        scores, predictions = _evaluate(mapped, variables, source, config, (class_names, names))
+        return scores, {"recording": recordings(split), **predictions} if "label" in predictions else predictions
 
     return Task(
         name=config.task,
@@ -162,9 +168,7 @@ def _evaluate(
             raise start.UserError(
                 f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
             )
-        records = mixture.open_split(source.path, source.split)
         return metrics.classification(label[keep], probability[keep]), {
-            "recording": np.array([records.fields(i, ("recording",))[0] for i in range(len(records))]),
             "label": label,
             "probability": probability,
         }

@@ -80,8 +80,8 @@ def _example(
     return {**{k: v for k, v in row.items() if k not in MODALITIES}, **clips.read(recording, begin, length, size)}
 
 
-def make(config: ConfigDict, *, data: str | None = None) -> Task:
-    """The task `end_to_end`; `data` replaces the evaluation data's folder."""
+def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
+    """The task `end_to_end`; `data` replaces the evaluation data's folder, `class_names` are the run's own."""
     from avemo.predict import encoders  # brings decoders that the other tasks have no use for
 
     folder = data or config.data.clips
@@ -123,6 +123,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         out = audiovisual.apply(fusion, {"params": trained["fusion"], **state}, batch, train=False)
         return {k: out[k] for k in ("traces", "logits", "gates") if k in out}
 
+    names = shards.Shards(folder, shards.splits(folder)[0]).class_names
     opened = functools.cache(lambda split: Clips(shards.Shards(folder, split)))
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
@@ -131,7 +132,7 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
             _encode(clips, recording, mapped, variables, size, config.data.eval_frames)
             for recording in clips.recordings
         ]
-        return audiovisual.score(mapped, variables, encoded, settings)
+        return audiovisual.score(mapped, variables, encoded, settings, (class_names, names))
 
     sources = {
         "clips": data_input.Source(
@@ -143,7 +144,6 @@ def make(config: ConfigDict, *, data: str | None = None) -> Task:
         data = config.data
         return {"clips": features.Windows(opened("train").recordings, data.sequence_length, data.sequence_hop)}
 
-    names = shards.Shards(folder, shards.splits(folder)[0]).class_names
     return Task(
         name=config.task, init=init, forward=functools.partial(forward, networks, fusion),
         criterion=functools.partial(audiovisual.criterion, settings, "clips"),

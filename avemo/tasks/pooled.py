@@ -25,8 +25,6 @@ def pool_frames(mapped: Callable, variables: Any, clips: Any, config: ConfigDict
     """
     places: dict[str, int] = {}
     labels: list[int] = []
-    totals: dict[int, Any] = {}
-    counts: dict[int, int] = {}
 
     def faces() -> Iterator[data_input.Batch]:
         for number in range(len(clips)):
@@ -39,17 +37,17 @@ def pool_frames(mapped: Callable, variables: Any, clips: Any, config: ConfigDict
                 yield {"image": image, "place": np.int32(place)}
 
     classes = config.model.num_classes
+    found, rows = [np.zeros(0, np.int32)], [np.zeros((0, classes))]
     for batch in data_input.padded_batches(faces(), config.data.eval_batch):
         keep = batch["weight"] > 0
-        probability = metrics.softmax(mapped(variables, {"image": batch["image"]})["logits"])
-        for place, row in zip(batch["place"][keep], probability[keep], strict=True):
-            totals[int(place)] = totals.get(int(place), 0) + row
-            counts[int(place)] = counts.get(int(place), 0) + 1
-    order = range(len(labels))
-    uniform = np.full(classes, 1 / classes)
+        found.append(batch["place"][keep])
+        rows.append(metrics.softmax(mapped(variables, {"image": batch["image"]})["logits"])[keep])
+    frames = np.bincount(np.concatenate(found), minlength=len(labels))
+    total = np.zeros((len(labels), classes))
+    np.add.at(total, np.concatenate(found), np.concatenate(rows))
     return {
         "recording": np.array(list(places)),
         "label": np.array(labels, np.int64),
-        "probability": np.stack([totals[i] / counts[i] if i in totals else uniform for i in order]),
-        "frames": np.array([counts.get(i, 0) for i in order]),
+        "probability": np.where(frames[:, None] > 0, total / np.maximum(frames, 1)[:, None], 1 / classes),
+        "frames": frames,
     }

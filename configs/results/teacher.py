@@ -18,7 +18,7 @@ from configs.paper import teacher
 
 
 def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
-    """Sets what teacher and student share: the pictures, the optimizer, the votes."""
+    """Sets what teacher and student share: the pictures, the trunk's kind, the optimizer, the votes."""
     config.steps, config.log_every, config.eval_every = 3600, 50, 600
     config.data.batch.update(faces=64, triplets=8)
     config.data.eval_batch = 128
@@ -27,6 +27,9 @@ def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
     config.ema = 0.99
     config.loss.update(labels="votes", ce_weight=1.0, fec_weight=0.5)
     config.model.image_size = 48
+    for field in ("repeats_35", "repeats_17", "width"):  # of the paper's trunk
+        del config.model[field]
+    config.model.update(name="mobilenet_v1", neck="project")
     if variant == "faces":
         config.data.batch.triplets, config.loss.fec_weight = 0, 0.0
     if variant == "smoke":
@@ -37,9 +40,7 @@ def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
 
 def get_config(variant: str = "") -> ConfigDict:
     config = recipe(teacher.get_config(), variant)
-    for field in ("repeats_35", "repeats_17", "width"):
-        del config.model[field]
-    config.model.update(name="mobilenet_v1", blocks=13, neck="project")
+    config.model.blocks = 13
     if variant == "frozen":
         config.model.freeze_statistics = True
     return config

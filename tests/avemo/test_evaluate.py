@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toy
 
-from avemo import class_names, configuration, evaluate, tasks, train
+from avemo import class_names, configuration, evaluate, run_folder, tasks, train
 from avemo.errors import UserError
 from avemo.tasks import expression
 
@@ -74,7 +74,7 @@ def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch
     result = json.loads(path.read_text())
     # As if it had been trained with the classes the other way round.
     turned = result | {"class_names": [*result["class_names"][::-1][:-1], "bored"]}
-    monkeypatch.setattr(evaluate, "_class_names", lambda workdir: tuple(turned["class_names"]))
+    monkeypatch.setattr(run_folder, "class_names", lambda workdir: tuple(turned["class_names"]))
     evaluate.evaluate(str(root / "run"), data=data, split="dev", output=str(root / "turned"))
     said = np.load(root / "turned/dev.npz")
     assert said["probability"].shape[1] == len(result["class_names"]) - 1
