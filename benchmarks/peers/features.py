@@ -15,6 +15,18 @@ import tensorflow as tf
 RATE, WINDOW, HOP = 16_000, 15_600, 7_680
 
 
+def ravdess(source: pathlib.Path, pattern: str) -> tuple[list[pathlib.Path], np.ndarray]:
+    """RAVDESS files below a folder, by name, and the seven numbers of each name, int `[files, 7]`.
+
+    Raises:
+      SystemExit: there is none.
+    """
+    files = sorted(source.glob(f"**/{pattern}"), key=lambda path: path.stem)
+    if not files:
+        raise SystemExit(f"error: --source={source} has no {pattern} of RAVDESS.")
+    return files, np.array([[int(part) for part in path.stem.split("-")] for path in files])
+
+
 def sound(path: pathlib.Path) -> np.ndarray:
     """The first sound track, mono at 16 kHz, float32 `[N]`."""
     with av.open(str(path)) as container:

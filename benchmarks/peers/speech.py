@@ -23,10 +23,7 @@ def main() -> None:
     parser.add_argument("--folds", required=True, help="test speakers, 1,2;3,4")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
-    files = sorted(arguments.source.glob("**/03-01-*.flac"), key=lambda path: path.stem)
-    if not files:
-        raise SystemExit(f"error: --source={arguments.source} has no 03-01-*.flac of RAVDESS.")
-    codes = np.array([[int(part) for part in path.stem.split("-")] for path in files])
+    files, codes = features.ravdess(arguments.source, "03-01-*.flac")
     label, speaker = codes[:, 2] - 1, codes[:, 6]
     began = time.time()
     sounds = [features.sound(path) for path in files]

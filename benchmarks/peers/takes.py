@@ -53,10 +53,7 @@ def main() -> None:
     parser.add_argument("--speech", required=True, type=pathlib.Path)
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
-    files = sorted(arguments.source.glob("**/01-01-*.mp4"), key=lambda path: path.stem)
-    if not files:
-        raise SystemExit(f"error: --source={arguments.source} has no 01-01-*.mp4 of RAVDESS.")
-    codes = np.array([[int(part) for part in path.stem.split("-")] for path in files])
+    files, codes = features.ravdess(arguments.source, "01-01-*.mp4")
     label, actors = codes[:, 2] - 1, set(codes[:, 6])
     with np.load(arguments.speech, allow_pickle=False) as file:
         speech = dict(file)

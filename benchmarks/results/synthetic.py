@@ -7,6 +7,9 @@ import numpy as np
 
 from avemo import statistics
 from avemo.errors import UserError
+from avemo.report import runs
+from avemo.report.runs import Traces
+from avemo.tasks.audiovisual import undo_delay
 from benchmarks.results import core
 from data_prep.synthetic import corpus, latent, raters, recording
 
@@ -70,26 +73,16 @@ def _steps(place: core.Place) -> list[core.Step]:
     ]
 
 
-def _recordings(found: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Predictions by recording: `prediction`, `target` `[T, 2]`, `mask` `[T]`."""
-    ends = np.cumsum(found["length"])
-    return {
-        str(name): {key: found[key][end - length : end] for key in ("prediction", "target", "mask")}
-        for name, length, end in zip(found["recording"], found["length"], ends, strict=True)
-    }
-
-
-def _score(traces: list[np.ndarray], rows: dict[str, dict[str, np.ndarray]], column: int | None = None) -> Any:
+def _score(traces: list[np.ndarray], rows: list[Traces], column: slice = slice(None)) -> statistics.Score:
     """The CCC over all frames, of both dimensions or one, resampled by recording."""
-    at = slice(None) if column is None else slice(column, column + 1)
-    targets, masks = ([row[key] for row in rows.values()] for key in ("target", "mask"))
-    evidence = statistics.moments([t[:, at] for t in traces], [t[:, at] for t in targets], masks)
+    targets = [row.target[:, column] for row in rows]  # NaN where nobody rated
+    evidence = statistics.moments([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
     return statistics.ccc_concatenated(evidence[None])
 
 
-def _late(trace: np.ndarray, frames: int) -> np.ndarray:
-    """The trace `frames` later; its first value fills the gap."""
-    return np.concatenate([np.repeat(trace[:1], frames, 0), trace[: len(trace) - frames]])
+def _late(trace: np.ndarray) -> np.ndarray:
+    """The trace as late as the raters are."""
+    return undo_delay(trace, SETTINGS.delay, latent.FPS)
 
 
 def _truth(place: core.Place, name: str, length: int) -> np.ndarray:
@@ -127,25 +120,25 @@ def _readers(names: list[str], delay: int, count: int = 60) -> list[np.ndarray]:
     read = []
     for name in names:
         cues = _cues(recording.perform(SETTINGS.seed, name, frames, latent.Cues()))
-        read.append(_late(np.c_[(cues - mean) / deviation, np.ones(len(cues))] @ solution, delay))
+        read.append(_late(np.c_[(cues - mean) / deviation, np.ones(len(cues))] @ solution))
     return read
 
 
 def _measure(place: core.Place) -> dict[str, Any]:
     delay = round(SETTINGS.delay * latent.FPS)
-    rows = _recordings(place.predictions(RUN, "test"))
-    lengths = {name: len(row["target"]) for name, row in rows.items()}
-    truth = [_late(_truth(place, name, length), delay) for name, length in lengths.items()]
-    readers = [trace[: len(t)] for trace, t in zip(_readers(list(rows), delay), truth, strict=True)]
+    rows = runs.load(place.run(RUN)).traces("test")
+    truth = [_late(_truth(place, row.recording, len(row.target))) for row in rows]
+    readers = _readers([row.recording for row in rows], delay)
+    readers = [trace[: len(t)] for trace, t in zip(readers, truth, strict=True)]
     systems = {
-        "avemo": [row["prediction"] for row in rows.values()],
+        "avemo": [row.prediction for row in rows],
         "a linear reader of the cues themselves": readers,
         "ceiling: the latent traces against the raters' mean": truth,
     }
     scores, found = [], {}
     for name, traces in systems.items():
         found[name] = _score(traces, rows)
-        each = {d: _score(traces, rows, column).mean() for column, d in enumerate(DIMENSIONS)}
+        each = {d: _score(traces, rows, slice(i, i + 1)).mean() for i, d in enumerate(DIMENSIONS)}
         scores.append(core.score(name, found[name], ours=name.startswith("avemo"), **each))
     ours, *_, ceiling = found
     share = {name: found[name].mean() / found[ceiling].mean() for name in found}

@@ -7,6 +7,7 @@ import numpy as np
 from avemo import metrics, statistics
 from avemo.sweep import plan
 from benchmarks.results import core, faces, voice
+from data_prep.corpora.ravdess import EMOTIONS
 
 # One test cell of sentence × repetition each; training is the cell that shares neither (`data_prep ravdess`).
 FOLDS = (1, 2, 3, 4)
@@ -19,7 +20,7 @@ PEERS = {
     "egemaps": "openSMILE eGeMAPS + LR, other speakers",
     "late": "mean of fer and eGeMAPS + LR",
 }
-CLASSES = {0: "neutral", 2: "happy", 3: "sad", 4: "anger", 5: "fear", 6: "disgust", 7: "surprise"}
+CLASSES = {index: name for index, name in enumerate(EMOTIONS) if name != "calm"}  # of which there is no take
 PROTOCOL = (
     "RAVDESS, 52 takes of actor 1, 7 classes; four folds, each tested on one sentence in one repetition and trained on "
     "the 13 takes of the other sentence in the other repetition; out-of-fold predictions of all takes pooled; the "

@@ -6,13 +6,13 @@ import numpy as np
 
 from avemo import metrics, statistics
 from benchmarks.results import core
+from data_prep.corpora.ravdess import EMOTIONS
 
 # Test speakers of each fold, and the one that watches its training; the other eight are learned from. Speaker 1 is in
 # the first fold's test: its encoder serves the takes of that actor (`benchmarks.results.takes`).
 FOLDS = (("1,2,3", "12"), ("4,5,6", "1"), ("7,8,9", "4"), ("10,11,12", "7"))
 PEERS = {"egemaps": "openSMILE eGeMAPS + LR", "yamnet": "YAMNet mean + LR", "both": "eGeMAPS and YAMNet + LR"}
 OURS = "avemo, YAMNet fine-tuned"
-CLASSES = ("neutral", "calm", "happy", "sad", "anger", "fear", "disgust", "surprise")
 
 
 def encoder(place: core.Place, fold: int) -> list[core.Step]:
@@ -57,7 +57,7 @@ def _measure(place: core.Place) -> dict[str, Any]:
     found = {name: statistics.accuracy(labels, p.argmax(1)[None]) for name, p in systems.items()}
     scores = []
     for name, probability in systems.items():
-        uar = statistics.uar(labels, probability.argmax(1)[None], len(CLASSES))
+        uar = statistics.uar(labels, probability.argmax(1)[None], len(EMOTIONS))
         scores.append(core.score(name, found[name], ours=name == OURS, uar=uar.mean()))
     values = metrics.classification(labels, systems[OURS])
     hits = systems[OURS].argmax(1) == labels
@@ -72,8 +72,8 @@ def _measure(place: core.Place) -> dict[str, Any]:
             core.check("reach 0.58", accuracy >= 0.58),
             core.check("aim 0.70", accuracy >= 0.70),
         ],
-        "recall": {name: float(hits[labels == index].mean()) for index, name in enumerate(CLASSES)},
-        "confusion": metrics.confusion(labels, systems[OURS].argmax(1), len(CLASSES)).astype(int).tolist(),
+        "recall": {name: float(hits[labels == index].mean()) for index, name in enumerate(EMOTIONS)},
+        "confusion": metrics.confusion(labels, systems[OURS].argmax(1), len(EMOTIONS)).astype(int).tolist(),
         "uar": values["uar"],
         "macro_f1": values["macro_f1"],
         "ece": values["ece"],
