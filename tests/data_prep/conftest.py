@@ -170,24 +170,36 @@ def draw():
 
 
 @pytest.fixture
-def interrupted(tmp_path, draw, monkeypatch):
+def stopped(monkeypatch):
+    """`stopped(tasks, *arguments, **options)`: a preparation interrupted after so many tasks; lists them."""
+    from data_prep import work
+    from data_prep.builder import prepare
+
+    def run(tasks, *arguments, **options):
+        real, done = work.run_task, []
+
+        def until(corpus, items, path):
+            if len(done) == tasks:
+                raise KeyboardInterrupt
+            done.append(path)
+            real(corpus, items, path)
+
+        monkeypatch.setattr(work, "run_task", until)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(*arguments, **options)
+        monkeypatch.setattr(work, "run_task", real)
+        return done
+
+    return run
+
+
+@pytest.fixture
+def interrupted(tmp_path, draw, stopped, monkeypatch):
     """AffectNet in six tasks: its source, its shards whole, and the three tasks done of a run to `cut` that stopped."""
-    from data_prep import corpora, work
+    from data_prep import corpora
     from data_prep.builder import prepare
 
     source = draw.affectnet(tmp_path / "a")
     monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 6)
     whole, _ = prepare("affectnet", source, tmp_path / "whole", workers=1, quiet=True)
-    real, done = work.run_task, []
-
-    def until_the_third(corpus, items, path):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(path)
-        real(corpus, items, path)
-
-    monkeypatch.setattr(work, "run_task", until_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        prepare("affectnet", source, tmp_path / "cut", workers=1, quiet=True)
-    monkeypatch.setattr(work, "run_task", real)
-    return source, whole, done
+    return source, whole, stopped(3, "affectnet", source, tmp_path / "cut", workers=1, quiet=True)

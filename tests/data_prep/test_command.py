@@ -213,23 +213,12 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(tmp_path, draw):
     assert shards(tmp_path / "cut" / version) == shards(tmp_path / "whole" / version)
 
 
-def test_changed_input_is_not_taken_from_an_interrupted_run(tmp_path, draw, monkeypatch):
+def test_changed_input_is_not_taken_from_an_interrupted_run(tmp_path, draw, stopped, monkeypatch):
     source = draw.affectnet(tmp_path / "a", train=6, dev=2)
     monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 2)
-    real, calls = work.run_task, []
-
-    def once(corpus, items, path):
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(path)
-        real(corpus, items, path)
-
-    monkeypatch.setattr(work, "run_task", once)
-    with pytest.raises(KeyboardInterrupt):
-        prepare("affectnet", source, tmp_path / "out", workers=1, quiet=True)
+    stopped(1, "affectnet", source, tmp_path / "out", workers=1, quiet=True)
     picture = source / "train_set" / "images" / "0.jpg"
     picture.write_bytes((source / "train_set" / "images" / "1.jpg").read_bytes())
-    monkeypatch.setattr(work, "run_task", real)
     target, _ = prepare("affectnet", source, tmp_path / "out", workers=1, quiet=True)
     records = {r["name"]: r["image"] for r in tfds.builder_from_directory(str(target)).as_data_source(split="train")}
     np.testing.assert_array_equal(records[b"train_set/0.jpg"], records[b"train_set/1.jpg"])
