@@ -54,7 +54,7 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import evaluate
 
-    return evaluate.evaluate(args.workdir, args.data, args.split, args.flip, args.output)
+    return evaluate.evaluate(args.workdir, args.data, args.split, args.flip, args.output, args.adapt)
 
 
 def _extract(args: argparse.Namespace, _: list[str]) -> Any:
@@ -138,6 +138,12 @@ COMMANDS = {
             "data": "prepared shards (default: those of the run)",
             "split": "one split (default: all but train)",
             "flip": {"action": "store_true", "help": "of faces: the mean over each picture and its mirror image"},
+            "adapt": {
+                "default": "",
+                "metavar": "KIND[,KIND]",
+                "help": "of faces, without their labels: statistics (BatchNorm's, of these faces), person (less each "
+                "person's average)",
+            },
             "output": "folder for the predictions, SPLIT.npz (default: the run's own predictions/, for its own data)",
         },
         _evaluate,

@@ -6,13 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 from etils import epath
 
-from avemo import checkpoints, class_names, mixture, run_folder, tasks, train
+from avemo import adaptation, checkpoints, class_names, mixture, run_folder, tasks, train
 from avemo.errors import UserError, unknown
 from avemo.release import cache
 
 
 def evaluate(
-    workdir: str, data: str | None = None, split: str | None = None, flip: bool = False, output: str | None = None
+    workdir: str,
+    data: str | None = None,
+    split: str | None = None,
+    flip: bool = False,
+    output: str | None = None,
+    adapt: str = "",
 ) -> dict[str, dict[str, float]]:
     """Evaluates a run without any flag of its training.
 
@@ -26,6 +31,8 @@ def evaluate(
       split: one split; by default all but `train` (or `train` where there is nothing else).
       flip: of faces: the mean over each picture and its mirror image.
       output: folder for the predictions, `SPLIT.npz`; by default `predictions/` of the run where `data` is its own.
+      adapt: of faces: `statistics`, `person` or both with a comma: fitted to the people of each split without their
+        labels (`avemo.adaptation`).
 
     Returns:
       Metrics by split; also written to `evaluation.json` in the run folder, with the data's fingerprint.
@@ -38,16 +45,23 @@ def evaluate(
     if data is None and checkpoints.released(workdir):
         raise UserError(f"{workdir} is a released run, which has no data with it: pass --data=SHARDS.")
     names = run_folder.class_names(workdir) if data is not None else ()
-    task = tasks.make(config, data=data, class_names=names, flip=flip)
+    kinds = adaptation.parse(adapt)
+    task = tasks.make(config, data=data, class_names=names, flip=flip, per_person="person" in kinds)
+    if kinds and (config.task not in ("teacher", "student") or len(task.data) > 1):
+        raise UserError("--adapt is for runs of faces (teacher, student), on one data set: pass --data=SHARDS.")
     available = sorted(set().union(*(set(mixture.splits(path)) for path in task.data.values())))
     if split is not None and split not in available:
         raise unknown("split", split, available)
     chosen = [split] if split else [s for s in available if s != "train"] or available
-    params = variables.pop("params")
-    state = tasks.TrainState(jnp.asarray(step), params, variables, {}, {})
     run = train.make_evaluator(task, config)
     results: dict[str, dict[str, float]] = {}
     for name in chosen:
+        fitted = dict(variables)
+        if "statistics" in kinds:
+            (folder,) = task.data.values()
+            fitted = adaptation.statistics(config, variables, adaptation.faces(folder, name, config.model.image_size))
+        params = fitted.pop("params")
+        state = tasks.TrainState(jnp.asarray(step), params, fitted, {}, {})
         try:
             results[name], predictions = run(state, name)
         except UserError:
@@ -56,7 +70,7 @@ def evaluate(
             continue  # e.g. a test split whose labels are not public
         if output is not None:
             train.save_predictions(epath.Path(output), name, predictions)
-        elif data is None and not flip:
+        elif data is None and not flip and not kinds:
             train.save_predictions(epath.Path(workdir) / "predictions", name, predictions)
     if not results:
         raise UserError(f"no split of {', '.join(task.data.values())} has labels to score.")
@@ -66,6 +80,7 @@ def evaluate(
         "paths": dict(task.data),
         **({"classes": list(class_names.shared(names, task.class_names))} if _differ(names, task) else {}),
         **({"flip": True} if flip else {}),
+        **({"adapt": list(kinds)} if kinds else {}),
         "metrics": results,
     }
     train.write_atomically(epath.Path(workdir) / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")

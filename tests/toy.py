@@ -2,7 +2,7 @@
 arousal."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,13 @@ def triplets(folder: pathlib.Path, train: int = 16, dev: int = 6) -> str:
 
 
 def clips(
-    folder: pathlib.Path, train: int = 8, dev: int = 3, frames: int = 60, segments: int = 2, fps: float = 25.0
+    folder: pathlib.Path,
+    train: int = 8,
+    dev: int = 3,
+    frames: int = 60,
+    segments: int = 2,
+    fps: float = 25.0,
+    subject: Callable[[str, int], str] = "{}{}".format,
 ) -> str:
     """Recordings of `segments` segments: brightness follows valence, the level of the log-mel follows arousal."""
     rng = np.random.default_rng(2)
@@ -100,7 +106,7 @@ def clips(
                 mel = (level[:, None] + rng.normal(0, 0.1, (mel_rows, 64))).astype(np.float32)
                 record = {
                     "recording": f"{split}{n}",
-                    "subject": f"{split}{n}",
+                    "subject": subject(split, n),
                     "segment": segment,
                     "fps": fps,
                     "time": t.astype(np.float32),

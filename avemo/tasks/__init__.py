@@ -18,7 +18,14 @@ TASKS = {
 }
 
 
-def make(config: ConfigDict, *, data: str | None = None, class_names: Sequence[str] = (), flip: bool = False) -> Task:
+def make(
+    config: ConfigDict,
+    *,
+    data: str | None = None,
+    class_names: Sequence[str] = (),
+    flip: bool = False,
+    per_person: bool = False,
+) -> Task:
     """Builds the task that `config.task` names.
 
     Args:
@@ -26,6 +33,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: Sequence[s
       data: a data folder that replaces the config's own for evaluation.
       class_names: of the run, where `data` may have others (`avemo.class_names`); empty: those of the data.
       flip: evaluate faces together with their mirror images.
+      per_person: evaluate clips by faces less what each person's say on average (`avemo.adaptation`).
 
     Raises:
       UserError: an unknown task, or a config field the task needs is missing.
@@ -35,10 +43,11 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: Sequence[s
         raise unknown("task", name, TASKS)
     module = importlib.import_module(f"avemo.tasks.{TASKS[name]}")
     options: dict[str, Any] = {"data": data, "class_names": tuple(class_names)}
-    if flip:
-        if TASKS[name] != "expression":
-            raise UserError(f"mirror images are for runs of faces (teacher, student), this is one of task {name!r}.")
-        options["flip"] = True
+    for option, chosen, what in (("flip", flip, "mirror images are"), ("per_person", per_person, "--adapt is")):
+        if chosen and TASKS[name] != "expression":
+            raise UserError(f"{what} for runs of faces (teacher, student), this is one of task {name!r}.")
+        if chosen:
+            options[option] = True
     try:
         return module.make(config, **options)
     except AttributeError as error:

@@ -32,17 +32,27 @@ _PARTS = {
 }
 
 
-def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = (), flip: bool = False) -> Task:
+def make(
+    config: ConfigDict,
+    *,
+    data: str | None = None,
+    class_names: tuple[str, ...] = (),
+    flip: bool = False,
+    per_person: bool = False,
+) -> Task:
     """The task `teacher`, or `student` where `config.task` says so.
 
     `data` replaces the evaluation data's folder: faces, triplets, or clips, whose frames are pooled. `class_names` are
-    the run's own. `flip`: predictions are the mean over a picture and its mirror image.
+    the run's own. `flip`: predictions are the mean over a picture and its mirror image. `per_person`: of clips, less
+    what each person's recordings say on average.
     """
     model = expression.build(config.model, axis_name=AXIS)
     size = config.model.image_size
     paths = {part: config.data[part] for part in _PARTS if config.data.get(part)}
     if data is not None:
         paths = {kind(data): data}
+    if per_person and "clips" not in paths:
+        raise start.UserError("--adapt=person is for clips, which say whose they are: pass --data=CLIPS.")
     sources = {
         part: data_input.Source(
             path,
@@ -80,7 +90,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
         if teacher is not None:
             variables = {**variables, "teacher": parallel.replicate(constants["teacher"])}
-        return _evaluate(mapped, variables, split, paths, config, (class_names, names))
+        return _evaluate(mapped, variables, split, paths, config, (class_names, names), per_person)
 
     labelled = next((paths[p] for p in ("faces", "clips", "unlabelled") if p in paths), None)
     names = mixture.open_split(labelled, mixture.splits(labelled)[0]).class_names if labelled else []
@@ -253,6 +263,7 @@ def _evaluate(
     paths: dict[str, str],
     config: ConfigDict,
     names: tuple[Sequence[str], Sequence[str]],
+    per_person: bool,
 ) -> tuple[Metrics, Predictions]:
     """Accuracy and its kin on the labelled faces, triplet accuracy by type on the triplets, of one split.
 
@@ -273,7 +284,7 @@ def _evaluate(
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
         predictions |= {"label": label, "probability": probability, "embedding": found["embedding"]}
     if "clips" in paths and split in mixture.splits(paths["clips"]):
-        pooled = pool_frames(mapped, variables, mixture.open_split(paths["clips"], split), config)
+        pooled = pool_frames(mapped, variables, mixture.open_split(paths["clips"], split), config, per_person)
         label, probability = names_of.match(*names, pooled["label"], pooled["probability"])
         keep = label >= 0
         if keep.any():

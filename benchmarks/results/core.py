@@ -133,9 +133,9 @@ def train(place: Place, name: str, config: str, *overrides: str) -> Step:
     return Step(f"runs/{name}", ("launch.py", "train", f"--config={config}", f"--workdir={place.run(name)}", *fields))
 
 
-def evaluate(place: Place, run: str, data: str, split: str, *flags: str) -> Step:
-    """The step that scores `runs/RUN` on a split of a prepared corpus; predictions in `said/RUN_DATA/SPLIT.npz`."""
-    name = f"{run}_{data}"
+def evaluate(place: Place, run: str, data: str, split: str, *flags: str, suffix: str = "") -> Step:
+    """The step that scores `runs/RUN` on a split of a prepared corpus; predictions in `said/RUN_DATA…/SPLIT.npz`."""
+    name = f"{run}_{data}{suffix}"
     arguments = (f"--workdir={place.run(run)}", f"--data={place.data(data)}", f"--split={split}", *flags)
     return Step(f"said/{name}", ("launch.py", "evaluate", *arguments, f"--output={place.said(name)}"))
 

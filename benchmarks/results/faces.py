@@ -1,14 +1,13 @@
-"""Rows of the face networks: teacher, student, embedding, and RAVDESS as they have never seen it."""
+"""Rows of the face networks on FER+: teacher, student, embedding, weights whose BatchNorm was folded away."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from avemo import metrics, shards, statistics
+from avemo import metrics, statistics
 from benchmarks.results import core
 from benchmarks.results.core import Place, Row, Step
-from data_prep.corpora.ravdess import EMOTIONS
 from data_prep.records import CLASSES
 
 # Pictures of FER+ are cut closer than the box that YuNet finds in them; no margin is as near as a crop comes.
@@ -39,10 +38,11 @@ def data(place: Place) -> list[Step]:
 
 def teacher(place: Place) -> Step:
     """The joint teacher."""
-    return _teacher(place, "teacher", "configs/results/teacher.py")
+    return trained(place, "teacher", "configs/results/teacher.py")
 
 
-def _teacher(place: Place, name: str, config: str) -> Step:
+def trained(place: Place, name: str, config: str) -> Step:
+    """A network of faces trained as `config` says, from published weights."""
     return core.train(
         place,
         name,
@@ -77,19 +77,19 @@ def student_name(seed: int, variant: str = "") -> str:
     return f"student{variant and '_' + variant}_s{seed}"
 
 
-def _heard(place: Place, runs: Sequence[str]) -> list[Step]:
+def heard(place: Place, runs: Sequence[str]) -> list[Step]:
     """Predictions of runs on FER+'s test split, mirror images averaged."""
     return [core.evaluate(place, run, "fer", "test", "--flip") for run in runs]
 
 
-def _predictions(place: Place, runs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def predictions(place: Place, runs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Labels `[N]` (of pictures that have one) and probabilities `[runs, N, 8]`."""
     said = [core.load(place.said(f"{run}_fer") / "test.npz") for run in runs]
     keep = said[0]["label"] >= 0
     return said[0]["label"][keep], np.stack([one["probability"][keep] for one in said])
 
 
-def _by_class(
+def by_class(
     labels: np.ndarray, probability: np.ndarray, names: Sequence[str] = CLASSES
 ) -> dict[str, dict[str, float] | float]:
     """Recall and number of each class that occurs and the calibration error, means over runs `[runs, N, C]`."""
@@ -113,7 +113,7 @@ def _fer(place: Place) -> list[Step]:
 
 
 def _teacher_row(place: Place) -> dict[str, Any]:
-    labels, probability = _predictions(place, ["teacher"])
+    labels, probability = predictions(place, ["teacher"])
     eight = statistics.accuracy(labels, probability.argmax(-1))
     theirs = core.load(place.peer("fer_stills"))
     keep = theirs["label"] >= 0
@@ -141,15 +141,15 @@ def _teacher_row(place: Place) -> dict[str, Any]:
         ],
         "differences": [core.difference(*pair, *pair.values())],
         "checks": [core.check("reach 0.80", eight.mean() >= 0.80), core.check("aim 0.86", eight.mean() >= 0.86)],
-        **_by_class(labels, probability),
+        **by_class(labels, probability),
     }
 
 
 def _student_row(place: Place) -> dict[str, Any]:
     taught, alone = ([student_name(seed, variant) for seed in core.SEEDS] for variant in ("", "alone"))
-    labels, with_teacher = _predictions(place, taught)
-    _, without = _predictions(place, alone)
-    _, teacher_said = _predictions(place, ["teacher"])
+    labels, with_teacher = predictions(place, taught)
+    _, without = predictions(place, alone)
+    _, teacher_said = predictions(place, ["teacher"])
     found = {
         "avemo, student": statistics.accuracy(labels, with_teacher.argmax(-1)),
         "the same student without a teacher": statistics.accuracy(labels, without.argmax(-1)),
@@ -175,7 +175,7 @@ def _student_row(place: Place) -> dict[str, Any]:
             core.check("teacher and one student within 90 minutes", minutes <= 90),
         ],
         "recipe_minutes": minutes,
-        **_by_class(labels, with_teacher),
+        **by_class(labels, with_teacher),
     }
 
 
@@ -231,7 +231,7 @@ _SPACE_TITLES = {
 
 
 def _embedding_steps(place: Place) -> list[Step]:
-    alone = _teacher(place, "teacher_faces", "configs/results/teacher.py:faces")
+    alone = trained(place, "teacher_faces", "configs/results/teacher.py:faces")
     runs = {"teacher": "teacher", "classifier": "teacher_faces", "untrained": "teacher"}
     steps = [*data(place), teacher(place), alone]
     for space in _SPACES:
@@ -269,73 +269,12 @@ def _embedding_row(place: Place) -> dict[str, Any]:
     }
 
 
-def _takes(place: Place) -> list[Step]:
-    """All takes as one test split, cut as FER+ is."""
-    return [
-        core.prepare(
-            place, "ravdess", "ravdess_takes", "takes", "--split=speaker", "--test_speakers=1", *place.yunet(), CLOSE
-        )
-    ]
-
-
-def _cross_steps(place: Place) -> list[Step]:
-    from benchmarks.results import takes
-
-    runs = ["teacher", *(student_name(seed) for seed in core.SEEDS)]
-    return [
-        *data(place),
-        teacher(place),
-        *students(place, variants=("",)),
-        *_takes(place),
-        *(core.evaluate(place, run, "takes", "test", "--flip") for run in runs),
-        *takes.peers(place),
-    ]
-
-
-def _shares(place: Place) -> np.ndarray:
-    """Share of each class among the votes of the training part, float64 `[8]`."""
-    data = shards.Shards(str(place.data("fer")), "train")
-    votes = sum(data.fields(number, ["votes"])[0].astype(np.float64) for number in range(len(data)))
-    return votes / votes.sum()
-
-
-def _cross_row(place: Place) -> dict[str, Any]:
-    names = ["teacher", *(student_name(seed) for seed in core.SEEDS)]
-    said = {name: core.load(place.said(f"{name}_takes") / "test.npz") for name in names}
-    recordings, labels = said["teacher"]["recording"], said["teacher"]["label"]
-    theirs = core.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(FER_CLASSES[i]) for i in labels]))
-    students_ = np.stack([said[name]["probability"].argmax(-1) for name in names[1:]])
-    found = {
-        "avemo, teacher": statistics.accuracy(labels, said["teacher"]["probability"].argmax(-1)[None]),
-        "PyPI fer": statistics.accuracy(theirs["label"], theirs["probability_fer"].argmax(-1)[None]),
-    }
-    many = statistics.accuracy(labels, students_)
-    adjusted = said["teacher"]["probability"] / _shares(place)[: len(FER_CLASSES)]
-    evened = statistics.accuracy(labels, adjusted.argmax(-1)[None])
-    first = "avemo, teacher"
-    return {
-        "metric": "accuracy",
-        "unit": "take",
-        "scores": [
-            *(core.score(n, s, ours=n == first) for n, s in found.items()),
-            core.score("avemo, teacher, the classes' shares in its training divided out", evened, ours=True),
-            core.score("avemo, student (has seen unlabelled clips of the same actor)", many, ours=True),
-        ],
-        "differences": [core.difference(first, "PyPI fer", found[first], found["PyPI fer"])],
-        "checks": [
-            core.check("reach 0.62", found[first].mean() >= 0.62),
-            core.check("aim 0.70", found[first].mean() >= 0.70),
-        ],
-        **_by_class(labels, said["teacher"]["probability"][None], FER_CLASSES),
-    }
-
-
 ROWS = {
     "teacher": Row(
         "teacher",
         "Expression teacher",
         PROTOCOL,
-        lambda place: [*data(place), teacher(place), *_heard(place, ["teacher"]), *_fer(place)],
+        lambda place: [*data(place), teacher(place), *heard(place, ["teacher"]), *_fer(place)],
         _teacher_row,
     ),
     "student": Row(
@@ -346,7 +285,7 @@ ROWS = {
             *data(place),
             teacher(place),
             *students(place),
-            *_heard(place, ["teacher", *(student_name(seed, v) for seed in core.SEEDS for v in ("", "alone"))]),
+            *heard(place, ["teacher", *(student_name(seed, v) for seed in core.SEEDS for v in ("", "alone"))]),
         ],
         _student_row,
     ),
@@ -363,12 +302,5 @@ ROWS = {
         "The teacher's recipe cut to 250 steps, from the same published weights in three ways; FER+'s dev part",
         _folded_steps,
         _folded_row,
-    ),
-    "cross_corpus": Row(
-        "cross_corpus",
-        "Cross-corpus",
-        "RAVDESS, 52 takes of one actor, which no labelled training saw; frames pooled, 7 classes, zero-shot",
-        _cross_steps,
-        _cross_row,
     ),
 }

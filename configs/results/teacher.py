@@ -8,7 +8,8 @@ votes. Every choice was made on `dev`, a twentieth of FER+'s training part; `tes
     python launch.py train --config=configs/results/teacher.py --workdir=runs/results/runs/teacher \\
         --config.data.faces=DATA/fer --config.data.triplets=DATA/fer_triplets --config.model.init_from=WEIGHTS
 
-Variants: `faces` learns from the votes alone; `frozen` leaves BatchNorm's statistics as they came; `smoke`.
+Variants: `faces` learns from the votes alone; `frozen` leaves BatchNorm's statistics as they came; `robust` is for
+other corpora: every class equally often, pictures distorted as the noisy student's are; `smoke`.
 """
 
 from ml_collections import ConfigDict
@@ -32,6 +33,9 @@ def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
     config.model.update(name="mobilenet_v1", neck="project")
     if variant == "faces":
         config.data.batch.triplets, config.loss.fec_weight = 0, 0.0
+    if variant == "robust":
+        config.data.balanced = True
+        config.data.augment.update(crop=0.3, colour=0.4, erase=0.25, operations=2, magnitude=0.5)
     if variant == "smoke":
         config.data.batch.faces, config.data.batch.triplets, config.data.eval_batch = 8, 8, 8
         return common.smoke(config)
