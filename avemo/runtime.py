@@ -48,8 +48,20 @@ def _place(environment: Mapping[str, str]) -> dict[str, int]:
         ) from error
 
 
+def prefer_wide_vectors() -> None:
+    """Lets XLA:CPU use vectors of 512 bits where the processor has them, unless `XLA_FLAGS` says otherwise.
+
+    To be called before JAX's first array: flags are read once. Accelerators do not look at it. A tenth of the time of a
+    GRU and of the compact student (docs/speed.md).
+    """
+    name, flags = "--xla_cpu_prefer_vector_width", os.environ.get("XLA_FLAGS", "")
+    if name not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {name}=512".strip()
+
+
 def start() -> None:
     """Joins the cluster where there is one, and keeps third parties' chatter out of the log."""
+    prefer_wide_vectors()
     if in_cluster():
         jax.distributed.initialize(**_place(os.environ))
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)

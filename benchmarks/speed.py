@@ -81,6 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
     import torch
 
+    from avemo import runtime
+
+    runtime.prefer_wide_vectors()  # as every command does
     torch.set_num_threads(arguments.threads)
     if arguments.profile:
         from benchmarks import speed_profile

@@ -2,7 +2,7 @@
 
 Variants: default (the sizes of configs/paper/fusion.py), `demo` (those of the demo: minutes on two cores), `real` (the
 demo's RAVDESS takes, emotions), `results` (the takes as in docs/results.md), `results-alone` (of these late
-fusion and both modalities alone), `smoke` (one step). Cached features come from `launch.py extract`.
+and model-level fusion and both modalities alone), `smoke` (one step). Cached features come from `launch.py extract`.
 
     python launch.py sweep --config=configs/ablations/fusion.py --workdir=runs/ablation --config.data.features=FEATURES
 """
@@ -29,7 +29,7 @@ RESULTS = [
 
 
 def get_config(variant: str = "") -> plan.Sweep:
-    alone = [setting for setting in RESULTS if setting["name"] in _DROPPED]
+    alone = [setting for setting in RESULTS if setting["name"] in {*_DROPPED, "model_level"}]
     settings = {"results": RESULTS, "results-alone": alone}
     return plan.Sweep(
         title="Fusion strategies",
