@@ -7,8 +7,8 @@ HEAD = """
 Made by `make results` from the corpora and published weights in `../shared/data` and from nothing else; do not edit, run it
 again. Two CPU cores; minutes are wall time of all steps of a row, on a machine that did other work as well, and steps that
 rows share are counted in each. Intervals are 95 % percentile bootstraps over pictures, clips or takes, differences are
-paired, p-values by permutation (`avemo.statistics`). Choices were made on dev parts only. ✗: set out to be reached, and
-was not.
+paired, p-values by permutation (`avemo.statistics`). Choices were made on dev parts only, except where a row says so. ✗: set out to be
+reached, and was not.
 """
 
 # Columns of a row's first table beside the score, by key of a score.
@@ -75,7 +75,8 @@ average: {reached[teacher_person]:.2f}; BatchNorm with the statistics of the tak
 the other: {reached[teacher_robust]:.2f} as it is, {reached[teacher_robust_person]:.2f}, {reached[teacher_robust_statistics]:.2f} and {reached[teacher_robust_both]:.2f}. Both ways
 look at all takes before one is scored, and count on every emotion being acted about equally often. They were taken up when the plain
 scores were known to be bad, and on these takes, as there is no other labelled video here: their figures may flatter, and
-fifty-two takes of one man are few. The same subtraction is shown for fer, whose answers are there, but not its BatchNorm.
+fifty-two takes of one man are few. The same subtraction does fer no good;
+it was done on what fer says of a take, the mean over frames, and its BatchNorm was left alone.
 """,
 }
 
