@@ -53,8 +53,8 @@ others, CCC {raters[synthetic][valence][leave_one_rater_out]:.2f} and {raters[sy
     "teacher": """
 What worked: votes as targets, and BatchNorm statistics given back to the published weights (below). What did not: the rare
 classes. Of {numbers[contempt]} pictures of contempt and {numbers[disgust]} of disgust it names {recall[contempt]:.2f} and
-{recall[disgust]:.2f}; 48 pixels, eight epochs and a loss that follows the votes leave them to the classes beside them. Balanced
-sampling (`data.balanced`) and class weights are there and were not tried. fer was trained on the same pictures under their old
+{recall[disgust]:.2f}; 48 pixels, eight epochs and a loss that follows the votes leave them to the classes beside them. Class weights
+are there and were not tried; balanced sampling is part of the teacher for other corpora (below), which is right less often here. fer was trained on the same pictures under their old
 labels, of which FER+ corrects many: that is part of the difference.
 """,
     "student": """
