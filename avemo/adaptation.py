@@ -7,6 +7,8 @@ class to the network looks like it in every recording of that person; the classe
 Both look at all recordings of a split before any is scored, so neither can be had while a stream runs.
 """
 
+import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from avemo import input as data_input
-from avemo import mixture
+from avemo import metrics, mixture
 from avemo.errors import UserError, unknown
 from avemo.models import expression
 
@@ -56,9 +58,9 @@ def faces(folder: str, split: str, image_size: int) -> np.ndarray:
         raise UserError(f"{folder}: no frame of split {split!r} has a face to adapt to.")
     chosen = np.linspace(0, len(places) - 1, min(len(places), _BATCHES * _ROWS)).astype(int)
     images = []
-    for number, index in (places[i] for i in chosen):
-        (stored,) = data.fields(number, [field])
-        images.append(data_input.resize(stored.decode(index), image_size))
+    for number, group in itertools.groupby((places[i] for i in chosen), operator.itemgetter(0)):
+        (stored,) = data.fields(number, [field])  # once for all of its faces
+        images += [data_input.resize(stored.decode(index), image_size) for _, index in group]
     return np.stack(images)
 
 
@@ -120,6 +122,4 @@ def without_person(log_probability: np.ndarray, persons: Sequence[str]) -> np.nd
         )
     total = np.zeros((len(names), log_probability.shape[1]))
     np.add.at(total, index, log_probability)
-    rest = log_probability - (total / counts[:, None])[index]
-    rest = np.exp(rest - rest.max(-1, keepdims=True))
-    return rest / rest.sum(-1, keepdims=True)
+    return metrics.softmax(log_probability - (total / counts[:, None])[index])

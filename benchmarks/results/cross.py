@@ -35,20 +35,16 @@ def _steps(place: Place) -> list[Step]:
         faces.trained(place, ROBUST, "configs/results/teacher.py:robust"),
         *faces.students(place, variants=("",)),
         core.prepare(place, "ravdess", "ravdess_takes", "takes", *flags),
-        *(core.evaluate(place, run, "takes", "test", "--flip") for run in ("teacher", *students)),
-        *(
-            core.evaluate(place, run, "takes", "test", "--flip", *([f"--adapt={kind}"] if kind else []), suffix=suffix)
-            for run in _TITLES
-            for suffix, kind in ADAPTATIONS.items()
-            if (run, suffix) != ("teacher", "")
-        ),
-        *(
-            core.evaluate(place, run, "takes", "test", "--flip", "--adapt=statistics,person", suffix="_both")
-            for run in students
-        ),
+        *(_evaluation(place, run, suffix) for run in _TITLES for suffix in ADAPTATIONS),
+        *(_evaluation(place, run, suffix) for run in students for suffix in ("", "_both")),
         *faces.heard(place, [ROBUST]),
         *takes.peers(place),
     ]
+
+
+def _evaluation(place: Place, run: str, suffix: str) -> Step:
+    kind = ADAPTATIONS[suffix]
+    return core.evaluate(place, run, "takes", "test", "--flip", *([f"--adapt={kind}"] if kind else []), suffix=suffix)
 
 
 def _shares(place: Place) -> np.ndarray:
