@@ -66,7 +66,8 @@ def _extract(args: argparse.Namespace, _: list[str]) -> Any:
 def _predict(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import predict
 
-    options = {k: v for k, v in vars(args).items() if v is not None and k not in ("command", "files")}
+    apart = ("command", "files", "host_devices")
+    options = {k: v for k, v in vars(args).items() if v is not None and k not in apart}
     return predict.predict(**options, files=args.files.split(",") if args.files else predict.FILES)
 
 
@@ -112,10 +113,18 @@ _ENCODERS = {
     "audio": "run folder of an audio encoder in place of the recorded one",
 }
 
+_HOST = {
+    "host_devices": {
+        "type": int,
+        "metavar": "N",
+        "help": "without an accelerator: split each batch over N devices made of this host's cores (default: one)",
+    }
+}
+
 COMMANDS = {
     "train": Command(
         "Train one stage; resumes where it stopped. Override fields by --config.path.to.field=value.",
-        {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://"},
+        {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://", **_HOST},
         _train,
     ),
     "compile": Command(
@@ -145,6 +154,7 @@ COMMANDS = {
                 "person's average)",
             },
             "output": "folder for the predictions, SPLIT.npz (default: the run's own predictions/, for its own data)",
+            **_HOST,
         },
         _evaluate,
     ),
@@ -159,6 +169,7 @@ COMMANDS = {
                 "default": "embedding",
                 "help": "what the features are; logits: what the encoders' classes say (default: embedding)",
             },
+            **_HOST,
         },
         _extract,
     ),
@@ -176,6 +187,7 @@ COMMANDS = {
             "detect_every": {"type": int, "help": "frames between detections"},
             "causal": {"action": "store_true", "help": "with --input=-: wait for no sound after a frame"},
             **_ENCODERS,
+            **_HOST,
         },
         _predict,
     ),

@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     from avemo import runtime
 
     runtime.prefer_wide_vectors()  # as every command does
+    runtime.make_host_devices(arguments.threads)  # all rows but one use the first alone
     torch.set_num_threads(arguments.threads)
     if arguments.profile:
         from benchmarks import speed_profile

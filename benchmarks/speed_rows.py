@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from avemo import metrics
+from avemo import metrics, parallel
 from avemo.losses.traces import ccc_loss
 from avemo.models.compact import MobileNetV2
 from avemo.models.inception_resnet import InceptionResNetV1
@@ -51,6 +51,20 @@ def _forward(network: InceptionResNetV1 | MobileNetV2, twin: torch.nn.Module, x:
 def trunk_forward() -> Pair:
     """The whole FaceNet network in evaluation."""
     return _forward(InceptionResNetV1(whole=True), references.facenet().InceptionResnetV1(), images(16, 160))
+
+
+def trunk_forward_devices() -> Pair:
+    """The same, its batch split over devices made of the host's cores, as `launch.py --host_devices` does it."""
+    network, x = InceptionResNetV1(whole=True), images(16, 160)
+    _, torch_side = _forward(network, references.facenet().InceptionResnetV1(), x)
+    variables = parallel.replicate(jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), x))
+
+    def step(variables: dict, images: jax.Array, _: None) -> jax.Array:
+        return network.apply(variables, images, False)
+
+    run = parallel.map_step(step, donate_state=False, gather_outputs=True)
+    ours = parallel.shard_batch(x)
+    return lambda: jax.block_until_ready(run(variables, ours, None)), torch_side
 
 
 def student_forward() -> Pair:
@@ -151,7 +165,8 @@ def metric() -> Pair:
 
 ROWS = (
     Row("forward", "Inception-ResNet-v1 160 px, batch 16: forward", 0.9, 1.2, trunk_forward),
-    Row("train", "the same, training step", 0.7, 1.0, trunk_train, pairs=5),
+    Row("forward_devices", "the same, --host_devices=2", 0.9, 1.2, trunk_forward_devices),
+    Row("train", "the same network, training step", 0.7, 1.0, trunk_train, pairs=5),
     Row("student", "compact student forward, batch 32", 1.0, 1.5, student_forward),
     Row(
         "gru_long",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def exact(
     x: jax.Array,
     scale: jax.Array,
@@ -16,6 +17,8 @@ def exact(
     weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Batch normalisation with the two-pass variance: E[x²] − E[x]² loses the digits where the mean is far from 0.
+
+    Its gradient reads `x` once for the sums and once for the result. No gradient flows through the returned statistics.
 
     Args:
       x: [..., C] float32 or float64.
@@ -27,9 +30,29 @@ def exact(
     Returns:
       `x` normalised, mean [C], biased variance [C].
     """
+    return _exact_forward(x, scale, bias, epsilon, axis_name, weights)[0]
+
+
+def _exact_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    axis_name: str | None,
+    weights: jax.Array | None,
+) -> tuple[tuple, tuple]:
     (mean,) = _means((x,), axis_name, weights)
     (var,) = _means((jnp.square(x - _over_channels(mean, x)),), axis_name, weights)
-    return apply(x, mean, scale * lax.rsqrt(var + epsilon), bias), mean, var
+    rate = lax.rsqrt(var + epsilon)
+    return (apply(x, mean, scale * rate, bias), mean, var), (x, scale, mean, rate, weights)
+
+
+def _exact_backward(epsilon: float, axis_name: str | None, saved: tuple, changes: tuple) -> tuple:
+    *saved, weights = saved
+    return *_gradients(axis_name, *saved, weights, changes[0]), None
+
+
+exact.defvjp(_exact_forward, _exact_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -59,18 +82,35 @@ def _compact_forward(
 
 def _compact_backward(epsilon: float, axis_name: str | None, saved: tuple, changes: tuple) -> tuple:
     x, scale, mean, rate = saved
-    change = changes[0].astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - _over_channels(mean, x)) * _over_channels(rate, x)
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
-    d_bias, d_scale = change.sum(axes), (change * unit).sum(axes)
-    first, second = (d_bias / count, d_scale / count)
-    if axis_name is not None:
-        first, second = lax.pmean((first, second), axis_name)
-    inner = change - _over_channels(first, x) - unit * _over_channels(second, x)
-    return (inner * _over_channels(scale * rate, x)).astype(x.dtype), d_scale, d_bias, jnp.zeros_like(mean)
+    to_x, *rest = _gradients(axis_name, x.astype(jnp.float32), scale, mean, rate, None, changes[0].astype(jnp.float32))
+    return to_x.astype(x.dtype), *rest, jnp.zeros_like(mean)
 
 
 compact.defvjp(_compact_forward, _compact_backward)
+
+
+def _gradients(
+    axis_name: str | None,
+    x: jax.Array,
+    scale: jax.Array,
+    mean: jax.Array,
+    rate: jax.Array,
+    weights: jax.Array | None,
+    change: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of `x`, `scale` and `bias` from that of the result; the latter two are this device's share."""
+    unit = (x - _over_channels(mean, x)) * _over_channels(rate, x)
+    axes = tuple(range(x.ndim - 1))
+    to_bias, to_scale = change.sum(axes), (change * unit).sum(axes)
+    # Every row depends on the statistics; only the rows that count are part of them.
+    sums, count = (to_bias, to_scale), x.size // x.shape[-1]
+    through = 1.0
+    if weights is not None:
+        count, through = _count(x, weights), _over_rows(weights, x)
+    totals, count = (sums, count) if axis_name is None else (lax.psum(sums, axis_name), lax.psum(count, axis_name))
+    first, second = (_over_channels(total / jnp.maximum(count, 1.0), x) for total in totals)
+    inner = change - through * (first + unit * second)
+    return inner * _over_channels(scale * rate, x), to_scale, to_bias
 
 
 def apply(x: jax.Array, mean: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
@@ -88,9 +128,18 @@ def _means(
     """Means over all axes but the last, and over the devices; of a padded batch, over the rows that count."""
     if weights is not None:
         x = values[0]
-        w = weights.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
-        sums = tuple((v * w).sum(tuple(range(v.ndim - 1))) for v in values), w.sum() * (x[0].size // x.shape[-1])
+        w = _over_rows(weights, x)
+        sums = tuple((v * w).sum(tuple(range(v.ndim - 1))) for v in values), _count(x, weights)
         totals, count = sums if axis_name is None else lax.psum(sums, axis_name)
         return tuple(total / jnp.maximum(count, 1.0) for total in totals)
     means = tuple(v.mean(axis=tuple(range(v.ndim - 1))) for v in values)
     return means if axis_name is None else lax.pmean(means, axis_name)
+
+
+def _over_rows(weights: jax.Array, x: jax.Array) -> jax.Array:
+    return weights.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _count(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """How many numbers of a channel count."""
+    return weights.astype(x.dtype).sum() * (x[0].size // x.shape[-1])

@@ -11,9 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jax import lax
 
 from avemo.errors import UserError
 from avemo.models.dropout import Dropout
@@ -28,6 +26,7 @@ from avemo.models.layers import (
     scale_width,
     statistics_dtype,
 )
+from avemo.models.pointwise import convolve_pointwise_by_each
 
 # The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
 MIN_IMAGE_SIZE = 75
@@ -57,7 +56,7 @@ def _run_branches(
         [f"branch{i}"] if len(branch) == 1 else [f"branch{i}_{j}" for j in range(len(branch))]
         for i, branch in enumerate(branches)
     ]
-    heads = _join_heads(parent, branches, names, x, last)
+    heads = _run_heads(parent, branches, names, x, last)
     results = []
     for branch, units in zip(branches, names, strict=True):
         y = x
@@ -68,13 +67,12 @@ def _run_branches(
     return results
 
 
-def _join_heads(
+def _run_heads(
     parent: nn.Module, branches: Branches, names: list[list[str]], x: jax.Array, last: dict
 ) -> dict[str, jax.Array]:
-    """Convolves `x` by all the 1×1 kernels that branches begin with at once; returns the results by name.
+    """Convolves `x` by all the 1×1 kernels that branches begin with; returns the results by name.
 
-    Their gradient is then one product too. Several would each read `x`, and read and write the sum of its gradients:
-    without that the traffic of a block's backward pass on a TPU is a quarter less (docs/cloud_tpu.md).
+    Together their backward pass moves a quarter less of a block's traffic on a TPU (docs/cloud_tpu.md).
     """
     if parent.is_initializing():  # the units make their kernels
         return {}
@@ -83,10 +81,8 @@ def _join_heads(
         for branch, units in zip(branches, names, strict=True)
         if branch[0][1:] == (1, 1) and not (last and len(branch) == 1)
     ]
-    kernels = [parent.variables["params"][name]["conv"]["kernel"][0, 0].astype(x.dtype) for name in names]
-    joined = lax.dot_general(x, jnp.concatenate(kernels, axis=1), (((3,), (0,)), ((), ())))
-    ends = np.cumsum([kernel.shape[1] for kernel in kernels])[:-1].tolist()
-    return dict(zip(names, jnp.split(joined, ends, axis=-1), strict=True))
+    kernels = tuple(parent.variables["params"][name]["conv"]["kernel"][0, 0].astype(x.dtype) for name in names)
+    return dict(zip(names, convolve_pointwise_by_each(x, kernels), strict=True))
 
 
 class Residual(nn.Module):

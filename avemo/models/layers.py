@@ -18,9 +18,7 @@ from avemo.models import batch_norm
 from avemo.models.depthwise import convolve_depthwise, shifts
 from avemo.models.linear import Dtype, add_bias, statistics_dtype
 from avemo.models.pointwise import convolve_pointwise
-from avemo.models.unpadded import convolve_unpadded
-
-Padding = str | Sequence[tuple[int, int]]
+from avemo.models.spatial import Padding, convolve_spatial
 
 he_normal = nn.initializers.he_normal()
 
@@ -143,11 +141,9 @@ class Conv(nn.Module):
         elif self.kernel_size == (1, 1):
             x = x[:, :: self.strides[0], :: self.strides[1]]
             y = convolve_pointwise(x, kernel[0, 0])
-        elif self.padding == "VALID":
-            y = convolve_unpadded(x, kernel, tuple(self.strides))
         else:
-            layout = ("NHWC", "HWIO", "NHWC")
-            y = lax.conv_general_dilated(x, kernel, self.strides, self.padding, dimension_numbers=layout)
+            padding = self.padding if isinstance(self.padding, str) else tuple(map(tuple, self.padding))
+            y = convolve_spatial(x, kernel, tuple(self.strides), padding)
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))

@@ -23,6 +23,7 @@ def test_help_on_each_command(command, capsys):
         (["train", "--config=configs/none.py", "--workdir=x"], "no config file"),
         (["train", "--config=configs/paper/teacher.py", "--workdir=x", "--config.sed=1"], "did you mean 'seed'"),
         (["evaluate", "--workdir=nowhere"], "nowhere is not a run folder"),
+        (["evaluate", "--workdir=x", "--host_devices=0"], "1 or more"),
         (["extract", "--workdir=nowhere", "--data=x", "--output=y"], "nowhere is not a run folder"),
         (["demo", "--workdir=x", "--corpus=real", "--source=nowhere"], "--source=nowhere is not a folder"),
     ],

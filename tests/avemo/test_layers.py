@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from avemo import aot
-from avemo.models import batch_norm, layers, unpadded
+from avemo.models import batch_norm, layers, pointwise, spatial
 
 
 def image(*shape, seed=0):
@@ -183,33 +183,87 @@ def test_batch_norm_in_bfloat16_stays_within_its_rounding():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), stats, exact_stats)
 
 
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((2, 0), (0, 1))])
 @pytest.mark.parametrize(
     ("channels", "kernel", "stride"), [(4, (3, 3), 1), (64, (3, 3), 1), (64, (3, 3), 2), (4, (1, 3), 1), (4, (2, 4), 1)]
 )
-def test_the_unpadded_convolution_and_its_gradients_equal_xla(channels, kernel, stride):
-    x = image(2, 9, 8, channels)
-    conv = layers.Conv(6, kernel, (stride, stride), "VALID", use_bias=False)
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_convolution_over_places_and_its_gradients_equal_xla(
+    channels, kernel, stride, padding, at_once, monkeypatch
+):
+    x = image(3, 9, 8, channels)
+    monkeypatch.setattr(spatial, "_at_once", lambda batch, *_: at_once)
+    monkeypatch.setattr(spatial, "_LARGE", 7 * 6)  # some by their channels, some by their places, some not at all
+    conv = layers.Conv(6, kernel, (stride, stride), padding, use_bias=False)
     params = conv.init(jax.random.key(1), x)
     above = image(*jax.eval_shape(conv.apply, params, x).shape, seed=2)
 
     def plain(params, x):
         k = params["params"]["kernel"]
-        return lax.conv_general_dilated(x, k, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     def both(f):
         value, pull = jax.vjp(f, params, x)
         return value, pull(above)
 
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5),
         jax.jit(lambda: both(conv.apply))(),
         jax.jit(lambda: both(plain))(),
     )
 
 
+@pytest.mark.parametrize(("size", "limit", "count"), [(10, 25, 2), (10, 1000, 6), (10, 5, 1), (10, 45, 3)])
+def test_as_many_pictures_at_once_as_fit_and_divide_the_batch(size, limit, count):
+    assert spatial._at_once(6, size, limit) == count
+
+
+def test_the_gradient_of_a_kernel_in_bfloat16_is_summed_in_float32():
+    ones = jnp.ones((8, 32, 32, 64), jnp.bfloat16)
+    kernel = jnp.zeros((3, 3, 64, 1), jnp.bfloat16)
+    slope = jax.grad(lambda k: spatial.convolve_spatial(ones, k, (1, 1), "SAME").astype(jnp.float32).sum())(kernel)
+    assert slope.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.float32(slope[1, 1]), 8 * 32 * 32)  # in bfloat16, 256 + 1 is 256
+
+
+def test_products_by_each_of_several_matrices_are_those_one_by_one_joined_or_not():
+    x, matrices = image(2, 3, 3, 4), (image(4, 2, seed=1), image(4, 5, seed=2))
+
+    def run(products):
+        y, pull = jax.vjp(products, x, matrices)
+        return y, pull(tuple(v + 1 for v in y))
+
+    one_by_one = run(lambda x, matrices: tuple(x @ m for m in matrices))
+    for ours in (pointwise.convolve_pointwise_by_each, pointwise._joined, pointwise._apart):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), run(ours), one_by_one)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 1.0, 0.0, 1.0)])
+def test_the_gradient_of_batch_norm_is_that_of_its_formula(weights):
+    x, above = 3 + image(4, 3, 3, 2), image(4, 3, 3, 2, seed=1)
+    scale, bias = 1 + 0.1 * image(2, seed=2), image(2, seed=3)
+    w = None if weights is None else jnp.asarray(weights)
+    counts = jnp.ones(4) if w is None else w
+
+    def formula(x, scale, bias):
+        share = (counts / (counts.sum() * 9))[:, None, None, None]
+        mean = (x * share).sum((0, 1, 2), keepdims=True)
+        var = ((x - mean) ** 2 * share).sum((0, 1, 2), keepdims=True)
+        return (x - mean) / jnp.sqrt(var + 1e-3) * scale[None, None, None] + bias[None, None, None]
+
+    def ours(x, scale, bias):
+        return batch_norm.exact(x, scale, bias, 1e-3, None, w)[0]
+
+    value, pull = jax.vjp(ours, x, scale, bias)
+    expected, their_pull = jax.vjp(formula, x, scale, bias)
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    for a, b in zip(pull(above), their_pull(above), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
-def test_on_a_tpu_the_unpadded_convolution_is_that_of_xla(stride):
+def test_on_a_tpu_the_convolution_over_places_is_that_of_xla(stride):
     pytest.importorskip("libtpu")
     device = aot.tpu_mesh("v5e:2x4").devices.flat[0]
     shapes = [
@@ -226,5 +280,5 @@ def test_on_a_tpu_the_unpadded_convolution_is_that_of_xla(stride):
         assert "conditional" not in program.as_text()
         return cost["flops"], cost["bytes accessed"], program.as_text().count("convolution(")
 
-    ours = compiled(lambda x, k: unpadded.convolve_unpadded(x, k, (stride, stride)))
+    ours = compiled(lambda x, k: spatial.convolve_spatial(x, k, (stride, stride), "VALID"))
     assert ours == compiled(plain)

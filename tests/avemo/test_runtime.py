@@ -1,5 +1,9 @@
 """What is set for the process before JAX starts."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from avemo import runtime
@@ -18,3 +22,10 @@ def test_wide_vectors_are_asked_for_unless_the_user_says_otherwise(monkeypatch, 
     runtime.prefer_wide_vectors()
     runtime.prefer_wide_vectors()
     assert runtime.os.environ["XLA_FLAGS"] == after
+
+
+def test_host_devices_are_made_of_the_cores():
+    code = "from avemo import runtime; runtime.start(3); import jax; print(jax.local_device_count())"
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3"]
