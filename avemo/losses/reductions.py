@@ -38,7 +38,7 @@ def keep(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, x.astype(jnp.float32), 0.0)
 
 
-_BLOCKS = 10  # at most so many numbers are added by one reduction, see `totals`
+_BLOCKS = 15  # at most so many numbers are added by one reduction, see `totals`
 
 
 def totals(values: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:

@@ -50,17 +50,38 @@ def _apart(x: jax.Array, matrices: tuple[jax.Array, ...]) -> tuple[jax.Array, ..
 
 
 def _joined(x: jax.Array, matrices: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    return _like(matrices, convolve_pointwise(x, jnp.concatenate(matrices, axis=1)))
+
+
+def _like(matrices: tuple[jax.Array, ...], joined: jax.Array) -> tuple[jax.Array, ...]:
+    """Splits the last axis as the matrices have their columns."""
     ends = np.cumsum([matrix.shape[1] for matrix in matrices])[:-1].tolist()
-    return tuple(jnp.split(convolve_pointwise(x, jnp.concatenate(matrices, axis=1)), ends, axis=-1))
+    return tuple(jnp.split(joined, ends, axis=-1))
 
 
 def _by_each_forward(x: jax.Array, matrices: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], tuple]:
     return convolve_pointwise_by_each(x, matrices), (x, matrices)
 
 
-def _by_each_backward(saved: tuple, changes: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    cpu, default = (lambda s, c, f=f: jax.vjp(f, *s)[1](c) for f in (_apart, _joined))
-    return lax.platform_dependent(saved, changes, cpu=cpu, default=default)
+Gradients = tuple[jax.Array, tuple[jax.Array, ...]]
+
+
+def _apart_backward(saved: tuple, changes: tuple[jax.Array, ...]) -> Gradients:
+    x, matrices = saved
+    to_x, to_matrices = zip(
+        *(_backward((x, m), change) for m, change in zip(matrices, changes, strict=True)), strict=True
+    )
+    return sum(to_x), to_matrices
+
+
+def _joined_backward(saved: tuple, changes: tuple[jax.Array, ...]) -> Gradients:
+    x, matrices = saved
+    to_x, to_joined = _backward((x, jnp.concatenate(matrices, axis=1)), jnp.concatenate(changes, axis=-1))
+    return to_x, _like(matrices, to_joined)
+
+
+def _by_each_backward(saved: tuple, changes: tuple[jax.Array, ...]) -> Gradients:
+    return lax.platform_dependent(saved, changes, cpu=_apart_backward, default=_joined_backward)
 
 
 convolve_pointwise_by_each.defvjp(_by_each_forward, _by_each_backward)

@@ -90,17 +90,17 @@ def _backward(
     strides: tuple[int, int], padding: Padding, saved: tuple[jax.Array, jax.Array], change: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    _, to_x = jax.vjp(lambda x: _plain(x, kernel, strides, padding), x)
+    (to_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, padding), x)(change)
 
     def by_xla(x: jax.Array, change: jax.Array) -> jax.Array:
-        return jax.vjp(lambda kernel: _plain(x, kernel, strides, padding), kernel)[1](change)[0]
+        return jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, padding), kernel)(change)[0]
 
     # XLA does the single row of 1x7 in time; 17x17 places of 32 channels make too thin a product.
     products = kernel.shape[0] > 1 and (x.shape[-1] >= _WIDE or math.prod(change.shape[1:3]) >= _LARGE)
     if not products:
-        return to_x(change)[0], by_xla(x, change)
+        return to_x, by_xla(x, change)
     by_products = functools.partial(_by_products, kernel, strides, padding)
-    return to_x(change)[0], lax.platform_dependent(x, change, cpu=by_products, default=by_xla)
+    return to_x, lax.platform_dependent(x, change, cpu=by_products, default=by_xla)
 
 
 def _by_products(
