@@ -1,4 +1,4 @@
-"""Where the trunk's time goes: every distinct convolution of Inception-ResNet-v1, ours and PyTorch's, by itself."""
+"""Where the trunk's time goes: every distinct convolution of Inception-ResNet-v1 by itself, and on how many cores."""
 
 import collections
 import functools
@@ -12,9 +12,10 @@ from flax import linen as nn
 
 from avemo.models import layers
 from avemo.models.inception_resnet import InceptionResNetV1
-from benchmarks.speed import timed
+from benchmarks.speed import Timing, timed
 
-BATCH, SIZE, CALLS = 16, 160, 3
+BATCH, SIZE, CALLS = 16, 160, 8
+Sides = tuple[Timing, Timing]  # forward, backward
 
 
 def convolutions() -> collections.Counter:
@@ -34,12 +35,14 @@ def convolutions() -> collections.Counter:
     return seen
 
 
-def _best(call: Any) -> float:
+def _mean(call: Any) -> Timing:
+    """Of calls in a row: the processor's clock ticks too slowly for one."""
     call()
-    return 1000 * min(timed(call).processor for _ in range(CALLS))
+    whole = timed(lambda: [call() for _ in range(CALLS)])
+    return Timing(whole.wall / CALLS, whole.processor / CALLS)
 
 
-def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> tuple[float, float]:
+def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> Sides:
     conv = layers.Conv(features, kernel, (stride, stride), padding, use_bias=False)
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
     params = jax.jit(conv.init)(jax.random.key(0), x)
@@ -50,10 +53,10 @@ def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int)
         lambda: jax.block_until_ready(forward(params, x)),
         lambda: jax.block_until_ready(backward(params, x, above)),
     )
-    return tuple(map(_best, calls))
+    return tuple(map(_mean, calls))
 
 
-def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> tuple[float, float]:
+def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> Sides:
     around = tuple(k // 2 for k in kernel) if padding == "SAME" else 0
     conv = torch.nn.Conv2d(shape[-1], features, kernel, stride, around, bias=False)
     conv = conv.to(memory_format=torch.channels_last)
@@ -65,19 +68,23 @@ def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: in
         with torch.inference_mode():
             conv(x)
 
-    return _best(forward), _best(functools.partial(torch.autograd.grad, y, (x, conv.weight), above, retain_graph=True))
+    return _mean(forward), _mean(functools.partial(torch.autograd.grad, y, (x, conv.weight), above, retain_graph=True))
 
 
 def table() -> str:
-    """Returns a Markdown table: processor milliseconds of one call, the best of a few; the total counts repeats."""
+    """Returns a Markdown table: milliseconds of one call and, in brackets, cores it took; the total counts repeats."""
     lines = ["| input | kernel | stride | out | times | forward | PyTorch | backward | PyTorch |", "|---" * 9 + "|"]
-    totals = np.zeros(4)
+    totals = np.zeros((4, 2))
     for (shape, kernel, stride, padding, features), times in convolutions().items():
         key = (shape, kernel, stride, padding, features)
-        row = np.array([value for pair in zip(_ours(*key), _theirs(*key), strict=True) for value in pair])
+        sides = [side for pair in zip(_ours(*key), _theirs(*key), strict=True) for side in pair]
+        row = np.array([(side.wall, side.processor) for side in sides])
         totals += times * row
-        numbers = " | ".join(f"{value:.1f}" for value in row)
         where = f"{shape[1]}x{shape[2]}x{shape[3]} {padding.lower()}"
-        lines.append(f"| {where} | {kernel[0]}x{kernel[1]} | {stride} | {features} | {times} | {numbers} |")
-    lines.append("| all | | | | | " + " | ".join(f"{value:.0f}" for value in totals) + " |")
+        lines.append(f"| {where} | {kernel[0]}x{kernel[1]} | {stride} | {features} | {times} | {_cells(row)} |")
+    lines.append(f"| all | | | | | {_cells(totals)} |")
     return "\n".join(lines)
+
+
+def _cells(row: np.ndarray) -> str:
+    return " | ".join(f"{1000 * wall:.1f} ({processor / wall:.1f})" for wall, processor in row)
