@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     from avemo.errors import UserError
 
     try:
-        runtime.start(getattr(args, "host_devices", None))
+        runtime.start(vars(args).pop("host_devices", None))
         result = COMMANDS[args.command].run(args, rest)
         print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     except UserError as error:

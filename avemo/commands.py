@@ -66,8 +66,7 @@ def _extract(args: argparse.Namespace, _: list[str]) -> Any:
 def _predict(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import predict
 
-    apart = ("command", "files", "host_devices")
-    options = {k: v for k, v in vars(args).items() if v is not None and k not in apart}
+    options = {k: v for k, v in vars(args).items() if v is not None and k not in ("command", "files")}
     return predict.predict(**options, files=args.files.split(",") if args.files else predict.FILES)
 
 

@@ -9,20 +9,23 @@ import argparse
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from etils import epath
+from ml_collections import ConfigDict
 
 from avemo import configuration, runtime, train, writer
+from avemo.errors import UserError
 
 STEPS, LAST = 50, 10
 KINDS = ("float32", "bfloat16", "rounded")
 
 
-def last_loss(run: str, kind: str, seed: int, workdir: epath.Path) -> float:
+def last_loss(config: ConfigDict, kind: str, seed: int, workdir: epath.Path) -> float:
     """Trains 50 steps and returns the mean loss of the last ten."""
-    config = configuration.from_json(epath.Path(run) / "config.json")
+    config = config.copy_and_resolve_references()
     with config.unlocked():
         config.steps, config.log_every, config.eval_every, config.seed = STEPS, LAST, STEPS, seed
         config.model.dtype = "bfloat16" if kind == "bfloat16" else "float32"
@@ -46,21 +49,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="finished run folders, their data where it was")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args(argv)
+    if arguments.seeds < 1:
+        parser.error(f"--seeds={arguments.seeds}: takes 1 or more")
     runtime.start()
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            runtime.cache_compilations(place)
+            return _table(arguments.runs, arguments.seeds, epath.Path(place))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _table(runs: Sequence[str], seeds: int, place: epath.Path) -> int:
+    configs = {run: configuration.from_json(epath.Path(run) / "config.json") for run in runs}
     print("| run | float32 | bfloat16 | off by | rounded once, off by |\n|---|---|---|---|---|", flush=True)
-    worst, place = 0.0, epath.Path(tempfile.mkdtemp())
-    runtime.cache_compilations(place)
-    for run in arguments.runs:
+    worst = 0.0
+    for run, config in configs.items():
+        name = epath.Path(run).name
         losses = {kind: [] for kind in KINDS}
-        for seed in range(arguments.seeds):
+        for seed in range(seeds):
             for kind in KINDS:
-                workdir = place / f"{epath.Path(run).name}_{kind}_{seed}"
-                losses[kind].append(last_loss(run, kind, seed, workdir))
+                losses[kind].append(last_loss(config, kind, seed, place / f"{name}_{kind}_{seed}"))
         single, half, control = (statistics.mean(losses[kind]) for kind in KINDS)
         worst = max(worst, half / single - 1)
         cells = (f"{single:.4f}", f"{half:.4f}", f"{half / single - 1:+.2%}", f"{control / single - 1:+.2%}")
-        print(f"| {epath.Path(run).name} | {' | '.join(cells)} |", flush=True)
-    place.rmtree()
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
     return 1 if worst > 0.01 else 0
 
 

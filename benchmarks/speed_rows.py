@@ -36,16 +36,20 @@ def channels_last(x: np.ndarray) -> torch.Tensor:
 
 
 def _forward(network: InceptionResNetV1 | MobileNetV2, twin: torch.nn.Module, x: np.ndarray) -> Pair:
-    twin = twin.eval().to(memory_format=torch.channels_last)
-    ours, theirs = jnp.asarray(x), channels_last(x)
+    ours = jnp.asarray(x)
     variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), ours)
     run = jax.jit(functools.partial(network.apply, train=False))
+    return lambda: jax.block_until_ready(run(variables, ours)), _torch_forward(twin, x)
 
-    def torch_side() -> None:
+
+def _torch_forward(twin: torch.nn.Module, x: np.ndarray) -> Callable[[], None]:
+    twin, theirs = twin.eval().to(memory_format=torch.channels_last), channels_last(x)
+
+    def run() -> None:
         with torch.inference_mode():
             twin(theirs)
 
-    return lambda: jax.block_until_ready(run(variables, ours)), torch_side
+    return run
 
 
 def trunk_forward() -> Pair:
@@ -56,7 +60,6 @@ def trunk_forward() -> Pair:
 def trunk_forward_devices() -> Pair:
     """The same, its batch split over devices made of the host's cores, as `launch.py --host_devices` does it."""
     network, x = InceptionResNetV1(whole=True), images(16, 160)
-    _, torch_side = _forward(network, references.facenet().InceptionResnetV1(), x)
     variables = parallel.replicate(jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), x))
 
     def step(variables: dict, images: jax.Array, _: None) -> jax.Array:
@@ -64,6 +67,7 @@ def trunk_forward_devices() -> Pair:
 
     run = parallel.map_step(step, donate_state=False, gather_outputs=True)
     ours = parallel.shard_batch(x)
+    torch_side = _torch_forward(references.facenet().InceptionResnetV1(), x)
     return lambda: jax.block_until_ready(run(variables, ours, None)), torch_side
 
 

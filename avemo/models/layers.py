@@ -18,7 +18,9 @@ from avemo.models import batch_norm
 from avemo.models.depthwise import convolve_depthwise, shifts
 from avemo.models.linear import Dtype, add_bias, statistics_dtype
 from avemo.models.pointwise import convolve_pointwise
-from avemo.models.spatial import Padding, convolve_spatial
+from avemo.models.spatial import Edges, convolve_spatial
+
+Padding = str | Sequence[tuple[int, int]]
 
 he_normal = nn.initializers.he_normal()
 
@@ -142,8 +144,7 @@ class Conv(nn.Module):
             x = x[:, :: self.strides[0], :: self.strides[1]]
             y = convolve_pointwise(x, kernel[0, 0])
         else:
-            padding = self.padding if isinstance(self.padding, str) else tuple(map(tuple, self.padding))
-            y = convolve_spatial(x, kernel, tuple(self.strides), padding)
+            y = convolve_spatial(x, kernel, tuple(self.strides), self._edges(x))
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
@@ -151,13 +152,15 @@ class Conv(nn.Module):
     def _depthwise(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self.feature_group_count == x.shape[-1] == self.features:
             raise ValueError(f"grouped convolution is depthwise only, got {self.feature_group_count} groups")
+        inside = statistics_dtype(self.dtype)
+        y = convolve_depthwise(x.astype(inside), kernel.astype(inside), tuple(self.strides), self._edges(x))
+        return y.astype(self.dtype)
+
+    def _edges(self, x: jax.Array) -> Edges:
         padding = self.padding
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(x.shape[1:3], self.kernel_size, self.strides, padding)
-        inside = statistics_dtype(self.dtype)
-        padding = tuple(tuple(pair) for pair in padding)
-        y = convolve_depthwise(x.astype(inside), kernel.astype(inside), tuple(self.strides), padding)
-        return y.astype(self.dtype)
+        return tuple((low, high) for low, high in padding)
 
 
 class BatchNorm(nn.Module):

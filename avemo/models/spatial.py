@@ -12,7 +12,6 @@ accelerator, ahead of time too.
 
 import functools
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from avemo.models.linear import statistics_dtype
 from avemo.models.pointwise import product_over_places
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-Padding = str | Sequence[tuple[int, int]]
+Edges = tuple[tuple[int, int], tuple[int, int]]
 
 # Where products are the faster kernel gradient: many input channels, or a large output.
 _WIDE, _LARGE = 64, 32 * 32
@@ -32,40 +31,39 @@ _WIDE, _LARGE = 64, 32 * 32
 _COLUMNS, _FACTORS = 16_000_000, 5_000_000
 
 
-def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, edges, dimension_numbers=LAYOUT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve_spatial(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
-    """`x` [B, H, W, I], `kernel` [h, w, I, O] -> [B, H', W', O]; `padding` as of `lax.conv_general_dilated`.
+def convolve_spatial(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
+    """`x` [B, H, W, I], `kernel` [h, w, I, O] -> [B, H', W', O]; `edges` are the zeros around.
 
     Reverse mode only.
     """
-    plain = functools.partial(_plain, strides=strides, padding=padding)
+    plain = functools.partial(_plain, strides=strides, edges=edges)
     if strides != (1, 1):
-        gather = functools.partial(_gather, strides=strides, padding=padding)
+        gather = functools.partial(_gather, strides=strides, edges=edges)
         return lax.platform_dependent(x, kernel, cpu=gather, default=plain)
-    if padding == "VALID":
+    if edges == ((0, 0), (0, 0)):
         return lax.platform_dependent(x, kernel, cpu=_cut, default=plain)
     return plain(x, kernel)
 
 
 def _cut(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Unpadded, stride 1: the padded convolution, less its edge."""
-    edges = [(size // 2, size // 2) for size in kernel.shape[:2]]
-    y = _plain(x, kernel, (1, 1), edges)
+    around = tuple((size // 2, size // 2) for size in kernel.shape[:2])
+    y = _plain(x, kernel, (1, 1), around)
     rows, columns = (
-        (low, low + size - k + 1) for (low, _), size, k in zip(edges, x.shape[1:3], kernel.shape, strict=False)
+        (low, low + size - k + 1) for (low, _), size, k in zip(around, x.shape[1:3], kernel.shape, strict=False)
     )
     return y[:, slice(*rows), slice(*columns)]
 
 
-def _gather(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
+def _gather(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
     """Larger strides: what each output sees as a row, times the kernel as a matrix."""
     window = kernel.shape[:2]
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    edges = _edges(x, window, strides, padding)
 
     def some(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
@@ -81,34 +79,33 @@ def _gather(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: 
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve_spatial(x, kernel, strides, padding), (x, kernel)
+    return convolve_spatial(x, kernel, strides, edges), (x, kernel)
 
 
 def _backward(
-    strides: tuple[int, int], padding: Padding, saved: tuple[jax.Array, jax.Array], change: jax.Array
+    strides: tuple[int, int], edges: Edges, saved: tuple[jax.Array, jax.Array], change: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    (to_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, padding), x)(change)
+    (to_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, edges), x)(change)
 
     def by_xla(x: jax.Array, change: jax.Array) -> jax.Array:
-        return jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, padding), kernel)(change)[0]
+        return jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, edges), kernel)(change)[0]
 
     # XLA does the single row of 1x7 in time; 17x17 places of 32 channels make too thin a product.
     products = kernel.shape[0] > 1 and (x.shape[-1] >= _WIDE or math.prod(change.shape[1:3]) >= _LARGE)
     if not products:
         return to_x, by_xla(x, change)
-    by_products = functools.partial(_by_products, kernel, strides, padding)
+    by_products = functools.partial(_by_products, kernel, strides, edges)
     return to_x, lax.platform_dependent(x, change, cpu=by_products, default=by_xla)
 
 
 def _by_products(
-    kernel: jax.Array, strides: tuple[int, int], padding: Padding, x: jax.Array, change: jax.Array
+    kernel: jax.Array, strides: tuple[int, int], edges: Edges, x: jax.Array, change: jax.Array
 ) -> jax.Array:
     """The kernel's gradient: for each of its places, what it saw times what came of it, summed in float32 at least."""
     window, inside = kernel.shape[:2], statistics_dtype(x.dtype)
-    edges = _edges(x, window, strides, padding)
 
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         x, change = part
@@ -121,12 +118,6 @@ def _by_products(
     parts = (x, change)
     total, _ = add(zero, parts) if count == x.shape[0] else lax.scan(add, zero, tuple(_split(v, count) for v in parts))
     return total.reshape(kernel.shape).astype(kernel.dtype)
-
-
-def _edges(
-    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Padding
-) -> Sequence[tuple[int, int]]:
-    return lax.padtype_to_pads(x.shape[1:3], window, strides, padding) if isinstance(padding, str) else padding
 
 
 def _at_once(batch: int, size: int, limit: int) -> int:
