@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from avemo import checkpoints, configuration, optimizer, parallel
 from avemo.errors import UserError, unknown
-from avemo.input import MEL_ROWS
+from avemo.examples import MEL_ROWS
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
 from avemo.tasks import TASKS, TrainState, audio, audiovisual, end_to_end, expression
@@ -45,7 +45,7 @@ def batch(config: ConfigDict, sizes: dict[str, int]) -> dict[str, dict[str, jax.
 
 
 def padded(batch: dict[str, dict[str, Any]], multiple: int) -> dict[str, dict[str, Any]]:
-    """What `avemo.input.pad_batch` makes of the shapes of a batch: rows to a multiple, and their `weight`."""
+    """What `avemo.padding.pad_batch` makes of the shapes of a batch: rows to a multiple, and their `weight`."""
     out = {}
     for name, part in batch.items():
         size = next(iter(part.values())).shape[0]

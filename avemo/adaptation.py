@@ -18,8 +18,7 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from avemo import input as data_input
-from avemo import metrics, mixture
+from avemo import augment, metrics, mixture
 from avemo.errors import UserError, unknown
 from avemo.models import expression
 
@@ -60,7 +59,7 @@ def faces(folder: str, split: str, image_size: int) -> np.ndarray:
     images = []
     for number, group in itertools.groupby((places[i] for i in chosen), operator.itemgetter(0)):
         (stored,) = data.fields(number, [field])  # once for all of its faces
-        images += [data_input.resize(stored.decode(index), image_size) for _, index in group]
+        images += [augment.resize(stored.decode(index), image_size) for _, index in group]
     return np.stack(images)
 
 

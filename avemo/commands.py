@@ -43,12 +43,12 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # nothing runs: a free accelerator must not be taken
-    from avemo import aot, configuration
+    from avemo import aot, aot_report, configuration
 
     progress = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     config = configuration.load(args.config, overrides)
     report = aot.run(config, args.topology, args.platform, args.search, progress, args.top, args.hbm_only)
-    return report if args.json else aot.text(report)
+    return report if args.json else aot_report.text(report)
 
 
 def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:

@@ -18,9 +18,10 @@ from etils import epath
 from tqdm import tqdm
 
 from avemo import checkpoints, parallel, shards
+from avemo.augment import resize
 from avemo.errors import UserError
+from avemo.examples import MEL_ROWS
 from avemo.features import OUTPUTS
-from avemo.input import MEL_ROWS, resize
 from avemo.models import expression
 from avemo.release import cache
 from avemo.tasks import audio as audio_task

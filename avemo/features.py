@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avemo.errors import UserError
-from avemo.input import delayed_targets
+from avemo.examples import delayed_targets
 from avemo.shards import Shards
 
 # Which output of an encoder is its feature, unless `extract --layer` says otherwise.

@@ -5,110 +5,20 @@ process p builds rows p·B/P … (p+1)·B/P of the global batch of B: the same r
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from avemo import augment, mixture
-from avemo.augment import resize
 from avemo.errors import UserError
-from avemo.shards import Images, Shards
+from avemo.padding import Batch, padded_batches
+from avemo.shards import Shards
 
-Batch = dict[str, Any]
 _ENDLESS = 1 << 32  # batches
-MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
-
-
-def _face(images: Images, index: int, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
-    """One face of a record at the model's size; augmented where there is a generator."""
-    size = config.model.image_size
-    if rng is None:
-        return resize(images.decode(index), size)
-    # The decoder halves for free what would be shrunk anyway; a crop keeps at least 1 - crop of the side.
-    strength = config.data.augment
-    image = images.decode(index, at_least=round(size / (1 - strength.crop)))
-    return augment.face(image, rng, strength, size)
-
-
-def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
-    """A `faces` record to one example: image uint8 `[S, S, 3]`, label int32, votes float32 `[C]`, valence, arousal."""
-    return {
-        "image": _face(record["image"], 0, rng, config),
-        "label": np.int32(record["label"]),
-        "votes": record["votes"].astype(np.float32),
-        "valence": np.float32(record["valence"]),
-        "arousal": np.float32(record["arousal"]),
-    }
-
-
-def triplet_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
-    """A `triplets` record to one example: images uint8 `[3, S, S, 3]` with the odd one last, type int32 (0..2)."""
-    odd = int(record["odd"])
-    order = [i for i in range(3) if i != odd] + [odd]
-    images = record["images"]
-    return {
-        "images": np.stack([_face(images, i, rng, config) for i in order]),
-        "type": np.int32(record["type"]),
-    }
-
-
-def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Batch:
-    """A `clips` record to log-mel windows spread over it, with the targets of their frames.
-
-    Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
-    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random
-    and the windows are moved over bands and masked (`config.data.augment.{spec_shift, spec_time, spec_freq}`), in
-    evaluation they are centred in the clip and whole.
-    """
-    time, fps = record["time"], float(record["fps"])
-    frames, count = len(time), config.data.windows
-    hop = max(1, round(config.data.window_hop * fps))
-    slack = max(0, frames - 1 - (count - 1) * hop)
-    start = int(rng.integers(0, slack + 1)) if rng is not None else slack // 2
-    index = start + hop * np.arange(count)
-    inside = index < frames
-    index = np.minimum(index, frames - 1)
-    rows = record["audio_index"][index]
-    present = inside & record["audio_mask"][index]
-    windows = np.zeros((count, MEL_ROWS, record["log_mel"].shape[1]), np.float32)
-    for i, (row, ok) in enumerate(zip(rows, present, strict=True)):
-        if ok:
-            windows[i] = record["log_mel"][row : row + MEL_ROWS]
-    if rng is not None:
-        strength = config.data.get("augment", {})
-        windows = augment.shift_bands(windows, rng, strength.get("spec_shift", 0))
-        windows = augment.spec_augment(windows, rng, strength.get("spec_time", 0), strength.get("spec_freq", 0))
-    targets, target_mask = delayed_targets(record["targets"], record["target_mask"], config.data.delay, fps)
-    return {
-        "windows": windows,
-        "targets": np.where(target_mask[index, None], targets[index], np.float32(0)),
-        "mask": present,
-        "target_mask": present & target_mask[index],
-        "label": np.int32(record["label"]),
-    }
-
-
-def delayed_targets(targets: np.ndarray, mask: np.ndarray, delay: float, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Moves labels earlier by the raters' reaction delay, in seconds: frame t gets what was annotated at t + delay.
-
-    Args:
-      targets: float32 `[T, 2]`; mask: bool `[T]`; delay: s, ≥ 0; fps: Hz.
-
-    Returns:
-      targets `[T, 2]` and mask `[T]`; the last `delay` seconds have no label left and are masked.
-    """
-    shift = round(delay * fps)
-    if shift <= 0:
-        return targets, mask
-    shift = min(shift, len(mask))
-    moved, kept = np.zeros_like(targets), np.zeros_like(mask)
-    moved[: len(mask) - shift], kept[: len(mask) - shift] = targets[shift:], mask[shift:]
-    return moved, kept
 
 
 class Balanced:
@@ -264,40 +174,6 @@ def _record_name(record: Any) -> str | None:
     return f"{name} segment {int(record['segment'])}" if "segment" in record else name
 
 
-def pad_batch(batch: Mapping[str, Batch], multiple: int) -> dict[str, Batch]:
-    """Pads each part `[B_part, ...]` to a multiple of rows with copies of its last row.
-
-    A part that needs it gets a `weight` float32 `[rows]`, 0 for padding. Its rows count for no loss, metric or batch
-    statistic, so that any batch size gives its own numbers on any number of devices.
-    """
-    out = {}
-    for name, part in batch.items():
-        size = len(next(iter(part.values())))
-        padding = -size % multiple
-        if padding:
-            part = {k: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for k, v in part.items()}
-            part["weight"] = (np.arange(size + padding) < size).astype(np.float32)
-        out[name] = dict(part)
-    return out
-
-
-def without_padding(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part whose padded rows are unlabelled in every way that a loss reads: no label, no votes, no targets."""
-    if "weight" not in part:
-        return part
-    real = part["weight"] > 0
-
-    def masked(name: str, x: jax.Array) -> jax.Array:
-        keep = real.reshape(-1, *(1,) * (x.ndim - 1))
-        if name == "label":
-            return jnp.where(keep, x, -1)
-        if name in ("target_mask", "rater_mask", "votes"):
-            return jnp.where(keep, x, jnp.zeros((), x.dtype))
-        return x
-
-    return {name: masked(name, x) for name, x in part.items()}
-
-
 def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
     """All examples of a split once, in order, in batches of `source.batch_size`; the last is padded.
 
@@ -309,43 +185,3 @@ def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
     dataset = grain.MapDataset.source(data).map(lambda record: example(record, None, config))
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=4 * source.batch_size)
     yield from padded_batches(dataset.to_iter_dataset(options), source.batch_size)
-
-
-def padded_batches(examples: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Batches of `size` examples, the last one padded (`pad_rows`)."""
-    rows: list[Batch] = []
-    for row in examples:
-        rows.append(row)
-        if len(rows) == size:
-            yield pad_rows(rows, size)
-            rows = []
-    if rows:
-        yield pad_rows(rows, size)
-
-
-def pad_rows(rows: list[Batch], size: int) -> Batch:
-    """Stacks examples and pads to `size` with copies of the last, whose `weight` is 0."""
-    weight = np.zeros(size, np.float32)
-    weight[: len(rows)] = 1
-    rows = rows + [rows[-1]] * (size - len(rows))
-    return {**{k: np.stack([row[k] for row in rows]) for k in rows[0]}, "weight": weight}
-
-
-__all__ = [
-    "MEL_ROWS",
-    "Balanced",
-    "Batch",
-    "Images",
-    "Source",
-    "batch_records",
-    "delayed_targets",
-    "eval_batches",
-    "face_example",
-    "pad_batch",
-    "pad_rows",
-    "resize",
-    "train_batches",
-    "triplet_example",
-    "window_example",
-    "without_padding",
-]

@@ -22,8 +22,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from avemo import accumulation, checkpoints, optimizer, parallel, profiling, runtime, tasks, writer
-from avemo import input as data_input
+from avemo import accumulation, checkpoints, optimizer, padding, parallel, profiling, runtime, tasks, writer
 from avemo.errors import UserError
 from avemo.run_folder import check_fingerprints, environment, finished, lock, prepare_workdir, save_predictions
 from avemo.runtime import Preempted
@@ -206,7 +205,7 @@ class _Prefetch:
 
     def _draw(self) -> tuple[Any, Any]:
         before = self._batches.get_state()
-        return before, parallel.shard_batch(data_input.pad_batch(next(self._batches), self._multiple), self._mode)
+        return before, parallel.shard_batch(padding.pad_batch(next(self._batches), self._multiple), self._mode)
 
     def state(self) -> Any:
         """Iterator state from which the next batch is drawn again."""

@@ -34,7 +34,7 @@ import torch
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from avemo import configuration, shards  # noqa: E402
+from avemo import configuration, examples, shards  # noqa: E402
 from avemo import input as data_input  # noqa: E402
 from data_prep import builder, records  # noqa: E402
 
@@ -125,7 +125,7 @@ def main() -> None:
         config.data.threads = 0  # in the calling thread, nothing read ahead: each side's work falls in its own turn
         config.model.image_size = arguments.size
         strength = {name: config.data.augment[name] for name in ("crop", "colour")}
-        source = data_input.Source(str(prepared), data_input.face_example, BATCH)
+        source = data_input.Source(str(prepared), examples.face_example, BATCH)
         batches = iter(data_input.train_batches({"faces": source}, config))
 
         def ours(number: int) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from avemo import run_folder
+from avemo.augment import resize
 from avemo.errors import UserError
-from avemo.input import resize
 from avemo.predict import encoders
 from avemo.predict.networks import BATCH, Head, Network, open_run
 from avemo.release import cache

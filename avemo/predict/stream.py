@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from avemo.augment import resize
 from avemo.errors import UserError
-from avemo.input import resize
 from avemo.predict import media as sources
 from avemo.predict.ensemble import Ensemble, EnsembleSession
 from avemo.predict.people import People

@@ -15,8 +15,8 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import class_names as names_of
+from avemo import examples, losses, metrics, mixture, padding, rows
 from avemo import input as data_input
-from avemo import losses, metrics, mixture, rows
 from avemo.models import audio
 from avemo.models.dropout import Dropout
 from avemo.parallel import AXIS
@@ -61,11 +61,11 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     model = build(config)
-    sources = {"clips": data_input.Source(folder, data_input.window_example, config.data.batch.clips)}
+    sources = {"clips": data_input.Source(folder, examples.window_example, config.data.batch.clips)}
     names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 
     def init(key: jax.Array) -> dict[str, Any]:
-        windows = jnp.zeros((1, data_input.MEL_ROWS, 64))
+        windows = jnp.zeros((1, examples.MEL_ROWS, 64))
         variables = start.initialise(functools.partial(model.init, train=False), key, windows)
         return start.from_pretrained(variables, config)
 
@@ -80,7 +80,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         return np.array([records.fields(i, ("recording",))[0] for i in range(len(records))])
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
-        source = data_input.Source(folder, data_input.window_example, config.data.eval_batch, split)
+        source = data_input.Source(folder, examples.window_example, config.data.eval_batch, split)
         scores, predictions = _evaluate(mapped, variables, source, config, (class_names, names))
         return scores, {"recording": recordings(split), **predictions} if "label" in predictions else predictions
 
@@ -122,7 +122,7 @@ def forward(
 
 def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The global loss, and the values to log."""
-    clips = data_input.without_padding(batch["clips"])
+    clips = padding.without_padding(batch["clips"])
     if config.model.num_classes:
         logits = clip_logits(outputs["logits"], clips["mask"])
         # A silent clip says nothing about its emotion.

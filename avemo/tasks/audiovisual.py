@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avemo import class_names as names_of
-from avemo import features, losses, metrics, shards
+from avemo import features, losses, metrics, padding, shards
 from avemo import input as data_input
 from avemo.models import audiovisual
 from avemo.parallel import AXIS
@@ -138,7 +138,7 @@ def trained_outputs(out: Any) -> dict[str, jax.Array]:
 
 def criterion(config: ConfigDict, part: str, out: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The global loss of a model's outputs on the sequences of `part`, and the values to log."""
-    rows = data_input.without_padding(batch[part])
+    rows = padding.without_padding(batch[part])
     if config.model.num_classes:
         logits = clip_logits(out["logits"], rows["mask"])
         loss = losses.cross_entropy(logits, rows["label"], label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
@@ -173,7 +173,7 @@ def score(
     outputs: list[dict[str, np.ndarray]] = []
     for begin in range(0, len(recordings), size):
         rows = [features.sequence(r, 0, longest, 0.0) for r in recordings[begin : begin + size]]
-        batch = data_input.pad_rows(rows, size)
+        batch = padding.pad_rows(rows, size)
         batch = {k: batch[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask")}
         out = mapped(variables, batch)
         outputs += [{k: v[i] for k, v in out.items()} for i in range(len(rows))]

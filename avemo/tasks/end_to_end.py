@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, features, shards
+from avemo import augment, checkpoints, examples, features, shards
 from avemo import input as data_input
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression
@@ -56,14 +56,14 @@ class Clips:
     def read(self, recording: features.Recording, begin: int, length: int, size: int) -> dict[str, np.ndarray]:
         """Frames from `begin`: image uint8 `[L, S, S, 3]` and windows float32 `[L, 96, 64]`, 0 where masked."""
         image = np.zeros((length, size, size, 3), np.uint8)
-        windows = np.zeros((length, data_input.MEL_ROWS, 64), np.float32)
+        windows = np.zeros((length, examples.MEL_ROWS, 64), np.float32)
         for row, (index, frame) in enumerate(self._places[recording.name][begin : begin + length]):
             record = self._record(index)
             if recording.visual_mask[begin + row]:
-                image[row] = data_input.resize(record["frames"].decode(frame), size)
+                image[row] = augment.resize(record["frames"].decode(frame), size)
             if recording.audio_mask[begin + row]:
                 first = record["audio_index"][frame]
-                windows[row] = record["log_mel"][first : first + data_input.MEL_ROWS]
+                windows[row] = record["log_mel"][first : first + examples.MEL_ROWS]
         return {"image": image, "windows": windows}
 
 

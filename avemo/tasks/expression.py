@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, losses, metrics, mixture, parallel, rows, shards
+from avemo import checkpoints, examples, losses, metrics, mixture, padding, parallel, rows, shards
 from avemo import class_names as names_of
 from avemo import input as data_input
 from avemo.models import expression
@@ -26,9 +26,9 @@ from avemo.tasks.base import Metrics, Predictions, Task
 from avemo.tasks.pooled import pool_frames
 
 _PARTS = {
-    "faces": data_input.face_example,
-    "triplets": data_input.triplet_example,
-    "unlabelled": data_input.face_example,
+    "faces": examples.face_example,
+    "triplets": examples.triplet_example,
+    "unlabelled": examples.face_example,
 }
 
 
@@ -183,7 +183,7 @@ def criterion(
             losses.triplet(embedding, odd, triplets["type"], triplets.get("weight"), margin=margin, axis_name=AXIS),
         )
     if "faces" in batch:
-        logits, faces = outputs["faces"]["student"]["logits"], data_input.without_padding(batch["faces"])
+        logits, faces = outputs["faces"]["student"]["logits"], padding.without_padding(batch["faces"])
         if settings.labels == "votes":
             add("ce_loss", settings.ce_weight, losses.vote_kl(logits, faces["votes"], axis_name=AXIS))
         else:
@@ -272,7 +272,7 @@ def _evaluate(
     scores: Metrics = {}
     predictions: Predictions = {}
     if "faces" in paths and split in mixture.splits(paths["faces"]):
-        source = data_input.Source(paths["faces"], data_input.face_example, config.data.eval_batch, split)
+        source = data_input.Source(paths["faces"], examples.face_example, config.data.eval_batch, split)
         found = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
         label, probability = names_of.match(*names, found["label"], metrics.softmax(found["logits"]))
         keep = label >= 0
@@ -292,7 +292,7 @@ def _evaluate(
             predictions |= {**pooled, "label": label, "probability": probability}
     if "triplets" in paths and split in mixture.splits(paths["triplets"]):
         source = data_input.Source(
-            paths["triplets"], data_input.triplet_example, max(1, config.data.eval_batch // 2), split
+            paths["triplets"], examples.triplet_example, max(1, config.data.eval_batch // 2), split
         )
         found = _collect(mapped, variables, data_input.eval_batches(source, config), ("type",))
         scores |= metrics.triplets(found["embedding"], found["type"])

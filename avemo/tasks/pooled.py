@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import adaptation, metrics
-from avemo import input as data_input
+from avemo import adaptation, augment, metrics, padding
 
 
 def pool_frames(
@@ -31,7 +30,7 @@ def pool_frames(
     labels: list[int] = []
     persons: list[str] = []
 
-    def faces() -> Iterator[data_input.Batch]:
+    def faces() -> Iterator[padding.Batch]:
         for number in range(len(clips)):
             record = clips[number]
             place = places.setdefault(record["recording"], len(places))
@@ -39,12 +38,12 @@ def pool_frames(
                 labels.append(int(record["label"]))
                 persons.append(record["subject"])
             for index in np.flatnonzero(record["face_mask"]):
-                image = data_input.resize(record["frames"].decode(int(index)), config.model.image_size)
+                image = augment.resize(record["frames"].decode(int(index)), config.model.image_size)
                 yield {"image": image, "place": np.int32(place)}
 
     classes = config.model.num_classes
     found, rows = [np.zeros(0, np.int32)], [np.zeros((0, classes))]
-    for batch in data_input.padded_batches(faces(), config.data.eval_batch):
+    for batch in padding.padded_batches(faces(), config.data.eval_batch):
         keep = batch["weight"] > 0
         found.append(batch["place"][keep])
         said = metrics.softmax(mapped(variables, {"image": batch["image"]})["logits"])[keep]

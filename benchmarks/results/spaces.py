@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from avemo import checkpoints, metrics, shards
-from avemo.input import resize
+from avemo.augment import resize
 from avemo.models import expression, pretrained
 from avemo.models.pretrained import networks
 

@@ -10,8 +10,7 @@ import toy
 from jax import lax
 
 import launch
-from avemo import abstract, aot, configuration, features, hlo, roofline, tasks, train
-from avemo import input as data_input
+from avemo import abstract, aot, aot_report, configuration, features, hlo, padding, roofline, tasks, train
 from avemo.tasks import end_to_end
 
 PAPER = "configs/paper/{}.py"
@@ -221,7 +220,7 @@ def test_a_step_lowers_for_cuda_without_a_gpu(capsys):
     assert report["flops"] > 0
     assert report["collectives"]["all-reduce"]["count"] > 0
     assert "speed" in report["not_checked"]
-    assert "not checked" in aot.text(report)
+    assert "not checked" in aot_report.text(report)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("fusion", SMALL), ("audio", [])])
@@ -231,7 +230,7 @@ def test_uneven_sizes_and_micro_batches_lower_as_train_pads_them(name, extra):
     config = configuration.load(PAPER.format(name), overrides)
     sizes = abstract.batch_sizes(config)
     padded = abstract.padded(abstract.batch(config, sizes), 6)
-    real = data_input.pad_batch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.batch(config, sizes)), 6)
+    real = padding.pad_batch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.batch(config, sizes)), 6)
     kind = lambda x: (x.shape, np.dtype(x.dtype))  # noqa: E731
     assert jax.tree.map(kind, padded) == jax.tree.map(kind, real)
     report = aot.run(config, "3", "cuda")
@@ -244,7 +243,7 @@ def test_out_of_memory_says_how_much():
         "RESOURCE_EXHAUSTED: XLA:TPU ... Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
     )
     assert error.needed == 20.5 * 2**30
-    lines = aot.text(
+    lines = aot_report.text(
         {
             **{"task": "teacher", "devices": 8, "topology": "v5e:2x4", "platform": "tpu", "batch": {"faces": 8}},
             **{"fits": False, "hbm_used": error.needed, "hbm_free": -4.75 * 2**30},
@@ -267,8 +266,8 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["hbm_bytes_moved"] > arguments
     assert report["xla"]["bytes_accessed"] > report["hbm_bytes_moved"]
     assert [c["times"] >= 1 and c["operand_bytes"] + c["hbm_bytes"] > 0 for c in report["top"]] == [True] * 3
-    assert report["top"][0]["name"] in aot.text(report)
+    assert report["top"][0]["name"] in aot_report.text(report)
     slow = aot.run(config, "v5e:2x4", hbm_only=True)
     assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
     assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # but for scalars
-    assert "examples/s/chip" in aot.text(report)
+    assert "examples/s/chip" in aot_report.text(report)

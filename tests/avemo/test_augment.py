@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avemo import augment, configuration
-from avemo import input as data_input
+from avemo import augment, configuration, examples
 from avemo.errors import UserError
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -170,14 +169,14 @@ def test_windows_are_masked_and_shifted_in_training_only():
         "targets": np.zeros((frames, 2), np.float32), "target_mask": np.ones(frames, bool),
     }  # fmt: skip
     config.data.update(windows=1, window_hop=0.04)
-    whole = data_input.window_example(record, None, config)["windows"][0]
+    whole = examples.window_example(record, None, config)["windows"][0]
     assert np.ptp(whole, axis=1).min() > 0
-    masked = [data_input.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
+    masked = [examples.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
     assert sum(np.ptp(window, axis=1).min() == 0 for window in masked) >= 4
     config.data.augment.update(spec_time=0, spec_shift=8)
-    shifted = [data_input.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
+    shifted = [examples.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
     assert sum((w[:, 0] == w[:, 1]).all() or (w[:, -1] == w[:, -2]).all() for w in shifted) >= 4
-    np.testing.assert_array_equal(data_input.window_example(record, None, config)["windows"][0], whole)
+    np.testing.assert_array_equal(examples.window_example(record, None, config)["windows"][0], whole)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ import tiny_runs
 import toy
 from jax.sharding import AxisType, Mesh
 
-from avemo import abstract, accumulation, configuration, optimizer, parallel, tasks, train
-from avemo import input as data_input
+from avemo import abstract, accumulation, configuration, optimizer, padding, parallel, tasks, train
 from avemo.models import expression
 from avemo.tasks.base import TrainState
 
@@ -182,7 +181,7 @@ def accumulated(name, pieces, devices, rows=lambda x: x, overrides=(), dtype="fl
     """Loss, values, gradients and state of a step over `rows(batch)`, in micro-batches."""
     with precision(dtype):
         _, task, variables, draw, constants = problem(name, overrides)
-        batch = data_input.pad_batch(jax.tree.map(rows, draw()), devices * pieces)
+        batch = padding.pad_batch(jax.tree.map(rows, draw()), devices * pieces)
         mesh = Mesh(np.asarray(jax.devices()[:devices]), (parallel.AXIS,), axis_types=(AxisType.Auto,))
         run = parallel.map_step(step_of(task, pieces), "shard_map", donate_state=False, mesh=mesh)
         return jax.device_get(run(variables, jax.tree.map(jnp.asarray, batch), constants))

@@ -3,15 +3,15 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avemo import configuration
+from avemo import configuration, examples
 from avemo import input as data_input
 from avemo.shards import Shards
 
 
 def sources(tmp_path):
     return {
-        "faces": data_input.Source(toy.faces(tmp_path), data_input.face_example, 6),
-        "triplets": data_input.Source(toy.triplets(tmp_path), data_input.triplet_example, 4),
+        "faces": data_input.Source(toy.faces(tmp_path), examples.face_example, 6),
+        "triplets": data_input.Source(toy.triplets(tmp_path), examples.triplet_example, 4),
     }
 
 
@@ -59,7 +59,7 @@ def test_balanced_sampling_meets_every_class_equally_often(tmp_path):
 
 def test_the_odd_image_comes_last(tmp_path):
     config = configuration.load("configs/demo/teacher.py:smoke")
-    source = data_input.Source(toy.triplets(tmp_path), data_input.triplet_example, 4, "dev")
+    source = data_input.Source(toy.triplets(tmp_path), examples.triplet_example, 4, "dev")
     for batch in data_input.eval_batches(source, config):
         levels = batch["images"].mean((2, 3, 4))
         assert (levels[:, 2] > levels[:, :2].max(1) + 50).all()
@@ -67,7 +67,7 @@ def test_the_odd_image_comes_last(tmp_path):
 
 def test_the_last_evaluation_batch_is_padded_with_weight_0(tmp_path):
     config = configuration.load("configs/demo/teacher.py:smoke")
-    source = data_input.Source(toy.faces(tmp_path), data_input.face_example, 8, "dev")
+    source = data_input.Source(toy.faces(tmp_path), examples.face_example, 8, "dev")
     weights = [batch["weight"] for batch in data_input.eval_batches(source, config)]
     assert [w.tolist() for w in weights] == [[1] * 8, [1] * 4 + [0] * 4]
 
@@ -80,7 +80,7 @@ def test_colours_are_rgb(tmp_path):
     rows = [records.face_record("red", records.encode_jpeg(red), label=0)]
     folder = toy.write(tmp_path, "faces", records.faces_features(), {"train": rows})
     config = configuration.load("configs/demo/teacher.py:smoke")
-    source = data_input.Source(folder, data_input.face_example, 1, "train")
+    source = data_input.Source(folder, examples.face_example, 1, "train")
     (batch,) = data_input.eval_batches(source, config)
     assert batch["image"][0].mean((0, 1)).argmax() == 0
 
@@ -90,7 +90,7 @@ def test_windows_follow_the_frames(tmp_path):
     config.data.delay = 0.0
     config.data.window_hop = 0.4
     config.data.windows = 4
-    source = data_input.Source(toy.clips(tmp_path), data_input.window_example, 4, "dev")
+    source = data_input.Source(toy.clips(tmp_path), examples.window_example, 4, "dev")
     for batch in data_input.eval_batches(source, config):
         keep = batch["weight"] > 0
         # The toy corpus writes arousal into the level of the log-mel; a window averages it over 0.96 s.
@@ -102,7 +102,7 @@ def test_windows_follow_the_frames(tmp_path):
 @given(st.integers(1, 40), st.floats(0, 3), st.sampled_from([5.2, 25.0, 29.97]))
 def test_delay_moves_labels_and_masks_the_rest(length, delay, fps):
     targets = np.arange(2 * length, dtype=np.float32).reshape(length, 2)
-    moved, mask = data_input.delayed_targets(targets, np.ones(length, bool), delay, fps)
+    moved, mask = examples.delayed_targets(targets, np.ones(length, bool), delay, fps)
     shift = min(round(delay * fps), length)
     assert mask.sum() == length - shift
     np.testing.assert_array_equal(moved[: length - shift], targets[shift:])

@@ -9,7 +9,7 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avemo import configuration, mixture, shards, tasks
+from avemo import configuration, examples, mixture, shards, tasks
 from avemo import input as data_input
 from avemo.errors import UserError
 
@@ -101,7 +101,7 @@ def test_shares_follow_weights_and_nothing_is_lost_or_repeated_early(sizes, weig
 
 
 def test_a_mixed_run_goes_on_where_it_was(folders, config):
-    source = data_input.Source(f"{folders['a']}:3,{folders['b']}", data_input.face_example, 8)
+    source = data_input.Source(f"{folders['a']}:3,{folders['b']}", examples.face_example, 8)
     first = [b for b, _ in zip(data_input.train_batches({"faces": source}, config), range(6), strict=False)]
     iterator = iter(data_input.train_batches({"faces": source}, config))
     for _ in range(4):
@@ -115,7 +115,7 @@ def test_a_mixed_run_goes_on_where_it_was(folders, config):
 
 def test_one_data_set_is_drawn_as_without_a_weight(folders, config):
     one, same = (
-        next(iter(data_input.train_batches({"faces": data_input.Source(p, data_input.face_example, 8)}, config)))
+        next(iter(data_input.train_batches({"faces": data_input.Source(p, examples.face_example, 8)}, config)))
         for p in (folders["a"], f"{folders['a']}:2")
     )
     np.testing.assert_array_equal(one["faces"]["image"], same["faces"]["image"])

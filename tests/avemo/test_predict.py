@@ -12,8 +12,8 @@ import toy
 from ml_collections import ConfigDict
 
 from avemo import checkpoints, extract, predict, shards
+from avemo.augment import resize
 from avemo.errors import UserError
-from avemo.input import resize
 from avemo.predict import command, encoders, media, overlay, people, pipe, session, stream, writer
 from avemo.predict.sound import SoundStream
 from avemo.tasks import audiovisual as task

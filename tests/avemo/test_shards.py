@@ -6,7 +6,7 @@ import pytest
 import toy
 from fsspec.implementations.memory import MemoryFileSystem
 
-from avemo import configuration, shards
+from avemo import configuration, examples, shards
 from avemo import input as data_input
 from avemo.errors import UserError
 from data_prep.builder import prepare
@@ -96,7 +96,7 @@ def test_tfrecord_gives_the_records_of_array_record(formats):
 def test_tfrecord_trains_in_the_same_order_and_goes_on_where_it_was(formats):
     config = configuration.load("configs/demo/teacher.py:smoke", ["--config.model.image_size=48"])
     array, sequential = (
-        data_input.train_batches({"faces": data_input.Source(str(folder), data_input.face_example, 6)}, config)
+        data_input.train_batches({"faces": data_input.Source(str(folder), examples.face_example, 6)}, config)
         for folder in (formats["array_record"], formats["tfrecord"])
     )
     iterator, expected = iter(sequential), iter(array)

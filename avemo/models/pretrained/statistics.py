@@ -15,8 +15,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from avemo import input as data_input
-from avemo import mixture
+from avemo import augment, examples, mixture
 from avemo.errors import UserError
 from avemo.models.layers import BatchNorm
 
@@ -44,11 +43,11 @@ def inputs(folder: str | os.PathLike, shape: tuple[int, ...], image_size: int) -
     for part in np.array_split(chosen, max(1, len(chosen) // _ROWS)):
         records = [data[int(number)] for number in part]
         if pictures:
-            yield np.stack([data_input.resize(record["image"].decode(0), image_size) for record in records])
+            yield np.stack([augment.resize(record["image"].decode(0), image_size) for record in records])
         else:
-            middles = [max(0, (len(record["log_mel"]) - data_input.MEL_ROWS) // 2) for record in records]
-            windows = [r["log_mel"][m : m + data_input.MEL_ROWS] for r, m in zip(records, middles, strict=True)]
-            yield np.stack([w for w in windows if len(w) == data_input.MEL_ROWS]).astype(np.float32)
+            middles = [max(0, (len(record["log_mel"]) - examples.MEL_ROWS) // 2) for record in records]
+            windows = [r["log_mel"][m : m + examples.MEL_ROWS] for r, m in zip(records, middles, strict=True)]
+            yield np.stack([w for w in windows if len(w) == examples.MEL_ROWS]).astype(np.float32)
 
 
 def renormalised(network: nn.Module, variables: Tree, batches: Iterable[np.ndarray]) -> Tree:
