@@ -108,6 +108,11 @@ def _frame_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct
 
 def _end_to_end_configs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDict]]:
     """The configs of the fusion run and of its encoders; where the config names no run, the paper's."""
+    fusion, encoders = _end_to_end_runs(config)
+    return end_to_end.in_dtype(fusion, config), {m: end_to_end.in_dtype(run, config) for m, run in encoders.items()}
+
+
+def _end_to_end_runs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDict]]:
     if not config.fusion:
         fusion, visual, sound = (
             configuration.load(str(_PAPER / f"{name}.py")) for name in ("fusion", "student", "audio")

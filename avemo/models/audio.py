@@ -30,5 +30,5 @@ def build(config: Mapping[str, Any], axis_name: str | None = None) -> nn.Module:
     name = config["name"]
     numbers = {key: value for key, value in config.items() if key not in _NOT_NUMBERS}
     factory = AUDIO_ENCODERS[name]
-    dtype = dtype_of(config.get("dtype"))
+    dtype = dtype_of(config)
     return construct(f"audio encoder {name!r}", factory, numbers, dtype=dtype, axis_name=axis_name)

@@ -182,7 +182,7 @@ def build(config: Mapping[str, Any], axis_name: str | None = None) -> AudioVisua
             raise unknown("field of model", key, known)
     for key in ("fusion_args", "temporal_args"):
         fields[key] = _freeze(fields.get(key) or {})
-    model = AudioVisual(**{**fields, "dtype": dtype_of(fields.get("dtype"))})
+    model = AudioVisual(**{**fields, "dtype": dtype_of(fields)})
     if model.missing not in ("zero", "token"):
         raise unknown("missing", model.missing, ("zero", "token"))
     # A misspelt number is an error before any data is read. `parent=None`: these are thrown away.

@@ -9,6 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from avemo.errors import unknown
+from avemo.models.linear import Dtype
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def construct(kind: str, factory: Callable, arguments: Mapping[str, Any] | None, /, **context: Any) -> nn.Module:
@@ -36,9 +39,16 @@ def construct(kind: str, factory: Callable, arguments: Mapping[str, Any] | None,
     return factory(**{**context, **{name: _frozen(value) for name, value in arguments.items()}})
 
 
-def dtype_of(name: Any) -> Any:
-    """Returns the JAX dtype for a config's string ("bfloat16") or dtype."""
-    return jnp.dtype(name or "float32").type
+def dtype_of(config: Mapping[str, Any]) -> Dtype:
+    """Returns the compute dtype that a model's `config["dtype"]` names: float32 (default) or bfloat16.
+
+    Raises:
+      UserError: another name.
+    """
+    name = config.get("dtype") or "float32"
+    if name not in DTYPES:
+        raise unknown("model.dtype", name, DTYPES)
+    return DTYPES[name]
 
 
 def _frozen(value: Any) -> Any:

@@ -18,6 +18,7 @@ from jax import lax
 
 from avemo.errors import Registry, UserError, unknown
 from avemo.models.compact import MobileNetV2
+from avemo.models.construct import dtype_of
 from avemo.models.dense import DenseBlock
 from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
@@ -41,7 +42,6 @@ _DEFAULT_NECKS = {
 
 # What a config may say besides the trunk's own numbers. Image size is the data's business; init_from the task's.
 _IGNORED_KEYS = frozenset({"name", "image_size", "init_from", "freeze"})
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class DenseNeck(nn.Module):
@@ -150,14 +150,6 @@ class ExpressionNet(nn.Module):
         return {"descriptor": descriptor, "embedding": embedding, "logits": logits}
 
 
-def compute_dtype(config: Mapping[str, Any]) -> Dtype:
-    """Returns the compute dtype that `config["dtype"]` names: float32 (default) or bfloat16."""
-    name = config.get("dtype", "float32")
-    if name not in _DTYPES:
-        raise unknown("model.dtype", name, _DTYPES)
-    return _DTYPES[name]
-
-
 def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> ExpressionNet:
     """Returns the expression network that a config describes.
 
@@ -176,7 +168,7 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
     if "name" not in config:
         raise UserError(f"model.name is missing: set it to one of {', '.join(TRUNKS)}")
     trunk_class = TRUNKS[config["name"]]
-    shared = {"axis_name": axis_name, "dtype": compute_dtype(config)}
+    shared = {"axis_name": axis_name, "dtype": dtype_of(config)}
     if "bn_momentum" in config:
         shared["bn_momentum"] = config["bn_momentum"]
 

@@ -88,6 +88,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     fused_config, _, fused = checkpoints.load(start.run_folder(config.fusion, "fusion"))
+    fused_config = in_dtype(fused_config, config)
     if fused_config.task != "audiovisual":
         raise start.UserError(f"fusion {config.fusion} is a run of task {fused_config.task!r}, not of audiovisual.")
     found = encoders.resolve(config.fusion, fused_config)
@@ -100,7 +101,8 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         path = getattr(found, modality)
         if path is None:
             continue
-        encoder_configs[modality], _, variables = checkpoints.load(path)
+        encoder_config, _, variables = checkpoints.load(path)
+        encoder_configs[modality] = in_dtype(encoder_config, config)
         weights[modality] = start.fingerprint(variables)
         params[modality], statistics[modality] = (
             variables["params"],
@@ -152,6 +154,12 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
         data={"clips": folder}, weights=weights, class_names=tuple(names),
     )  # fmt: skip
+
+
+def in_dtype(run: ConfigDict, config: ConfigDict) -> ConfigDict:
+    """The config of a run that this one starts from, with this one's compute dtype where it names one."""
+    dtype = config.model.get("dtype")
+    return ConfigDict({**run.to_dict(), "model": {**run.model.to_dict(), "dtype": dtype}}) if dtype else run
 
 
 def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str] = features.OUTPUTS) -> dict[str, Callable]:

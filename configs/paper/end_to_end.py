@@ -30,7 +30,10 @@ def get_config(variant: str = "") -> ConfigDict:
         eval_batch=4,  # recordings
         eval_frames=128,
     )
-    config.model = {"num_classes": 0}  # the fusion run's own; here for those who read the config
+    config.model = {
+        "num_classes": 0,  # the fusion run's own; here for those who read the config
+        "dtype": "",  # of the computation of all three networks; empty: each run's own
+    }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":
         config.data.update(sequence_length=10, sequence_hop=5, eval_frames=32)

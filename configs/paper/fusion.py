@@ -44,6 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "dropout": 0.2,
         "modality_dropout": 0.0,  # share of training sequences that lose one modality
         "missing": "zero",  # or "token": a learned vector in the place of an absent modality
+        "dtype": "float32",  # of the computation; "bfloat16" on a TPU
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

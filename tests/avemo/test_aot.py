@@ -1,3 +1,4 @@
+import collections
 import importlib.util
 import json
 import types
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import toy
 from jax import lax
+from jax.sharding import AbstractMesh, AxisType
 
 import launch
-from avemo import abstract, aot, aot_report, configuration, features, hlo, padding, roofline, tasks, train
+from avemo import abstract, aot, aot_report, configuration, features, hlo, padding, parallel, roofline, tasks, train
 from avemo.tasks import end_to_end
 
 PAPER = "configs/paper/{}.py"
@@ -221,6 +223,37 @@ def test_a_step_lowers_for_cuda_without_a_gpu(capsys):
     assert report["collectives"]["all-reduce"]["count"] > 0
     assert "speed" in report["not_checked"]
     assert "not checked" in aot_report.text(report)
+
+
+def products(jaxpr):
+    """How many numbers come of matrix products and convolutions, inner programs' included, by their factors' dtype."""
+    found = collections.Counter()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            found[str(equation.invars[0].aval.dtype)] += equation.outvars[0].aval.size
+        for inner in roofline._inner_jaxprs(equation.params):
+            found += products(inner)
+    return found
+
+
+@pytest.mark.parametrize("name", ["audio", "fusion", "end_to_end"])
+def test_a_stage_computes_in_the_dtype_that_its_config_names(name):
+    mesh = AbstractMesh((1,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    share = {}
+    for dtype in ("float32", "bfloat16"):
+        config = configuration.load(PAPER.format(name), [f"--config.model.dtype={dtype}"])
+        sizes = dict.fromkeys(abstract.batch_sizes(config), 1)
+        found = products(aot.lower(config, mesh, sizes, "cuda")[0].jaxpr.jaxpr)
+        share[dtype] = found["bfloat16"] / found.total()
+    assert share["float32"] == 0
+    assert share["bfloat16"] > 0.5  # heads and the recurrent state stay in float32
+
+
+@pytest.mark.parametrize("name", ["teacher", "audio", "fusion", "end_to_end"])
+def test_a_dtype_that_is_none_is_refused(name, capsys):
+    command = ["compile", f"--config={PAPER.format(name)}", "--topology=1", "--platform=cuda"]
+    assert launch.main([*command, "--config.model.dtype=bf16"]) == 2
+    assert "unknown model.dtype 'bf16'; did you mean 'bfloat16'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "extra"), [("fusion", SMALL), ("audio", [])])

@@ -23,7 +23,7 @@ import toy
 from jax.sharding import AxisType, Mesh
 
 from avemo import abstract, accumulation, configuration, optimizer, padding, parallel, tasks, train
-from avemo.models import expression
+from avemo.models import construct
 from avemo.tasks.base import TrainState
 
 TINY_FACES = [
@@ -50,7 +50,7 @@ def precision(dtype):
         yield
         return
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        patch.setitem(expression._DTYPES, "float64", jnp.float64)  # for this proof only: no accelerator has it
+        patch.setitem(construct.DTYPES, "float64", jnp.float64)  # for this proof only: no accelerator has it
         yield
 
 
