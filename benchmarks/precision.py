@@ -1,14 +1,18 @@
 """`python -m benchmarks.precision RUN [RUN …] [--seeds=N]`: the first 50 steps of runs in float32 and in bfloat16.
 
 Each run's own recipe, as its schedule begins, on its own data. Printed is the mean loss of steps 41 to 50 over seeds,
-and how far bfloat16 is from float32 of the same seed: mean and standard error over seeds. `rounded` is a control:
-float32 throughout, its first weights rounded to bfloat16 once; what it is off by is chance.
+and how far off it each of these is, mean and standard error over seeds:
+
+- the loss in bfloat16 of the parameters that float32 trained: what the arithmetic alone does;
+- bfloat16 from the first step on;
+- a control, float32 throughout, its first weights rounded to bfloat16 once: what it is off by is chance.
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,32 +21,55 @@ from ml_collections import ConfigDict
 
 from avemo import configuration, padding, parallel, runtime, tasks, train
 from avemo.errors import UserError
+from avemo.tasks.base import Task, TrainState
 
 STEPS, LAST = 50, 10
-KINDS = ("float32", "bfloat16", "rounded")
 
 
-def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[float]:
-    """For each seed, of first weights, order and augmentation, the mean loss of the last ten of 50 steps."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.model.dtype = "bfloat16" if kind == "bfloat16" else "float32"
-    step = None
+def last_losses(config: ConfigDict, dtype: str, seeds: int, rounded: bool = False) -> Iterator[tuple[float, float]]:
+    """For each seed, of first weights, order and augmentation, the mean loss of the last ten of 50 steps.
+
+    With it comes the mean, at the parameters of the same steps, of the loss computed in bfloat16.
+    """
+    config, half = in_dtype(config, dtype), in_dtype(config, "bfloat16")
+    half.seed = 0
+    step = loss_of_half = None
     for seed in range(seeds):
         config.seed = seed
         task = tasks.make(config)
         state, tx = train.initial_state(task, config)
-        if kind == "rounded":
+        if rounded:
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))
-        # Compiled once; dropout alone is then that of the first seed.
-        step = step or parallel.map_step(train.make_step(task, config, tx), config.parallel)
+        if step is None:  # compiled once; dropout alone is then that of the first seed
+            step = parallel.map_step(train.make_step(task, config, tx), config.parallel)
+            loss_of_half = parallel.map_step(loss_of(tasks.make(half), half), config.parallel, donate_state=False)
         constants, batches = parallel.replicate(task.constants), iter(task.batches())
         losses = []
-        for _ in range(STEPS):
+        for number in range(STEPS):
             batch = padding.pad_batch(next(batches), jax.local_device_count() * config.accumulate)
-            state, values = step(state, parallel.shard_batch(batch, config.parallel), constants)
-            losses.append(float(values["loss"]))
-        yield statistics.mean(losses[-LAST:])
+            batch = parallel.shard_batch(batch, config.parallel)
+            there = loss_of_half(state, batch, constants) if number >= STEPS - LAST else 0.0
+            state, values = step(state, batch, constants)
+            losses.append((float(values["loss"]), float(there)))
+        yield tuple(map(statistics.mean, zip(*losses[-LAST:], strict=True)))
+
+
+def in_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
+    """The config of the same run in another compute dtype."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.model.dtype = dtype
+    return config
+
+
+def loss_of(task: Task, config: ConfigDict) -> Callable[..., jax.Array]:
+    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `train.make_step`."""
+
+    def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
+        key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        return task.loss(state.params, state.model_state, constants, batch, key)[0]
+
+    return loss
 
 
 def off_by(losses: Sequence[float], reference: Sequence[float]) -> tuple[float, float]:
@@ -53,7 +80,11 @@ def off_by(losses: Sequence[float], reference: Sequence[float]) -> tuple[float, 
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a table; returns 1 if bfloat16 is worse by more than 1 % of the loss."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.precision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, their data where it was")
     parser.add_argument("--seeds", type=int, default=12)
     arguments = parser.parse_args(argv)
@@ -69,19 +100,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def _table(runs: Sequence[str], seeds: int) -> int:
     configs = {run: configuration.from_json(epath.Path(run) / "config.json") for run in runs}
-    print("| run | float32 | bfloat16 | off by | rounded once, off by |\n|---|---|---|---|---|", flush=True)
+    print("| run | float32 | its loss in bfloat16 | bfloat16 | control |\n|---|---|---|---|---|", flush=True)
     worst = 0.0
     for run, config in configs.items():
-        losses = {kind: [] for kind in KINDS}
-        for several in zip(*(last_losses(config, kind, seeds) for kind in KINDS), strict=True):
-            print(f"{run}: {', '.join(f'{value:.4f}' for value in several)}", file=sys.stderr, flush=True)
-            for kind, value in zip(KINDS, several, strict=True):
-                losses[kind].append(value)
-        half, control = (off_by(losses[kind], losses["float32"]) for kind in KINDS[1:])
-        worst = max(worst, half[0])
-        means = (f"{statistics.mean(losses[kind]):.4f}" for kind in KINDS[:2])
-        cells = (epath.Path(run).name, *means, *(f"{mean:+.2%} ± {error:.2%}" for mean, error in (half, control)))
-        print(f"| {' | '.join(cells)} |", flush=True)
+        kinds = (("float32", False), ("bfloat16", False), ("float32", True))
+        seen = []
+        for single, half, control in zip(*(last_losses(config, d, seeds, r) for d, r in kinds), strict=True):
+            seen.append((single[0], single[1], half[0], control[0]))
+            print(f"{run}: {', '.join(f'{value:.4f}' for value in seen[-1])}", file=sys.stderr, flush=True)
+        reference, *others = zip(*seen, strict=True)
+        found = [off_by(losses, reference) for losses in others]
+        worst = max(worst, found[1][0])
+        cells = [f"{mean:+.2%} ± {error:.2%}" for mean, error in found]
+        print(f"| {epath.Path(run).name} | {statistics.mean(reference):.4f} | {' | '.join(cells)} |", flush=True)
     return 1 if worst > 0.01 else 0
 
 
