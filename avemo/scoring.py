@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, mixture, parallel, shards
+from avemo import checkpoints, mixture, parallel
 from avemo.run_folder import environment, save_predictions
 from avemo.tasks.base import Task, TrainState
 from avemo.writer import write_atomically
@@ -64,10 +64,7 @@ def finish(
         "seconds": round(seconds, 1),
         "environment": environment(),
     }
-    if task.name == "audiovisual" and (shards.find_dataset(config.data.features) / "extract.json").exists():
-        from avemo.predict import encoders  # brings decoders that training has no use for
-
-        encoders.record(workdir, config.data.features)
     if jax.process_index() == 0:
+        task.on_finish(workdir, state.variables, result)
         write_atomically(workdir / "result.json", json.dumps(result, indent=2, default=float) + "\n")
     return result

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from avemo import run_folder
+from avemo import parts, run_folder
 from avemo.augment import resize
 from avemo.errors import UserError
 from avemo.predict import encoders
@@ -118,7 +118,7 @@ class Models:
                 known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint, feature)
             return known
 
-        workdir = cache.find(workdir)
+        workdir = parts.fusion_of(cache.find(workdir))
         config, variables = open_run(workdir, "run")
         self.workdir, self.task = str(workdir), config.task
         self.config = config

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import class_names as names_of
@@ -113,7 +114,15 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         eval_splits=tuple(config.eval_splits),
         data={"features": folder},
         class_names=tuple(names),
+        on_finish=lambda workdir, variables, result: _record_encoders(workdir, folder),
     )
+
+
+def _record_encoders(workdir: epath.Path, folder: str) -> None:
+    if (shards.find_dataset(folder) / "extract.json").exists():
+        from avemo.predict import encoders  # brings decoders that training has no use for
+
+        encoders.record(workdir, folder)
 
 
 def clip_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import flax.struct
 import grain
 import jax
 import numpy as np
+from etils import epath
 
 Variables = dict[str, Any]
 Metrics = dict[str, float]
@@ -61,6 +62,8 @@ class Task:
       data: data folders by role, for fingerprints.
       weights: fingerprints of weights that the run starts from, by role.
       class_names: names of the classes of the categorical head.
+      on_finish: `(workdir, variables, result)`, writes what else belongs into the folder of a finished run; the first
+        process calls it.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Task:
     data: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    on_finish: Callable[[epath.Path, Variables, dict[str, Any]], None] = lambda workdir, variables, result: None
 
     def loss(
         self, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import augment, checkpoints, examples, features, shards
+from avemo import augment, checkpoints, examples, features, parts, run_folder, shards
 from avemo import input as data_input
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression
@@ -96,6 +97,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     # The heads and losses of the audiovisual task, with the fusion run's model and this run's data and loss.
     settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
     encoder_configs: dict[str, ConfigDict] = {}
+    encoder_classes: dict[str, tuple[str, ...]] = {}
     params, statistics, weights, size = {"fusion": fused["params"]}, {}, {"fusion": start.fingerprint(fused)}, 32
     for modality in MODALITIES:
         path = getattr(found, modality)
@@ -103,6 +105,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
             continue
         encoder_config, _, variables = checkpoints.load(path)
         encoder_configs[modality] = in_dtype(encoder_config, config)
+        encoder_classes[modality] = run_folder.class_names(path)
         weights[modality] = start.fingerprint(variables)
         params[modality], statistics[modality] = (
             variables["params"],
@@ -136,6 +139,18 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         ]
         return audiovisual.score(mapped, variables, encoded, settings, (class_names, names))
 
+    def on_finish(workdir: epath.Path, variables: Any, result: dict[str, Any]) -> None:
+        answer = fused_config.copy_and_resolve_references()
+        with answer.unlocked():
+            answer.data.update(features="", delay=config.data.delay)
+        trained = variables["params"]
+        head = {"params": trained["fusion"], "constants": variables["constants"]}
+        made = {"fusion": parts.Part(answer, head, tuple(names))}
+        for modality, run in encoder_configs.items():
+            encoder = {"params": trained[modality], **variables["statistics"].get(modality, {})}
+            made[modality] = parts.Part(run, encoder, encoder_classes[modality], found.outputs[modality])
+        parts.write(workdir, made, {"faces": dataclasses.asdict(found.faces), "fps": found.fps}, result)
+
     sources = {
         "clips": data_input.Source(
             folder, lambda *item: _example(opened("train"), size, *item), config.data.batch.clips
@@ -152,7 +167,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         batches=lambda: data_input.train_batches(sources, config, windows()),
         records=lambda number: data_input.batch_records(sources, config, number, windows()),
         examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
-        data={"clips": folder}, weights=weights, class_names=tuple(names),
+        data={"clips": folder}, weights=weights, class_names=tuple(names), on_finish=on_finish,
     )  # fmt: skip
 
 

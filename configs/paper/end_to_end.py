@@ -2,7 +2,7 @@
 
 How much of the paper's system was trained jointly is not stated in any source we could read. The start is the run on
 cached features, so the difference to it is what fine-tuning the encoders adds; `optimizer.freeze` takes parts out of
-it: `visual/`, `audio/`, `fusion/`.
+it: `visual/`, `audio/`, `fusion/`. A finished run opens by itself; its three networks lie in `parts/` of its folder.
 
 Expected: no figure is known. Not run by this project at this size. Hardware: eight chips or GPUs of 16 GB.
 

@@ -118,6 +118,8 @@ def test_the_whole_spine_at_toy_size(spine):
     for part, moved in (("visual", True), ("fusion", True), ("audio", False)):
         changes = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before[part], after[part])), strict=True)]
         assert (max(changes) > 0) == moved, part
+        taken = checkpoints.load(spine["runs"] / "tuned" / "parts" / part)[2]["params"]
+        jax.tree.map(np.testing.assert_array_equal, taken, after[part])
 
 
 PARAMETERS = {"teacher": 15_556_008, "student": 15_556_008, "audio": 72_141_184 + 2 * 129}

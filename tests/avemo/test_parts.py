@@ -1,0 +1,73 @@
+"""A run that fine-tuned a fusion with its encoders, on its user's own video."""
+
+import pathlib
+import shutil
+
+import films
+import jax
+import numpy as np
+import pytest
+import tiny_runs
+import toy
+
+import launch
+from avemo import checkpoints, configuration, predict, tasks, train
+from avemo.predict import media
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """An untrained fusion run over untrained encoders, which are in its folder's neighbourhood."""
+    folder = tmp_path_factory.mktemp("start")
+    encoders = tiny_runs.visual(folder / "face"), tiny_runs.audio(folder / "sound")
+    return tiny_runs.fusion(folder / "fusion", *encoders, films.FACES)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return films.film(tmp_path_factory.mktemp("films") / "a.mp4", seconds=2.0, sound=2.0)
+
+
+def finished(start, workdir, change=lambda x: x):
+    """The folder that a finished run leaves of the weights it started from, changed: nothing is trained."""
+    clips = toy.clips(workdir.parent / "clips", train=1, dev=1, frames=10, segments=1)
+    overrides = [f"--config.fusion={start}", f"--config.data.clips={clips}", "--config.data.delay=2.0"]
+    config = configuration.load("configs/demo/end_to_end.py", overrides)
+    train.prepare_workdir(config, workdir)
+    task = tasks.make(config)
+    variables = jax.device_get(task.init(jax.random.key(0)))
+    variables["params"] = jax.tree.map(change, variables["params"])
+    task.on_finish(workdir, variables, {"evaluated_step": 7, "metrics": {"dev": {"ccc_mean": 0.5}}})
+    return variables
+
+
+def test_untouched_weights_answer_as_the_runs_they_came_from(start, film, tmp_path):
+    finished(start, tmp_path / "run")
+    ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "run", start))
+    for name, value in theirs.values.items():
+        np.testing.assert_array_equal(ours.values[name], value)
+    assert (ours.face == theirs.face).all()
+    assert predict.Models(str(tmp_path / "run")).delay == 2.0
+    assert predict.Models(start).delay == 1.0
+
+
+def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
+    variables = finished(start, tmp_path / "run", lambda x: x * np.float32(1.1))
+    for name in ("fusion", "visual", "audio"):
+        taken = checkpoints.load(tmp_path / "run" / "parts" / name)[2]["params"]
+        jax.tree.map(np.testing.assert_array_equal, taken, variables["params"][name])
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    command = ["predict", f"--workdir={tmp_path / 'elsewhere'}", f"--input={film}", f"--output={tmp_path / 'out'}"]
+    assert launch.main([*command, "--files=csv"]) == 0
+    assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
+    ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "elsewhere", start))
+    assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
+
+
+def test_a_run_that_is_not_finished_says_so(start, film, tmp_path, capsys):
+    finished(start, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "parts")
+    command = ["predict", f"--workdir={tmp_path / 'run'}", f"--input={film}", f"--output={tmp_path / 'out'}"]
+    assert launch.main(command) == 2
+    assert "is not finished, so it has no parts/fusion yet" in capsys.readouterr().err
+    assert not pathlib.Path(tmp_path / "out").exists()
