@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from avemo import checkpoints, parallel, shards
+from avemo import checkpoints, parallel, parts, shards
 from avemo.augment import resize
 from avemo.errors import UserError
 from avemo.examples import MEL_ROWS
@@ -53,8 +53,9 @@ class Encoder:
             model = audio_task.build(self.config)
             example = np.zeros((1, MEL_ROWS, 64), np.float32)
         else:
+            hint = f" Its encoders are in {workdir}/{parts.FOLDER}." if self.config.task == "end_to_end" else ""
             raise UserError(
-                f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run."
+                f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run.{hint}"
             )
         output = "logits" if layer == "logits" else OUTPUTS[self.modality]
         shapes = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)

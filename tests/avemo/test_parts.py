@@ -11,7 +11,8 @@ import tiny_runs
 import toy
 
 import launch
-from avemo import checkpoints, configuration, predict, tasks, train
+from avemo import checkpoints, configuration, extract, predict, tasks, train
+from avemo.errors import UserError
 from avemo.predict import media
 
 
@@ -62,6 +63,14 @@ def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
     assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
     ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "elsewhere", start))
     assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
+
+
+def test_extract_says_where_the_encoders_are(start, tmp_path):
+    finished(start, tmp_path / "run")
+    shutil.copy(tmp_path / "run" / "parts" / "fusion" / "weights.npz", tmp_path / "run")  # a checkpoint of some kind
+    with pytest.raises(UserError, match=r"Its encoders are in .*/run/parts\.$"):
+        extract.Encoder(str(tmp_path / "run"))
+    assert extract.Encoder(str(tmp_path / "run" / "parts" / "visual")).modality == "visual"
 
 
 def test_a_run_that_is_not_finished_says_so(start, film, tmp_path, capsys):
