@@ -79,3 +79,12 @@ def fusion_of(workdir: str) -> str:
     if not (folder / "config.json").exists():
         raise UserError(f"{workdir} is not finished, so it has no {FOLDER}/fusion yet: let `launch.py train` end it.")
     return str(folder)
+
+
+def whole_of(workdir: str) -> tuple[str, str]:
+    """The run that a part was taken from and the part's name; of any other folder itself and ""."""
+    folder = epath.Path(workdir)
+    whole = folder.parent.parent
+    if folder.parent.name == FOLDER and (whole / "config.json").exists():
+        return str(whole), folder.name
+    return workdir, ""

@@ -134,7 +134,10 @@ def _section(member: "Member") -> list[str]:
             f"| {source.title} | {role} | {source.licence or 'not stated'} | {source.size or 'not recorded'} "
             f"| `{source.fingerprint}` |"
         )
-    return [*lines, "", *_metrics(result["metrics"], best.partition("/")[0]), "", _environment(result)]
+    scores = ["Scored only with the fusion that it was fine-tuned with."]
+    if result["metrics"]:
+        scores = _metrics(result["metrics"], best.partition("/")[0])
+    return [*lines, "", *scores, "", _environment(result)]
 
 
 def _settings(model: Any) -> str:

@@ -9,11 +9,12 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
 import avemo
-from avemo import checkpoints, configuration
+from avemo import checkpoints, configuration, parts
 from avemo.errors import UserError
 from avemo.predict import encoders
 from avemo.release import archive, cache, card, sources
@@ -53,7 +54,8 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     """Writes a release.
 
     Args:
-      workdir: finished run folders separated by commas; the encoders of a fusion run come with it.
+      workdir: finished run folders separated by commas; the encoders of a fusion run come with it. Of a run end to
+        end its fusion has the run's name, its encoders the same with `_visual` and `_audio`.
       output: the archive, FILE.zip.
 
     Returns:
@@ -80,8 +82,9 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
 
 def _add(members: dict[str, Member], folder: str) -> str:
     """Adds a run, and what it needs, to `members`; returns its name there."""
-    path = os.path.abspath(folder) if "://" not in folder else folder.rstrip("/")
-    name = path.rpartition("/")[2]
+    path = parts.fusion_of(os.path.abspath(folder) if "://" not in folder else folder.rstrip("/"))
+    whole, part = parts.whole_of(path)
+    name = whole.rpartition("/")[2] + (f"_{part}" if part not in ("", "fusion") else "")
     if name in members:
         if members[name].workdir != path:
             raise UserError(f"{path} and {members[name].workdir} have one name: rename one of the folders.")
@@ -91,11 +94,15 @@ def _add(members: dict[str, Member], folder: str) -> str:
     config, step, variables = checkpoints.load(path)
     if config.get("task") not in TASKS:
         raise UserError(f"{folder} is a run of task {config.get('task')!r}: a release holds {', '.join(TASKS)} runs.")
-    result = _result(path, step)
+    result = _result(whole, step)
+    if part:
+        own = json.loads((epath.Path(path) / "result.json").read_text())
+        result |= {**own, "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))}
+    learnt = sources.trace_part(whole, part) if part else sources.trace(path, config, result)
     needed, described, detector = _encoders(members, path, config) if config.task == "audiovisual" else ({}, {}, None)
     members[name] = Member(
         name, path, config, result, start.fingerprint(variables), checkpoints.pack_weights(step, variables),
-        needed, described, detector, tuple(sources.trace(path, config, result)),
+        needed, described, detector, tuple(learnt),
     )  # fmt: skip
     return name
 

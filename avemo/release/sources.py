@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from avemo import configuration, mixture, shards
 from avemo.errors import UserError
+from avemo.predict import encoders
 from data_prep.synthetic.corpus import MANIFEST
 
 ROLES = ("faces", "triplets", "unlabelled", "clips", "features")
@@ -66,6 +67,17 @@ def trace(workdir: str, config: ConfigDict, result: Mapping[str, Any], via: str 
         yield _weights(workdir, start, via)
     if config.get("task") == "student":
         yield from _run(workdir, config.teacher, _join(via, "teacher"))
+
+
+def trace_part(whole: str, part: str) -> Iterator[Source]:
+    """Everything that one network of a run end to end learnt from: there, and in the run that it began as."""
+    config = configuration.from_json(epath.Path(whole) / "config.json")
+    yield from trace(whole, config, json.loads((epath.Path(whole) / "result.json").read_text()))
+    began = config.fusion
+    if part != "fusion" and (epath.Path(began) / "config.json").exists():
+        fusion = configuration.from_json(epath.Path(began) / "config.json")
+        began = getattr(encoders.resolve(began, fusion), part)
+    yield from _run(whole, began, "initial run")
 
 
 def _join(via: str, role: str) -> str:

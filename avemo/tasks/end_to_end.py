@@ -140,15 +140,15 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         return audiovisual.score(mapped, variables, encoded, settings, (class_names, names))
 
     def on_finish(workdir: epath.Path, variables: Any, result: dict[str, Any]) -> None:
-        answer = fused_config.copy_and_resolve_references()
-        with answer.unlocked():
-            answer.data.update(features="", delay=config.data.delay)
         trained = variables["params"]
         head = {"params": trained["fusion"], "constants": variables["constants"]}
+        answer = _as_trained(fused_config, config)
+        answer.data.update(features="", delay=config.data.delay)
         made = {"fusion": parts.Part(answer, head, tuple(names))}
         for modality, run in encoder_configs.items():
             encoder = {"params": trained[modality], **variables["statistics"].get(modality, {})}
-            made[modality] = parts.Part(run, encoder, encoder_classes[modality], found.outputs[modality])
+            run, classes = _as_trained(run, config), encoder_classes[modality]
+            made[modality] = parts.Part(run, encoder, classes, found.outputs[modality])
         parts.write(workdir, made, {"faces": dataclasses.asdict(found.faces), "fps": found.fps}, result)
 
     sources = {
@@ -175,6 +175,11 @@ def in_dtype(run: ConfigDict, config: ConfigDict) -> ConfigDict:
     """The config of a run that this one starts from, with this one's compute dtype where it names one."""
     dtype = config.model.get("dtype")
     return ConfigDict({**run.to_dict(), "model": {**run.model.to_dict(), "dtype": dtype}}) if dtype else run
+
+
+def _as_trained(run: ConfigDict, config: ConfigDict) -> ConfigDict:
+    """The config of a run that this one started from, with how long and by what this one trained it."""
+    return ConfigDict({**run.to_dict(), **{name: config[name] for name in ("steps", "seed", "best_metric", "ema")}})
 
 
 def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str] = features.OUTPUTS) -> dict[str, Callable]:

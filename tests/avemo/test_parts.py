@@ -1,7 +1,9 @@
 """A run that fine-tuned a fusion with its encoders, on its user's own video."""
 
+import json
 import pathlib
 import shutil
+import zipfile
 
 import films
 import jax
@@ -14,6 +16,8 @@ import launch
 from avemo import checkpoints, configuration, extract, predict, tasks, train
 from avemo.errors import UserError
 from avemo.predict import media
+from avemo.release import cache, pack
+from avemo.shards import find_dataset
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +25,8 @@ def start(tmp_path_factory):
     """An untrained fusion run over untrained encoders, which are in its folder's neighbourhood."""
     folder = tmp_path_factory.mktemp("start")
     encoders = tiny_runs.visual(folder / "face"), tiny_runs.audio(folder / "sound")
+    config = folder / "face" / "config.json"  # a teacher, which nothing else taught
+    config.write_text(json.dumps({**json.loads(config.read_text()), "task": "teacher"}))
     return tiny_runs.fusion(folder / "fusion", *encoders, films.FACES)
 
 
@@ -63,6 +69,27 @@ def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
     assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
     ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "elsewhere", start))
     assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
+
+
+def test_a_release_has_all_its_networks_and_what_they_learnt_from(start, film, tmp_path, monkeypatch):
+    finished(start, tmp_path / "run", lambda x: x * np.float32(1.1))
+    own = {"title": "Corpus of one's own", "licence": "CC BY 4.0", "splits": {}}
+    (pathlib.Path(find_dataset(tmp_path / "clips")) / "card.json").write_text(json.dumps(own))
+    result = {"task": "end_to_end", "step": 60, "evaluated_step": 7, "metrics": {"dev": {"ccc_mean": 0.5}}}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    made = pack.pack(str(tmp_path / "run"), str(tmp_path / "tuned.zip"))
+    assert sorted(made["runs"]) == ["run", "run_audio", "run_visual"]
+    with zipfile.ZipFile(tmp_path / "tuned.zip") as file:
+        card = file.read("MODEL_CARD.md").decode()
+    assert "- Corpus of one's own: **CC BY 4.0**. (`run`, `run_audio`, `run_visual`)" in card
+    assert card.count("step 7 of 60, the best by `dev/ccc_mean`") == 3
+    assert "| ccc_mean | 0.5000 |" in card
+    assert str(tmp_path) not in card
+    monkeypatch.setenv("AVEMO_CACHE", str(tmp_path / "cache"))
+    cache.install(str(tmp_path / "tuned.zip"))
+    shutil.rmtree(tmp_path / "clips")
+    expected, got = (predict.analyse(predict.Models(w), media.probe(film)) for w in (str(tmp_path / "run"), "run"))
+    np.testing.assert_array_equal(got.values["traces"], expected.values["traces"])
 
 
 def test_extract_says_where_the_encoders_are(start, tmp_path):
