@@ -109,7 +109,9 @@ def _frame_spec(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct
 def _end_to_end_configs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDict]]:
     """The configs of the fusion run and of its encoders; where the config names no run, the paper's."""
     fusion, encoders = _end_to_end_runs(config)
-    return end_to_end.in_dtype(fusion, config), {m: end_to_end.in_dtype(run, config) for m, run in encoders.items()}
+    dtype = config.model.get("dtype")
+    made = {modality: configuration.in_dtype(run, dtype) for modality, run in encoders.items()}
+    return configuration.in_dtype(fusion, dtype), made
 
 
 def _end_to_end_runs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDict]]:

@@ -107,6 +107,15 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
+def in_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
+    """The config of the same run in another compute dtype; a copy of it where `dtype` is empty."""
+    config = config.copy_and_resolve_references()
+    if dtype:
+        with config.unlocked():
+            config.model.dtype = dtype
+    return config
+
+
 def from_json(path: str | epath.Path) -> ConfigDict:
     """Reads the `config.json` of a run folder."""
     try:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -58,6 +59,7 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         step, metrics = result["evaluated_step"], result["metrics"] if name == "fusion" else {}
         about = {"task": part.config.task, "step": step, "evaluated_step": step, "metrics": metrics}
+        about["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(part.variables["params"]))
         (folder / checkpoints.WEIGHTS).write_bytes(checkpoints.pack_weights(step, part.variables))
         (folder / "result.json").write_text(json.dumps({**about, "class_names": list(part.class_names)}, indent=2))
         if name == "fusion":

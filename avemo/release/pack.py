@@ -9,7 +9,6 @@ import os
 import pathlib
 from typing import Any
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -96,8 +95,7 @@ def _add(members: dict[str, Member], folder: str) -> str:
         raise UserError(f"{folder} is a run of task {config.get('task')!r}: a release holds {', '.join(TASKS)} runs.")
     result = _result(whole, step)
     if part:
-        own = json.loads((epath.Path(path) / "result.json").read_text())
-        result |= {**own, "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))}
+        result |= json.loads((epath.Path(path) / "result.json").read_text())
     learnt = sources.trace_part(whole, part) if part else sources.trace(path, config, result)
     needed, described, detector = _encoders(members, path, config) if config.task == "audiovisual" else ({}, {}, None)
     members[name] = Member(

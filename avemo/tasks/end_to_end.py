@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import augment, checkpoints, examples, features, parts, run_folder, shards
+from avemo import augment, checkpoints, configuration, examples, features, parts, run_folder, shards
 from avemo import input as data_input
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression
@@ -89,7 +89,8 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     fused_config, _, fused = checkpoints.load(start.run_folder(config.fusion, "fusion"))
-    fused_config = in_dtype(fused_config, config)
+    dtype = config.model.get("dtype")
+    fused_config = configuration.in_dtype(fused_config, dtype)
     if fused_config.task != "audiovisual":
         raise start.UserError(f"fusion {config.fusion} is a run of task {fused_config.task!r}, not of audiovisual.")
     found = encoders.resolve(config.fusion, fused_config)
@@ -104,7 +105,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         if path is None:
             continue
         encoder_config, _, variables = checkpoints.load(path)
-        encoder_configs[modality] = in_dtype(encoder_config, config)
+        encoder_configs[modality] = configuration.in_dtype(encoder_config, dtype)
         encoder_classes[modality] = run_folder.class_names(path)
         weights[modality] = start.fingerprint(variables)
         params[modality], statistics[modality] = (
@@ -169,12 +170,6 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
         data={"clips": folder}, weights=weights, class_names=tuple(names), on_finish=on_finish,
     )  # fmt: skip
-
-
-def in_dtype(run: ConfigDict, config: ConfigDict) -> ConfigDict:
-    """The config of a run that this one starts from, with this one's compute dtype where it names one."""
-    dtype = config.model.get("dtype")
-    return ConfigDict({**run.to_dict(), "model": {**run.model.to_dict(), "dtype": dtype}}) if dtype else run
 
 
 def _as_trained(run: ConfigDict, config: ConfigDict) -> ConfigDict:
