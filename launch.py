@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from avemo.commands import COMMANDS
+from avemo.cli.commands import COMMANDS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from avemo import runtime
-    from avemo.errors import UserError
+    from media.errors import UserError
 
     try:
         runtime.start(vars(args).pop("host_devices", None))

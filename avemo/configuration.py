@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo.errors import UserError, unknown
+from media.errors import UserError, unknown
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:

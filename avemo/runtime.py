@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 
 class Preempted(Exception):

@@ -58,9 +58,11 @@ def warm_up() -> None:
     import tensorboardX  # noqa: F401
 
     import launch  # noqa: F401
-    from avemo import checkpoints, extract, train  # noqa: F401
-    from avemo.predict import encoders  # noqa: F401
+    from avemo.runs import (
+        encoders,  # noqa: F401
+    )
     from avemo.tasks import audio, audiovisual, end_to_end, expression  # noqa: F401
+    from avemo.training import loop  # noqa: F401
 
 
 def fork(call: Callable[[], int], log: pathlib.Path) -> int:
@@ -118,7 +120,7 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
     import jax
     import numpy as np
 
-    from avemo import checkpoints, writer
+    from avemo.runs import checkpoints, metrics_log
 
     found = []
     for which in ("latest", "best"):
@@ -135,7 +137,7 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
         ]
 
     def lines(folder: pathlib.Path) -> list[dict]:
-        rows = writer.read(folder / "metrics.jsonl")
+        rows = metrics_log.read(folder / "metrics.jsonl")
         return [{k: v for k, v in row.items() if k not in ("wall_time", "examples_per_second")} for row in rows]
 
     a, b = lines(one), lines(two)
@@ -176,7 +178,7 @@ def corpus(folder: pathlib.Path) -> dict[str, list[str]]:
 
 
 def _write(folder: pathlib.Path) -> dict[str, list[str]]:
-    import toy
+    from helpers import toy
 
     faces, triplets = toy.faces(folder), toy.triplets(folder)
     unlabelled = toy.faces(folder, labelled=False, name="unlabelled")

@@ -5,10 +5,10 @@
 
 Both sides read the same JPEG bytes (FER+ faces at 160 px; synthetic faces where there is no FER+), draw a crop, a flip,
 a gain and an offset of the same ranges anew for each face, resize to the same size and give uint8 batches of 64 with
-labels. Ours is `avemo.input.train_batches` on ArrayRecord shards, in the calling thread. Theirs is what torchvision's
-ImageFolder and transforms do, written out: PIL decodes the file, crops, resizes (bilinear), flips and enhances,
-DataLoader collates. `--workers=0` lets DataLoader load in the process itself, which spares it the passing of tensors
-between processes; with 1 that is counted too.
+labels. Ours is `avemo.data.pipeline.train_batches` on ArrayRecord shards, in the calling thread. Theirs is what
+torchvision's ImageFolder and transforms do, written out: PIL decodes the file, crops, resizes (bilinear), flips and
+enhances, DataLoader collates. `--workers=0` lets DataLoader load in the process itself, which spares it the passing of
+tensors between processes; with 1 that is counted too.
 
 The two take turns; each round gives faces per second of processor time (of the process, its threads and its children),
 which does not depend on what else the machine is doing, and of wall-clock time. Prints the medians and their ratio.
@@ -34,9 +34,10 @@ import torch
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from avemo import configuration, examples, shards  # noqa: E402
-from avemo import input as data_input  # noqa: E402
-from data_prep import builder, records  # noqa: E402
+from avemo import configuration  # noqa: E402
+from avemo.data import examples, pipeline, shards  # noqa: E402
+from data_prep import builder  # noqa: E402
+from media import records  # noqa: E402
 
 SIDE, BATCH = 160, 64
 
@@ -125,8 +126,8 @@ def main() -> None:
         config.data.threads = 0  # in the calling thread, nothing read ahead: each side's work falls in its own turn
         config.model.image_size = arguments.size
         strength = {name: config.data.augment[name] for name in ("crop", "colour")}
-        source = data_input.Source(str(prepared), examples.face_example, BATCH)
-        batches = iter(data_input.train_batches({"faces": source}, config))
+        source = pipeline.Source(str(prepared), examples.face_example, BATCH)
+        batches = iter(pipeline.train_batches({"faces": source}, config))
 
         def ours(number: int) -> None:
             for _ in range(number):

@@ -19,9 +19,12 @@ import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import configuration, padding, parallel, runtime, tasks, train
-from avemo.errors import UserError
+from avemo import configuration, runtime, tasks
+from avemo.data import padding
+from avemo.ops import parallel
 from avemo.tasks.base import Task, TrainState
+from avemo.training import loop
+from media.errors import UserError
 
 STEPS, LAST = 50, 10
 KINDS = ("float32", "bfloat16", "rounded")
@@ -39,11 +42,11 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
     for seed in range(seeds):
         config.seed = seed
         task = tasks.make(config)
-        state, tx = train.initial_state(task, config)
+        state, tx = loop.initial_state(task, config)
         if kind == "rounded":
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))
         if step is None:  # compiled once; dropout alone is then that of the first seed
-            step = parallel.map_step(train.make_step(task, config, tx), config.parallel)
+            step = parallel.map_step(loop.make_step(task, config, tx), config.parallel)
             if kind == "float32":
                 loss_of_half = parallel.map_step(loss_of(tasks.make(half), half), config.parallel, donate_state=False)
         constants, batches = parallel.replicate(task.constants), iter(task.batches())
@@ -58,7 +61,7 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
 
 
 def loss_of(task: Task, config: ConfigDict) -> Callable[..., jax.Array]:
-    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `train.make_step`."""
+    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `loop.make_step`."""
 
     def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)

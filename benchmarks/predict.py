@@ -40,7 +40,7 @@ def clips(source: str) -> list[pathlib.Path]:
 
 def untrained(folder: pathlib.Path, detector_model: str | None) -> str:
     """A fusion run of untrained networks: compact student at 80 px, VGGish at an eighth of its width, GRU of 64."""
-    import tiny_runs
+    from helpers import tiny_runs
 
     faces = {"detector": "yunet", "detector_model": detector_model} if detector_model else {"detector": "haar"}
     visual = tiny_runs.visual(folder / "visual", image_size=80, width=1.0)
@@ -117,7 +117,7 @@ class Peer:
 def live(run: str, path: pathlib.Path) -> dict[str, float]:
     """Latency of a frame through `Predictor`, once everything is compiled."""
     from avemo import predict
-    from data_prep import video
+    from media import video
 
     with predict.Predictor(run, causal=True, sound=False) as predictor:
         frames = list(video.decode(path))

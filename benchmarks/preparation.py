@@ -25,9 +25,10 @@ import av
 import cv2
 import numpy as np
 
-from data_prep import audio, preload, video, work
+from data_prep import preload, work
 from data_prep.corpora import CORPORA
 from data_prep.corpora.own import Options as ClipOptions
+from media import audio, video
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

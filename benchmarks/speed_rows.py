@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from avemo import metrics, parallel
+from avemo import metrics
 from avemo.losses.traces import ccc_loss
 from avemo.models.compact import MobileNetV2
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.temporal import Recurrent
+from avemo.ops import parallel
 from benchmarks.parity import references
 from benchmarks.speed import Row
 from benchmarks.speed_twin import MobileNetV2 as Twin

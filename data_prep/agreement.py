@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
 from data_prep import annotations
-from data_prep.errors import BadItem
+from media.errors import BadItem, UserError
 
 DIMENSIONS = ("valence", "arousal")
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avemo.errors import Registry
-from data_prep.errors import BadItem
+from media.errors import BadItem, Registry
 
 GOLD_STANDARDS: Registry = Registry("gold standard")
 

@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from avemo.errors import UserError
 from data_prep import work
 from data_prep.corpus import Corpus, Item
+from media.errors import UserError
 
 INSTALL = "pip install -r requirements-beam.txt (an environment of its own), or leave --runner=beam out"
 

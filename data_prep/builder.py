@@ -14,12 +14,13 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder, file_adapters, naming, splits
 
-from avemo.errors import UserError, unknown
-from data_prep import beam, card, tfrecord, work
+from data_prep import beam, card, work
 from data_prep.corpora import CORPORA
 from data_prep.corpus import Corpus, Item
-from data_prep.records import SCHEMA_VERSION
 from data_prep.statistics import Statistics
+from media import tfrecord
+from media.errors import UserError, unknown
+from media.records import SCHEMA_VERSION
 
 FORMATS = {
     "array_record": file_adapters.ArrayRecordFileAdapter.write_examples,

@@ -11,8 +11,8 @@ from etils import epath
 
 from data_prep import card_augmentations, card_page
 from data_prep.corpus import Corpus, Item
-from data_prep.records import SCHEMA_VERSION, Serializer
 from data_prep.statistics import Statistics, share
+from media.records import SCHEMA_VERSION, Serializer
 
 FILENAME = "card.json"
 SKIPPED = "skipped.jsonl"

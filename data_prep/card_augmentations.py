@@ -6,9 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avemo import augment
-from data_prep.records import encode_jpeg
-from data_prep.stills import decode
+from media import augment
+from media.images import decode
+from media.records import encode_jpeg
 
 SIDE = 96
 # Strong enough to be seen at a glance; what a run uses is in its config.

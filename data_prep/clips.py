@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
-from data_prep import audio, video
-from data_prep.faces import FaceFrame, FaceOptions, Follower, bridge_gaps
-from data_prep.records import MAX_FRAMES, jpeg
+from media import audio, video
+from media.errors import UserError
+from media.faces import FaceFrame, FaceOptions, Follower, bridge_gaps
+from media.records import MAX_FRAMES, jpeg
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 EPILOG = "Each corpus has options of its own: python -m data_prep CORPUS --help."
 

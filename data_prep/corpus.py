@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

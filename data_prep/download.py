@@ -16,9 +16,8 @@ from collections.abc import Iterable, Mapping
 
 import tqdm
 
-from avemo.errors import UserError
-from data_prep import stills
-from data_prep.errors import BadItem
+from media import images
+from media.errors import BadItem, UserError
 
 DEAD_LINKS = "dead_links.json"
 USER_AGENT = "avemo data_prep (research; fetches each picture once)"
@@ -76,7 +75,7 @@ def _attempt(url: str, timeout: float) -> bytes:
     if expected is not None and expected.isdigit() and len(data) < int(expected):
         raise _Again("cut short")
     try:
-        stills.decode(bytes(data), url)
+        images.decode(bytes(data), url)
     except BadItem as error:
         raise _Dead("no picture") from error  # dead links often answer with a page that says so
     return bytes(data)

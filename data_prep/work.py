@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import tqdm
 
-from avemo.errors import UserError
-from data_prep import statistics, tfrecord
+from data_prep import statistics
 from data_prep.corpus import Corpus, Item
-from data_prep.errors import BadItem, Dropped
-from data_prep.records import Serializer, check_clip
+from media import tfrecord
+from media.errors import BadItem, Dropped, UserError
+from media.records import Serializer, check_clip
 
 # One failure may happen to anybody; more than one item in twenty means that something is wrong with the source.
 MAX_FAILED_SHARE = 0.05

@@ -22,6 +22,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytest_plugins = ("helpers.corpora",)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from avemo.analysis.run import AnalysisRun, Faces
-from avemo.errors import UserError
 from avemo.predict.networks import Network
 from avemo.predict.writer import COLOURS
+from media.errors import UserError
 
 
 def embedding_map(run: AnalysisRun, faces: Faces | np.ndarray) -> np.ndarray:

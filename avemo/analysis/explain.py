@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun, features_of
-from avemo.errors import UserError, unknown
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
 from avemo.predict.networks import Head, open_run
 from avemo.predict.session import FusionStream
 from avemo.predict.writer import COLOURS
+from media.errors import UserError, unknown
 
 
 def integrated_gradients(

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from avemo.analysis import tables
 from avemo.analysis.run import AnalysisRun
-from avemo.errors import unknown
 from avemo.metrics import DIMENSIONS
 from avemo.predict.writer import COLOURS, gaps
-from avemo.report.runs import Traces
+from avemo.runs.reader import Traces
+from media.errors import unknown
 
 INK = "#1d1d1f"
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from avemo import checkpoints, features, mixture, shards
-from avemo.errors import UserError, unknown
+from avemo.data import features, mixture, shards
 from avemo.release import cache
 from avemo.report import page
-from avemo.report import runs as run_folders
+from avemo.runs import checkpoints, reader
+from media.errors import UserError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
-class AnalysisRun(run_folders.Run):
+class AnalysisRun(reader.Run):
     """A run folder with its tables; predictions are read when they are asked for, weights by `variables`."""
 
     def curves(self, split: str | None = None) -> pd.DataFrame:
@@ -79,11 +79,11 @@ def load(folder: str | epath.Path) -> AnalysisRun:
     Raises:
       UserError: it is no run folder, or one of its files is broken.
     """
-    run = run_folders.load(cache.find(str(folder)))
+    run = reader.load(cache.find(str(folder)))
     return AnalysisRun(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
 
 
-def browse(*runs: run_folders.Run, height: int = 720) -> Any:
+def browse(*runs: reader.Run, height: int = 720) -> Any:
     """The report of these runs inside the notebook: curves, and traces against gold that zoom and brush.
 
     Raises:
@@ -93,7 +93,7 @@ def browse(*runs: run_folders.Run, height: int = 720) -> Any:
         from IPython.display import HTML
     except ImportError as error:
         raise UserError("browse shows a page in a notebook: `pip install ipython`, or use avemo.report.") from error
-    text = page.render(list(runs), run_folders.notes(runs[0].folder.parent))
+    text = page.render(list(runs), reader.notes(runs[0].folder.parent))
     frame = (
         f'<iframe srcdoc="{html.escape(text)}" title="Report" style="width:100%;height:{height}px;border:0"></iframe>'
     )
@@ -137,7 +137,7 @@ class Faces:
 
 def faces(run: AnalysisRun, split: str | None = None, count: int | None = None) -> Faces:
     """The faces that an expression run was scored on, in the order of its predictions, at the size it sees."""
-    from avemo.augment import resize
+    from media.augment import resize
 
     source = mixture.open_split(run.data("faces"), run.split(split))
     size = int(run.config["model"]["image_size"])
@@ -188,7 +188,7 @@ def sound_of(log_mel: np.ndarray, iterations: int = 24) -> np.ndarray:
     """
     import librosa
 
-    from data_prep import audio
+    from media import audio
 
     if not len(log_mel):
         return np.zeros(0, np.float32)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from avemo import compare as comparison
 from avemo import metrics
 from avemo.analysis.run import AnalysisRun, subjects
-from avemo.errors import UserError
-from avemo.report.runs import Traces
+from avemo.evaluation import compare as comparison
+from avemo.runs.reader import Traces
 from avemo.tasks.audiovisual import undo_delay
+from media.errors import UserError
 
 
 def _rated(run: AnalysisRun, split: str | None) -> list[Traces]:
@@ -159,7 +159,7 @@ def calibration(run: AnalysisRun, split: str | None = None, bins: int = 10) -> p
 
 
 def compare(*runs: AnalysisRun, split: str | None = None) -> pd.DataFrame:
-    """`avemo.compare` as a table: scores with intervals, paired differences from the first run."""
+    """`avemo.evaluation.compare` as a table: scores with intervals, paired differences from the first run."""
     split, rows = comparison.compare([run.folder for run in runs], split)
     table = pd.DataFrame([row.__dict__ for row in rows]).assign(split=split)
     return table.set_index(["metric", "run"])

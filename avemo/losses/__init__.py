@@ -9,7 +9,7 @@ to the local use of the parameters, `n` times this device's share. So
     gradient = jax.lax.pmean(gradient, axis_name)
 
 is exactly the single-device gradient; `psum` would be `n` times too large. This holds alike for `jax.pmap` and for
-`jax.shard_map` with `check_vma` off or on (tests/avemo/test_losses.py, 8 devices against 1).
+`jax.shard_map` with `check_vma` off or on (tests/avemo/losses/test_losses.py, 8 devices against 1).
 
 Conventions common to all: inputs of any float dtype are computed in float32; a mask or weight of 0 removes an entry,
 whose value may then be anything, NaN included; a mean over no entry at all is 0 with a zero gradient.
@@ -18,8 +18,8 @@ whose value may then be anything, NaN included; a mean over no entry at all is 0
 from avemo.losses.classification import cross_entropy, vote_kl
 from avemo.losses.distillation import dkd, embedding_distance, kd, rkd, rkd_angle, rkd_distance
 from avemo.losses.metric_learning import l2_normalise, squared_distance, triplet, triplet_distances
-from avemo.losses.reductions import weighted_mean
 from avemo.losses.traces import ccc, ccc_loss, rater_ccc_loss
+from avemo.ops.reductions import weighted_mean
 
 __all__ = [
     "ccc",

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from avemo.losses.reductions import keep, safe_divide, total_and_count, weighted_mean
+from avemo.ops.reductions import keep, safe_divide, total_and_count, weighted_mean
 
 
 def cross_entropy(

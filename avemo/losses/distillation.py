@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import unknown
 from avemo.losses.metric_learning import l2_normalise, squared_distance
-from avemo.losses.reductions import keep, psum, safe_divide, weighted_mean
+from avemo.ops.reductions import keep, psum, safe_divide, weighted_mean
+from media.errors import unknown
 
 
 def kd(

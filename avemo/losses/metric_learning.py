@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from avemo.losses.reductions import keep, weighted_mean
+from avemo.ops.reductions import keep, weighted_mean
 
 
 def l2_normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import unknown
-from avemo.losses.reductions import psum, totals, weighted_mean
+from avemo.ops.reductions import psum, totals, weighted_mean
+from media.errors import unknown
 
 EPSILON = (
     1e-8  # in the denominator only: a trace's variance is ≥ 1e-4 in practice, so its effect is below 1e-4 relative

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avemo.errors import UserError
-from avemo.models.dropout import Dropout
-from avemo.models.linear import Dense
+from avemo.ops.dropout import Dropout
+from avemo.ops.linear import Dense
+from media.errors import UserError
 
 QUERIES_AT_ONCE = 1024  # beyond this, queries go in blocks: scores take B·heads·1024·T floats, not B·heads·T²
 

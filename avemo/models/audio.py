@@ -5,10 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from avemo.errors import Registry
 from avemo.models.construct import construct, dtype_of
 from avemo.models.vggish import VGGish
 from avemo.models.yamnet import YAMNet
+from media.errors import Registry
 
 AUDIO_ENCODERS = Registry("audio encoder")
 AUDIO_ENCODERS.register("vggish")(VGGish)

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict, freeze
 
-from avemo.errors import UserError, unknown
 from avemo.models import fusion as fusions
 from avemo.models import temporal as temporals
 from avemo.models.construct import dtype_of
-from avemo.models.dropout import Dropout, example_keys
-from avemo.models.linear import Dense
+from avemo.ops.dropout import Dropout, example_keys
+from avemo.ops.linear import Dense
+from media.errors import UserError, unknown
 
 OUTPUTS = ("traces", "rater_traces", "logits")
 MODALITIES = ("audio", "visual")

@@ -8,8 +8,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from avemo.errors import unknown
-from avemo.models.linear import Dtype
+from avemo.ops.linear import Dtype
+from media.errors import unknown
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.dropout import Dropout
 from avemo.models.layers import BatchNorm, Conv, Dtype
+from avemo.ops.dropout import Dropout
 
 
 class DenseLayer(nn.Module):

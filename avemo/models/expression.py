@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from avemo.errors import Registry, UserError, unknown
 from avemo.models.compact import MobileNetV2
 from avemo.models.construct import dtype_of
 from avemo.models.dense import DenseBlock
 from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
-from avemo.models.linear import statistics_dtype
 from avemo.models.mobilenet import MobileNetV1
+from avemo.ops.linear import statistics_dtype
+from media.errors import Registry, UserError, unknown
 
 TRUNKS = Registry("expression network")
 TRUNKS.register("inception_resnet_v1")(InceptionResNetV1)

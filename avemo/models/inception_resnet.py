@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.errors import UserError
-from avemo.models.dropout import Dropout
 from avemo.models.layers import (
     BatchNorm,
     Conv,
@@ -26,7 +24,9 @@ from avemo.models.layers import (
     scale_width,
     statistics_dtype,
 )
-from avemo.models.pointwise import convolve_pointwise_by_each
+from avemo.ops.dropout import Dropout
+from avemo.ops.pointwise import convolve_pointwise_by_each
+from media.errors import UserError
 
 # The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
 MIN_IMAGE_SIZE = 75

@@ -13,12 +13,11 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from avemo import rows
-from avemo.models import batch_norm
-from avemo.models.depthwise import convolve_depthwise, shifts
-from avemo.models.linear import Dtype, add_bias, statistics_dtype
-from avemo.models.pointwise import convolve_pointwise
-from avemo.models.spatial import Edges, convolve_spatial
+from avemo.ops import batch_norm, global_batch
+from avemo.ops.depthwise import convolve_depthwise, shifts
+from avemo.ops.linear import Dtype, add_bias, statistics_dtype
+from avemo.ops.pointwise import convolve_pointwise
+from avemo.ops.spatial import Edges, convolve_spatial
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -189,7 +188,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
         axis_name = None if self.is_initializing() else self.axis_name
-        weights = rows.weights(x.shape[0]) if train else None
+        weights = global_batch.weights(x.shape[0]) if train else None
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)
         scale, bias = scale.astype(inside), bias.astype(inside)

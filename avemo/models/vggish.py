@@ -14,10 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import unknown
-from avemo.models.dropout import Dropout
 from avemo.models.layers import Conv, max_pool
-from avemo.models.linear import Dense
+from avemo.ops.dropout import Dropout
+from avemo.ops.linear import Dense
+from media.errors import unknown
 
 BLOCKS = (
     (("conv1", 64),),

@@ -13,14 +13,14 @@ from typing import Any
 from tqdm import tqdm
 
 from avemo import runtime
-from avemo.errors import UserError, unknown
 from avemo.predict import media as sources
 from avemo.predict import overlay, stream, viewer, writer
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
 from avemo.release import cache
-from data_prep.faces import FaceOptions
+from media.errors import UserError, unknown
+from media.faces import FaceOptions
 
 logger = logging.getLogger(__name__)
 FILES = ("csv", "json", "png", "overlay", "viewer")

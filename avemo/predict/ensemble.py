@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from avemo import metrics
-from avemo.errors import UserError
 from avemo.predict.networks import BATCH, Network
 from avemo.predict.session import Models, encode
 from avemo.release import cache
+from media.errors import UserError
 
 _ALIKE = ("task", "class_names", "faces", "fps", "delay")  # what the members of an ensemble must have in common
 

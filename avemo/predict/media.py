@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 import av
 
-from avemo.errors import UserError
-from data_prep import video
-from data_prep.errors import BadItem
+from media import video
+from media.errors import BadItem, UserError
 
 SUFFIXES = (*video.SUFFIXES, *video.SOUND_SUFFIXES)
 # A picture track that ends this much before the length its container declares was cut off.

@@ -8,13 +8,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints
-from avemo.errors import UserError
 from avemo.models import audiovisual, expression
-from avemo.predict import encoders
+from avemo.runs import checkpoints, encoders
 from avemo.tasks import TASKS, start
 from avemo.tasks import audio as audio_task
 from avemo.tasks.audiovisual import standardise
+from media.errors import UserError
 
 BATCH = 16  # faces or windows encoded at once: small enough to waste little on a short clip
 

@@ -16,7 +16,7 @@ import numpy as np
 from avemo.predict.media import Media, ahead, readable
 from avemo.predict.trace import Trace
 from avemo.predict.writer import COLOURS, gaps
-from data_prep import video
+from media import video
 
 LONGEST_SIDE, SHORTEST_SIDE = 960, 360  # pixels of the picture in the overlay
 SPAN = 6.0  # seconds of the scrolling trace

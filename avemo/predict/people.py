@@ -1,6 +1,6 @@
 """Several faces in one video: one pass of the detector, one `Follower` for each person.
 
-The followers are `data_prep.faces.Follower`, unchanged: each sees only the detections that were assigned to it, so that
+The followers are `media.faces.Follower`, unchanged: each sees only the detections that were assigned to it, so that
 a person's crops are those that training would have cut if nobody else had been in the picture.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep.faces import DETECTORS, Face, FaceFrame, FaceOptions, Follower, overlap
-from data_prep.video import Frame
+from media.faces import DETECTORS, Face, FaceFrame, FaceOptions, Follower, overlap
+from media.video import Frame
 
 
 class _Assigner:

@@ -9,14 +9,14 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from avemo.errors import UserError
 from avemo.predict import writer
 from avemo.predict.ensemble import Ensemble
 from avemo.predict.predictor import Estimate, Predictor
 from avemo.predict.session import Models
 from avemo.predict.stream import Options
 from avemo.predict.trace import Trace
-from data_prep import audio, video
+from media import audio, video
+from media.errors import UserError
 
 
 def run(

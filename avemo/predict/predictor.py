@@ -10,15 +10,15 @@ import av
 import numpy as np
 
 from avemo import metrics
-from avemo.errors import UserError
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.sound import SoundStream
 from avemo.predict.stream import crop_of
 from avemo.predict.trace import spread_of
-from data_prep import audio as sounds
-from data_prep.faces import FaceFrame, FaceOptions, Follower
-from data_prep.video import Frame
+from media import audio as sounds
+from media.errors import UserError
+from media.faces import FaceFrame, FaceOptions, Follower
+from media.video import Frame
 
 _LONGEST_WAIT = 1.5  # s of video that a frame waits for its sound
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from avemo import parts, run_folder
-from avemo.augment import resize
-from avemo.errors import UserError
-from avemo.predict import encoders
 from avemo.predict.networks import BATCH, Head, Network, open_run
 from avemo.release import cache
-from data_prep.faces import FaceOptions
+from avemo.runs import encoders, run_folder, subruns
+from media.augment import resize
+from media.errors import UserError
+from media.faces import FaceOptions
 
 CHUNK = 128  # frames given to a recurrent network at once
 WINDOW, CONTEXT = 1500, 250  # frames seen at once by a network that needs its whole sequence, and their overlap
@@ -118,7 +117,7 @@ class Models:
                 known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint, feature)
             return known
 
-        workdir = parts.fusion_of(cache.find(workdir))
+        workdir = subruns.fusion_of(cache.find(workdir))
         config, variables = open_run(workdir, "run")
         self.workdir, self.task = str(workdir), config.task
         self.config = config

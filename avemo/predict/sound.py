@@ -1,6 +1,6 @@
 """Sound as it arrives: the log-mel windows of frames, from no more than the seconds of sound that they need.
 
-The rows and the alignment are `data_prep.audio`'s own; only what has been passed is let go.
+The rows and the alignment are `media.audio`'s own; only what has been passed is let go.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from data_prep import audio
+from media import audio
 
 _LOOK_AHEAD = 0.52  # seconds of sound after a frame's time that settle its window (0.48 s and what a row needs)
 _FIRST_WINDOW = (audio.EXAMPLE_ROWS * audio.HOP + audio.WINDOW) / audio.SAMPLE_RATE

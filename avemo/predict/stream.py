@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from avemo.augment import resize
-from avemo.errors import UserError
+from avemo.data.shards import Images
 from avemo.predict import media as sources
 from avemo.predict.ensemble import Ensemble, EnsembleSession
 from avemo.predict.people import People
 from avemo.predict.session import Models, Session
 from avemo.predict.sound import SoundReader
 from avemo.predict.trace import Collector, Trace
-from avemo.shards import Images
-from data_prep import audio, video
-from data_prep.faces import FaceFrame, FaceOptions, Follower
+from media import audio, video
+from media.augment import resize
+from media.errors import UserError
+from media.faces import FaceFrame, FaceOptions, Follower
 
 logger = logging.getLogger(__name__)
 MAX_PERSONS = 8

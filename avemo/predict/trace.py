@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from avemo import metrics
-from data_prep.faces import bridge_gaps
+from media.faces import bridge_gaps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
 from avemo.predict.trace import Trace
+from media.errors import UserError
 
 FORMAT_VERSION = 1
 # Okabe & Ito's palette: told apart with any colour vision.

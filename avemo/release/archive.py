@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 FORMAT = 1
 LIMIT = 60_000_000  # bytes of an archive

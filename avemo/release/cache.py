@@ -14,8 +14,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from avemo.errors import UserError
 from avemo.release import archive
+from media.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 TIMEOUT = 60.0  # s without a byte from the server

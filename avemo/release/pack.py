@@ -13,11 +13,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import avemo
-from avemo import checkpoints, configuration, parts
-from avemo.errors import UserError
-from avemo.predict import encoders
+from avemo import configuration
 from avemo.release import archive, cache, card, sources
+from avemo.runs import checkpoints, encoders, subruns
 from avemo.tasks import start
+from media.errors import UserError
 
 TASKS = ("teacher", "student", "audio", "audiovisual")
 _RUNS = ("teacher", "fusion", "visual", "audio")  # config fields that name run folders
@@ -81,8 +81,8 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
 
 def _add(members: dict[str, Member], folder: str) -> str:
     """Adds a run, and what it needs, to `members`; returns its name there."""
-    path = parts.fusion_of(os.path.abspath(folder) if "://" not in folder else folder.rstrip("/"))
-    whole, part = parts.whole_of(path)
+    path = subruns.fusion_of(os.path.abspath(folder) if "://" not in folder else folder.rstrip("/"))
+    whole, part = subruns.whole_of(path)
     name = whole.rpartition("/")[2] + (f"_{part}" if part not in ("", "fusion") else "")
     if name in members:
         if members[name].workdir != path:

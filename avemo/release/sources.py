@@ -9,10 +9,11 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import configuration, mixture, shards
-from avemo.errors import UserError
-from avemo.predict import encoders
+from avemo import configuration
+from avemo.data import mixture, shards
+from avemo.runs import encoders
 from data_prep.synthetic.corpus import MANIFEST
+from media.errors import UserError
 
 ROLES = ("faces", "triplets", "unlabelled", "clips", "features")
 # Words of the licences in `data_prep.corpora` and `avemo.models.pretrained` that rule out commercial use.

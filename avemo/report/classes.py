@@ -8,7 +8,7 @@ from avemo import metrics
 from avemo.report import charts, markup, scores
 from avemo.report.charts import Series
 from avemo.report.markup import escape, tag
-from avemo.report.runs import Run
+from avemo.runs.reader import Run
 
 
 def section(runs: Sequence[Run]) -> str:

@@ -3,10 +3,11 @@
 import numpy as np
 from etils import epath
 
-from avemo.errors import UserError
-from avemo.report import runs, scores
-from avemo.report.runs import Traces
+from avemo.report import scores
 from avemo.report.traces import spans
+from avemo.runs import reader
+from avemo.runs.reader import Traces
+from media.errors import UserError
 
 BLUE, GOLD, NO_FACE, NO_SOUND = "#0072b2", "#222222", "#e69f00", "#cc79a7"  # Okabe and Ito's palette
 
@@ -48,7 +49,7 @@ def trace_png(
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    traces = runs.load(run_folder).traces(split)
+    traces = reader.load(run_folder).traces(split)
     if not traces:
         raise UserError(
             f"{run_folder} has no traces of split {split!r}: it predicts classes, or frames without a time."

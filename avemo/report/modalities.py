@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from avemo.report import charts, markup, scores
 from avemo.report.markup import escape, tag
-from avemo.report.runs import MODALITIES, Notes, Run
 from avemo.report.scores import Estimate
+from avemo.runs.reader import MODALITIES, Notes, Run
 
 ROW_NAMES = {"audio": "audio only", "visual": "visual only", "both": "audio + visual"}
 CONVENTIONS = {

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from etils import epath
 
 import avemo
-from avemo.errors import UserError
 from avemo.report import classes, markup, modalities, stages, traces
-from avemo.report import runs as run_folders
 from avemo.report.markup import escape, tag
-from avemo.report.runs import Notes, Run
+from avemo.runs import reader
+from avemo.runs.reader import Notes, Run
+from media.errors import UserError
 
 # Nothing is loaded from anywhere: the browser itself enforces what the page promises.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -37,8 +37,8 @@ def write(workdir: str | epath.Path, *, title: str | None = None) -> epath.Path:
       UserError: no run in the folder, a broken file, or a folder that cannot be written.
     """
     workdir = epath.Path(workdir)
-    runs = run_folders.load_all(workdir)
-    notes = run_folders.notes(workdir)
+    runs = reader.load_all(workdir)
+    notes = reader.notes(workdir)
     text = render(runs, notes, title)
     path = workdir / "report.html"
     try:

@@ -1,12 +1,13 @@
-"""Scores of saved predictions, with intervals over recordings; the statistics are those of `avemo.statistics`."""
+"""Scores of saved predictions, with intervals over recordings from `avemo.metrics.significance`."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from avemo import metrics, statistics
-from avemo.report.runs import Traces
+from avemo import metrics
+from avemo.metrics import significance
+from avemo.runs.reader import Traces
 
 RESAMPLES = 1000
 MIN_GROUPS = 3  # below, a percentile interval says nothing
@@ -27,15 +28,15 @@ class Estimate:
     value: float
     low: float = float("nan")
     high: float = float("nan")
-    score: statistics.Score | None = None
+    score: significance.Score | None = None
     over: tuple[str, ...] = ()
 
 
-def _estimate(score: statistics.Score, over: tuple[str, ...]) -> Estimate:
+def _estimate(score: significance.Score, over: tuple[str, ...]) -> Estimate:
     value = score.mean()
     if not MIN_GROUPS <= len(over) <= MAX_GROUPS or not np.isfinite(value):
         return Estimate(value, score=score, over=over)
-    return Estimate(value, *statistics.bootstrap(score, resamples=RESAMPLES), score, over)
+    return Estimate(value, *significance.bootstrap(score, resamples=RESAMPLES), score, over)
 
 
 def traces(recordings: Sequence[Traces]) -> dict[tuple[str, str], Estimate]:
@@ -49,10 +50,12 @@ def traces(recordings: Sequence[Traces]) -> dict[tuple[str, str], Estimate]:
     if not rated:
         return {}
     masks = [np.isfinite(r.target).all(-1) for r in rated]
-    moments = statistics.moments([r.prediction for r in rated], [r.target for r in rated], masks)[None]  # [1, R, 2, 6]
+    moments = significance.moments([r.prediction for r in rated], [r.target for r in rated], masks)[
+        None
+    ]  # [1, R, 2, 6]
     over = tuple(r.recording for r in rated)
     columns = {"valence": slice(0, 1), "arousal": slice(1, 2), "mean": slice(0, 2)}
-    conventions = {"concatenated": statistics.ccc_concatenated, "per_recording": statistics.ccc_per_recording}
+    conventions = {"concatenated": significance.ccc_concatenated, "per_recording": significance.ccc_per_recording}
     return {
         (convention, dimension): _estimate(score(moments[:, :, part]), over)
         for convention, score in conventions.items()
@@ -94,8 +97,8 @@ def classes(label: np.ndarray, probability: np.ndarray, groups: np.ndarray) -> d
     np.add.at(counts[0], (index, label * size + probability.argmax(-1)), 1)
     over = tuple(str(name) for name in names)
 
-    def score(name: str) -> statistics.Score:
-        return statistics.Score(
+    def score(name: str) -> significance.Score:
+        return significance.Score(
             counts, lambda total: _from_confusion(total.reshape(*total.shape[:-1], size, size))[name]
         )
 
@@ -112,5 +115,5 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
         or np.isnan([first.low, second.low]).any()
     ):
         return Estimate(value)
-    found = statistics.compare(first.score, second.score, resamples=RESAMPLES)
+    found = significance.compare(first.score, second.score, resamples=RESAMPLES)
     return Estimate(found.difference, found.low, found.high)

@@ -9,7 +9,7 @@ import numpy as np
 from avemo.report import charts, markup
 from avemo.report.charts import Series
 from avemo.report.markup import escape, tag
-from avemo.report.runs import Notes, Run
+from avemo.runs.reader import Notes, Run
 
 TITLES = {
     "teacher": "Expression teacher",

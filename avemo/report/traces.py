@@ -7,7 +7,7 @@ import numpy as np
 from avemo.report import charts, markup, scores
 from avemo.report.charts import Band, Series
 from avemo.report.markup import escape, tag
-from avemo.report.runs import Run, Traces
+from avemo.runs.reader import Run, Traces
 
 MAX_POINTS = 2000  # a line; more than a screen can show
 BUDGET = 1_000_000  # bytes for all lines of the page

@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
-from avemo.errors import UserError, unknown
+from media.errors import UserError, unknown
 
 Fields = Mapping[str, Any]
 

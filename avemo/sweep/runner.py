@@ -16,9 +16,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from avemo import runtime, train
-from avemo.errors import UserError
+from avemo import runtime
 from avemo.sweep import plan, summary, tables, together
+from avemo.training import loop
+from media.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
                     f"{folder} holds a sweep of {before.get('experiment')} with {before.get('common')}: "
                     "choose another --workdir or undo the change."
                 )
-        train.write_atomically(path, json.dumps({**shared, "config": spec, "title": sweep.title}, indent=2) + "\n")
+        loop.write_atomically(path, json.dumps({**shared, "config": spec, "title": sweep.title}, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to --workdir={folder}: {error.strerror or error}") from error
     return folder
@@ -108,7 +109,7 @@ def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
     """Trains the unfinished seeds of one setting; returns one line on how it went. No error leaves it."""
     todo: list[plan.Cell] = []
     try:
-        todo = [cell for cell in cells if train.finished(folder / cell.folder, cell.config()) is None]
+        todo = [cell for cell in cells if loop.finished(folder / cell.folder, cell.config()) is None]
         if not todo:
             return "finished before"
         configs = [cell.config() for cell in todo]
@@ -130,7 +131,7 @@ def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
 def _alone(config: Any, workdir: epath.Path) -> str | None:
     """Trains a cell whose task has no features in memory, by itself."""
     try:
-        train.train_and_evaluate(config, workdir, progress=False)
+        loop.train_and_evaluate(config, workdir, progress=False)
     except UserError as error:
         return _reason(error)
     return None
@@ -147,4 +148,4 @@ def _note_error(workdir: epath.Path, reason: str | None) -> None:
         path.unlink(missing_ok=True)
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    train.write_atomically(path, json.dumps({"error": reason}) + "\n")
+    loop.write_atomically(path, json.dumps({"error": reason}) + "\n")

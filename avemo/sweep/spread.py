@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from avemo import parallel
+from avemo.ops import parallel
 
 SEEDS = "seeds"
 Step = Callable[[Any, Any, Any], Any]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from avemo import postprocess, statistics
+from avemo.evaluation import postprocess
+from avemo.metrics import significance
 from avemo.sweep import plan
 
 
@@ -55,7 +56,7 @@ class Row:
     main: Interval | None = None
     second: Interval | None = None
     dimensions: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    comparison: statistics.Comparison | None = None
+    comparison: significance.Comparison | None = None
     p_holm: float | None = None
     audio: float | None = None
     visual: float | None = None
@@ -96,7 +97,7 @@ def rows(sweep: plan.Sweep, folder: epath.Path) -> list[Row]:
             row = dataclasses.replace(row, comparison=comparison)
         out.append(dataclasses.replace(row, reference=name == reference))
     compared = [i for i, row in enumerate(out) if row.comparison]
-    corrected = statistics.holm([out[i].comparison.p for i in compared])
+    corrected = significance.holm([out[i].comparison.p for i in compared])
     for i, p in zip(compared, corrected, strict=True):
         out[i] = dataclasses.replace(out[i], p_holm=float(p))
     return out
@@ -132,23 +133,23 @@ def _main(metrics: Mapping[str, float]) -> float:
     return metrics["ccc_mean"] if "ccc_mean" in metrics else metrics["uar"]
 
 
-def _scores(group: _Group) -> tuple[statistics.Score, statistics.Score]:
+def _scores(group: _Group) -> tuple[significance.Score, significance.Score]:
     """The main score and the other convention, from the predictions of all seeds."""
     if "prediction" in group.predictions[0]:
         moments = np.stack([_moments(p) for p in group.predictions])
-        return statistics.ccc_concatenated(moments), statistics.ccc_per_recording(moments)
+        return significance.ccc_concatenated(moments), significance.ccc_per_recording(moments)
     labels = group.predictions[0]["label"]
     probability = np.stack([p["probability"] for p in group.predictions])
     predicted = probability.argmax(-1)
     return (
-        statistics.uar(labels, predicted, probability.shape[-1]),
-        statistics.accuracy(labels, predicted),
+        significance.uar(labels, predicted, probability.shape[-1]),
+        significance.accuracy(labels, predicted),
     )
 
 
 def _moments(predictions: Mapping[str, np.ndarray]) -> np.ndarray:
     parts = postprocess.split_recordings(predictions)
-    return statistics.moments(parts["prediction"], parts["target"], parts["mask"])
+    return significance.moments(parts["prediction"], parts["target"], parts["mask"])
 
 
 def _units(predictions: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -156,31 +157,31 @@ def _units(predictions: Mapping[str, np.ndarray]) -> np.ndarray:
     return predictions["recording"] if "recording" in predictions else np.arange(len(predictions["label"]))
 
 
-def _interval(score: statistics.Score) -> Interval:
+def _interval(score: significance.Score) -> Interval:
     seeds = score.seeds()
     deviation = float(seeds.std(ddof=1)) if len(seeds) > 1 else float("nan")
-    return Interval(score.mean(), deviation, *statistics.bootstrap(score))
+    return Interval(score.mean(), deviation, *significance.bootstrap(score))
 
 
 def _compare(
-    group: _Group, score: statistics.Score, other: _Group, reference: statistics.Score
-) -> statistics.Comparison | None:
+    group: _Group, score: significance.Score, other: _Group, reference: significance.Score
+) -> significance.Comparison | None:
     """Over the seeds that both have; None where there is none, or the recordings differ."""
     mine, theirs = ([c.seed for c in g.cells] for g in (group, other))
     common = sorted(set(mine) & set(theirs))
     if not common or list(_units(group.predictions[0])) != list(_units(other.predictions[0])):
         return None
 
-    def keep(score: statistics.Score, seeds: list[int]) -> statistics.Score:
-        return statistics.Score(score.evidence[[seeds.index(s) for s in common]], score.value)
+    def keep(score: significance.Score, seeds: list[int]) -> significance.Score:
+        return significance.Score(score.evidence[[seeds.index(s) for s in common]], score.value)
 
-    return statistics.compare(keep(score, mine), keep(reference, theirs))
+    return significance.compare(keep(score, mine), keep(reference, theirs))
 
 
 def _row(
     candidates: Sequence[Sequence[plan.Cell]],
     group: _Group,
-    scores: tuple[statistics.Score, statistics.Score] | None,
+    scores: tuple[significance.Score, significance.Score] | None,
     folder: epath.Path,
     split: str,
 ) -> Row:
@@ -211,7 +212,7 @@ def _row(
     }
     names = ("ccc_valence", "ccc_arousal") if traces else ("macro_f1",)
     if traces:
-        each = statistics.ccc(np.stack([_moments(p) for p in group.predictions])).mean((0, 2))
+        each = significance.ccc(np.stack([_moments(p) for p in group.predictions])).mean((0, 2))
     else:
         each = np.mean([p["probability"].argmax(-1) == p["label"] for p in group.predictions], 0)
     return dataclasses.replace(

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from avemo import statistics, train
+from avemo.metrics import significance
 from avemo.sweep import figures, page, plan
 from avemo.sweep.summary import Interval, Row
+from avemo.training import loop
 
 Column = tuple[str, Callable[[Row], str]]
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -32,7 +33,7 @@ def write(sweep: plan.Sweep, rows: Sequence[Row], folder: epath.Path, spec: str)
         "ablation.html": page.render(sweep.title, columns(rows), rows, notes(sweep, rows), pictures, spec),
     }
     for name, text in outputs.items():
-        train.write_atomically(folder / name, text)
+        loop.write_atomically(folder / name, text)
     return [*(folder / name for name in outputs), *pictures]
 
 
@@ -114,7 +115,7 @@ def notes(sweep: plan.Sweep, rows: Sequence[Row]) -> list[str]:
     if not done:
         return ["No setting is finished yet."]
     units = len(done[0].recordings)
-    smallest = statistics.smallest_p(units)
+    smallest = significance.smallest_p(units)
     reference = next((r.name for r in rows if r.reference), "")
     compared = [r for r in rows if r.p_holm is not None]
     out = [
@@ -128,7 +129,7 @@ def notes(sweep: plan.Sweep, rows: Sequence[Row]) -> list[str]:
         f"Holm-corrected over {len(compared)} comparisons. With {units} recordings no uncorrected p can be below "
         f"{smallest:.2g}"
         + (
-            f", no corrected one below {min(1.0, len(compared) * statistics.smallest_p(units)):.2g}."
+            f", no corrected one below {min(1.0, len(compared) * significance.smallest_p(units)):.2g}."
             if compared
             else "."
         ),

@@ -1,4 +1,4 @@
-"""All seeds of a setting in one compiled program: the training step of `avemo.train`, mapped over stacked states.
+"""All seeds of a setting in one compiled program: the step of `avemo.training.loop`, mapped over stacked states.
 
 The features lie on the device once; a batch is the frame numbers of its windows, drawn for each seed by the very
 pipeline that draws its batches when it runs alone. What is paid once instead of once a seed: reading the data, tracing
@@ -20,10 +20,12 @@ from etils import epath
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, features, shards, tasks, train, writer
-from avemo import input as data_input
+from avemo import tasks
+from avemo.data import features, pipeline, shards
+from avemo.runs import checkpoints, metrics_log
 from avemo.sweep import cost, spread
 from avemo.tasks.base import Task, TrainState
+from avemo.training import loop
 
 logger = logging.getLogger(__name__)
 MODALITIES = ("audio", "visual")
@@ -45,13 +47,13 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     began = time.time()
     config = configs[0]
     task = tasks.make(config)
-    workdirs = [train.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
+    workdirs = [loop.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
     over = spread.mesh(len(configs))
     states, step = _prepare(task, configs, over)
     draw, tables = _batches(config.data.features, configs)
     tables = spread.place(over, tables, PartitionSpec())
     evaluate = _Evaluator(task, config, len(configs), over)
-    logs = [writer.MetricsWriter(w) for w in workdirs]
+    logs = [metrics_log.MetricsWriter(w) for w in workdirs]
     failed: list[str | None] = [None] * len(configs)
     best, best_step = _variables(states[1]), np.zeros(len(configs), int)
     best_score = np.full(len(configs), -np.inf)
@@ -107,7 +109,7 @@ def _prepare(
     """
     configs = [*configs, *configs[-1:] * (spread.slots(len(configs), over) - len(configs))]
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
-    initial = [train.initial_state(task, c) for c in configs]
+    initial = [loop.initial_state(task, c) for c in configs]
     tx = initial[0][1]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in initial))
 
@@ -116,7 +118,7 @@ def _prepare(
         with config.ignore_type():
             config.seed = seed
         rows = {**frames, **{m: table[frames["frames"]] for m, table in tables.items()}}
-        return train.make_step(task, config, tx)(state, {"sequences": rows}, task.constants)
+        return loop.make_step(task, config, tx)(state, {"sequences": rows}, task.constants)
 
     def step(states: Any, batch: Any, tables: Any) -> tuple[Any, dict[str, jax.Array]]:
         seeds, state = states
@@ -156,8 +158,8 @@ def _batches(folder: str, configs: Sequence[ConfigDict]) -> tuple[Callable[[], d
         config = ConfigDict(config)
         config.data.threads = config.data.prefetch = 0  # index arithmetic: threads would only contend
         windows = features.Windows(numbered, config.data.sequence_length, config.data.sequence_hop)
-        source = data_input.Source(folder, features.window_example, config.data.batch.sequences)
-        iterators.append(iter(data_input.train_batches({"sequences": source}, config, {"sequences": windows})))
+        source = pipeline.Source(folder, features.window_example, config.data.batch.sequences)
+        iterators.append(iter(pipeline.train_batches({"sequences": source}, config, {"sequences": windows})))
 
     def draw() -> dict[str, np.ndarray]:
         rows = [next(iterator)["sequences"] for iterator in iterators]
@@ -260,9 +262,9 @@ def _finish(
         params = variables.pop("params")
         metrics = {split: rows[seed][0] for split, rows in scored.items()}
         _save(config, workdir, int(best_step[seed]), params, variables, metrics)
-        train.write_atomically(workdir / "data.json", json.dumps(prints, indent=2) + "\n")
+        loop.write_atomically(workdir / "data.json", json.dumps(prints, indent=2) + "\n")
         for split, rows in scored.items():
-            train.save_predictions(workdir / "predictions", split, rows[seed][1])
+            loop.save_predictions(workdir / "predictions", split, rows[seed][1])
         result = {
             "task": task.name,
             "step": config.steps,
@@ -274,10 +276,10 @@ def _finish(
             "class_names": list(task.class_names),
             "parameters": int(sum(p.size for p in jax.tree.leaves(params))),
             **shared,
-            "environment": train.environment(),
+            "environment": loop.environment(),
         }
         text = json.dumps(result, indent=2, default=float) + "\n"
-        train.write_atomically(workdir / "result.json", text)
+        loop.write_atomically(workdir / "result.json", text)
 
 
 def _save(

@@ -6,8 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from avemo.errors import UserError, unknown
 from avemo.tasks.base import Task, TrainState
+from media.errors import UserError, unknown
 
 TASKS = {
     "teacher": "expression",
@@ -31,9 +31,9 @@ def make(
     Args:
       config: the run's config.
       data: a data folder that replaces the config's own for evaluation.
-      class_names: of the run, where `data` may have others (`avemo.class_names`); empty: those of the data.
+      class_names: of the run, where `data` may have others (`avemo.metrics.shared_classes`); empty: those of the data.
       flip: evaluate faces together with their mirror images.
-      per_person: evaluate clips by faces less what each person's say on average (`avemo.adaptation`).
+      per_person: evaluate clips by faces less what each person's say on average (`avemo.evaluation.adaptation`).
 
     Raises:
       UserError: an unknown task, or a config field the task needs is missing.

@@ -14,12 +14,13 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from avemo import class_names as names_of
-from avemo import examples, losses, metrics, mixture, padding, rows
-from avemo import input as data_input
+from avemo import losses, metrics
+from avemo.data import examples, mixture, padding, pipeline
+from avemo.metrics import shared_classes
 from avemo.models import audio
-from avemo.models.dropout import Dropout
-from avemo.parallel import AXIS
+from avemo.ops import global_batch
+from avemo.ops.dropout import Dropout
+from avemo.ops.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.audiovisual import clip_logits
 from avemo.tasks.base import Metrics, Predictions, Task
@@ -61,7 +62,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
     model = build(config)
-    sources = {"clips": data_input.Source(folder, examples.window_example, config.data.batch.clips)}
+    sources = {"clips": pipeline.Source(folder, examples.window_example, config.data.batch.clips)}
     names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         return np.array([records.fields(i, ("recording",))[0] for i in range(len(records))])
 
     def evaluate(mapped: Callable, variables: Any, split: str) -> tuple[Metrics, Predictions]:
-        source = data_input.Source(folder, examples.window_example, config.data.eval_batch, split)
+        source = pipeline.Source(folder, examples.window_example, config.data.eval_batch, split)
         scores, predictions = _evaluate(mapped, variables, source, config, (class_names, names))
         return scores, {"recording": recordings(split), **predictions} if "label" in predictions else predictions
 
@@ -89,8 +90,8 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         init=init,
         forward=functools.partial(forward, model),
         criterion=functools.partial(criterion, config),
-        batches=lambda: data_input.train_batches(sources, config),
-        records=lambda number: data_input.batch_records(sources, config, number),
+        batches=lambda: pipeline.train_batches(sources, config),
+        records=lambda number: pipeline.batch_records(sources, config, number),
         examples=config.data.batch.clips * config.data.windows,
         predict=predict,
         evaluate=evaluate,
@@ -109,7 +110,7 @@ def forward(
     clips = batch["clips"]
     windows = clips["windows"]
     weight = None if "weight" not in clips else jnp.repeat(clips["weight"], windows.shape[1])
-    with rows.held([windows.shape[0] * windows.shape[1]], [weight]):
+    with global_batch.held([windows.shape[0] * windows.shape[1]], [weight]):
         out, changed = model.apply(
             {"params": params, **model_state},
             windows.reshape(-1, *windows.shape[2:]),
@@ -144,13 +145,13 @@ def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, 
 def _evaluate(
     mapped: Callable,
     variables: Any,
-    source: data_input.Source,
+    source: pipeline.Source,
     config: ConfigDict,
     names: tuple[Sequence[str], Sequence[str]],
 ) -> tuple[Metrics, Predictions]:
     found: dict[str, list[np.ndarray]] = {}
     name = "logits" if config.model.num_classes else "traces"
-    for batch in data_input.eval_batches(source, config):
+    for batch in pipeline.eval_batches(source, config):
         keep = batch["weight"] > 0
         out = mapped(variables, {"windows": batch["windows"]})
         for key, value in {
@@ -162,7 +163,7 @@ def _evaluate(
     if config.model.num_classes:
         weight = joined["mask"].astype(np.float32)[..., None]
         pooled = (joined["logits"] * weight).sum(1) / np.maximum(weight.sum(1), 1)
-        label, probability = names_of.match(*names, joined["label"], metrics.softmax(pooled))
+        label, probability = shared_classes.match(*names, joined["label"], metrics.softmax(pooled))
         keep = label >= 0
         if not keep.any():
             raise start.UserError(

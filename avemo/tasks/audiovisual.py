@@ -14,11 +14,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import class_names as names_of
-from avemo import features, losses, metrics, padding, shards
-from avemo import input as data_input
+from avemo import losses, metrics
+from avemo.data import features, padding, pipeline, shards
+from avemo.metrics import shared_classes
 from avemo.models import audiovisual
-from avemo.parallel import AXIS
+from avemo.ops.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 
@@ -88,7 +88,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         variables = start.initialise(initialiser, key, *inputs)
         return {"params": variables["params"], "constants": constants}
 
-    sources = {"sequences": data_input.Source(folder, features.window_example, config.data.batch.sequences)}
+    sources = {"sequences": pipeline.Source(folder, features.window_example, config.data.batch.sequences)}
 
     def opened() -> dict[str, Any]:
         train, _ = recordings("train")
@@ -106,8 +106,8 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         init=init,
         forward=functools.partial(forward, model),
         criterion=functools.partial(criterion, config, "sequences"),
-        batches=lambda: data_input.train_batches(sources, config, opened()),
-        records=lambda number: data_input.batch_records(sources, config, number, opened()),
+        batches=lambda: pipeline.train_batches(sources, config, opened()),
+        records=lambda number: pipeline.batch_records(sources, config, number, opened()),
         examples=config.data.batch.sequences,
         predict=predict,
         evaluate=evaluate,
@@ -120,7 +120,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
 
 def _record_encoders(workdir: epath.Path, folder: str) -> None:
     if (shards.find_dataset(folder) / "extract.json").exists():
-        from avemo.predict import encoders  # brings decoders that training has no use for
+        from avemo.runs import encoders  # brings decoders that training has no use for
 
         encoders.record(workdir, folder)
 
@@ -195,7 +195,7 @@ def _score_classes(
     outputs: list, recordings: list[features.Recording], names: tuple[Sequence[str], Sequence[str]]
 ) -> tuple[Metrics, Predictions]:
     pooled = np.stack([o["logits"][: len(r)].mean(0) for o, r in zip(outputs, recordings, strict=True)])
-    labels, probability = names_of.match(*names, np.array([r.label for r in recordings]), metrics.softmax(pooled))
+    labels, probability = shared_classes.match(*names, np.array([r.label for r in recordings]), metrics.softmax(pooled))
     keep = labels >= 0
     if not keep.any():
         raise start.UserError("no recording of this split has an emotion label: use a config with model.num_classes=0.")

@@ -16,13 +16,15 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import augment, checkpoints, configuration, examples, features, parts, run_folder, shards
-from avemo import input as data_input
+from avemo import configuration
+from avemo.data import examples, features, pipeline, shards
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression
-from avemo.parallel import AXIS
+from avemo.ops.parallel import AXIS
+from avemo.runs import checkpoints, run_folder, subruns
 from avemo.tasks import audio, audiovisual, start
 from avemo.tasks.base import Metrics, Predictions, Task
+from media import augment
 
 MODALITIES = audiovisual.MODALITIES
 _LIGHT = ("time", "face_mask", "audio_mask", "targets", "target_mask", "raters")
@@ -83,7 +85,7 @@ def _example(
 
 def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
     """The task `end_to_end`; `data` replaces the evaluation data's folder, `class_names` are the run's own."""
-    from avemo.predict import encoders  # brings decoders that the other tasks have no use for
+    from avemo.runs import encoders  # brings decoders that the other tasks have no use for
 
     folder = data or config.data.clips
     if not folder:
@@ -145,17 +147,15 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         head = {"params": trained["fusion"], "constants": variables["constants"]}
         answer = _as_trained(fused_config, config)
         answer.data.update(features="", delay=config.data.delay)
-        made = {"fusion": parts.Part(answer, head, tuple(names))}
+        made = {"fusion": subruns.Part(answer, head, tuple(names))}
         for modality, run in encoder_configs.items():
             encoder = {"params": trained[modality], **variables["statistics"].get(modality, {})}
             run, classes = _as_trained(run, config), encoder_classes[modality]
-            made[modality] = parts.Part(run, encoder, classes, found.outputs[modality])
-        parts.write(workdir, made, {"faces": dataclasses.asdict(found.faces), "fps": found.fps}, result)
+            made[modality] = subruns.Part(run, encoder, classes, found.outputs[modality])
+        subruns.write(workdir, made, {"faces": dataclasses.asdict(found.faces), "fps": found.fps}, result)
 
     sources = {
-        "clips": data_input.Source(
-            folder, lambda *item: _example(opened("train"), size, *item), config.data.batch.clips
-        )
+        "clips": pipeline.Source(folder, lambda *item: _example(opened("train"), size, *item), config.data.batch.clips)
     }
 
     def windows() -> dict[str, Any]:
@@ -165,8 +165,8 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     return Task(
         name=config.task, init=init, forward=functools.partial(forward, networks, fusion),
         criterion=functools.partial(audiovisual.criterion, settings, "clips"),
-        batches=lambda: data_input.train_batches(sources, config, windows()),
-        records=lambda number: data_input.batch_records(sources, config, number, windows()),
+        batches=lambda: pipeline.train_batches(sources, config, windows()),
+        records=lambda number: pipeline.batch_records(sources, config, number, windows()),
         examples=config.data.batch.clips, predict=predict, evaluate=evaluate, eval_splits=tuple(config.eval_splits),
         data={"clips": folder}, weights=weights, class_names=tuple(names), on_finish=on_finish,
     )  # fmt: skip
@@ -228,5 +228,5 @@ def _encode(
         keep = min(chunk, len(recording) - begin)
         for modality, field in (("visual", "image"), ("audio", "windows")):
             parts[modality].append(np.asarray(mapped(variables, {field: rows[field]})["features"])[:keep])
-    joined = {modality: np.concatenate(part) for modality, part in parts.items()}
+    joined = {modality: np.concatenate(part) for modality, part in subruns.items()}
     return dataclasses.replace(recording, **joined)

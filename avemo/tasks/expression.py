@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import checkpoints, examples, losses, metrics, mixture, padding, parallel, rows, shards
-from avemo import class_names as names_of
-from avemo import input as data_input
+from avemo import losses, metrics
+from avemo.data import examples, mixture, padding, pipeline, shards
+from avemo.metrics import shared_classes
 from avemo.models import expression
-from avemo.parallel import AXIS
+from avemo.ops import global_batch, parallel
+from avemo.ops.parallel import AXIS
+from avemo.runs import checkpoints
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 from avemo.tasks.pooled import pool_frames
@@ -54,7 +56,7 @@ def make(
     if per_person and "clips" not in paths:
         raise start.UserError("--adapt=person is for clips, which say whose they are: pass --data=CLIPS.")
     sources = {
-        part: data_input.Source(
+        part: pipeline.Source(
             path,
             _PARTS[part],
             config.data.batch[part],
@@ -105,8 +107,8 @@ def make(
         init=init,
         forward=functools.partial(forward, model, teacher),
         criterion=functools.partial(criterion, config, teacher is not None),
-        batches=lambda: data_input.train_batches(sources, config),
-        records=lambda number: data_input.batch_records(sources, config, number),
+        batches=lambda: pipeline.train_batches(sources, config),
+        records=lambda number: pipeline.batch_records(sources, config, number),
         examples=sum(s.batch_size * (3 if part == "triplets" else 1) for part, s in sources.items()),
         predict=predict,
         evaluate=evaluate,
@@ -118,8 +120,8 @@ def make(
     )
 
 
-def _balanced(folder: str, split: str) -> data_input.Balanced:
-    return data_input.Balanced(shards.Shards(folder, split))
+def _balanced(folder: str, split: str) -> pipeline.Balanced:
+    return pipeline.Balanced(shards.Shards(folder, split))
 
 
 def kind(folder: str) -> str:
@@ -141,7 +143,7 @@ def forward(
         sizes.append(len(images[-1]))
         weights.append(_image_weight(batch, part))
     images = jnp.concatenate(images)
-    with rows.held(sizes, weights):
+    with global_batch.held(sizes, weights):
         # Mutable only what the model has: a frozen network has no statistics to update.
         out, changed = model.apply(
             {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
@@ -272,29 +274,29 @@ def _evaluate(
     scores: Metrics = {}
     predictions: Predictions = {}
     if "faces" in paths and split in mixture.splits(paths["faces"]):
-        source = data_input.Source(paths["faces"], examples.face_example, config.data.eval_batch, split)
-        found = _collect(mapped, variables, data_input.eval_batches(source, config), ("label",))
-        label, probability = names_of.match(*names, found["label"], metrics.softmax(found["logits"]))
+        source = pipeline.Source(paths["faces"], examples.face_example, config.data.eval_batch, split)
+        found = _collect(mapped, variables, pipeline.eval_batches(source, config), ("label",))
+        label, probability = shared_classes.match(*names, found["label"], metrics.softmax(found["logits"]))
         keep = label >= 0
         scores |= metrics.classification(label[keep], probability[keep])
         if "teacher_logits" in found:
             teacher = metrics.softmax(found["teacher_logits"])
-            _, teacher = names_of.match(*names, found["label"], teacher)
+            _, teacher = shared_classes.match(*names, found["label"], teacher)
             scores["teacher_accuracy"] = metrics.classification(label[keep], teacher[keep])["accuracy"]
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
         predictions |= {"label": label, "probability": probability, "embedding": found["embedding"]}
     if "clips" in paths and split in mixture.splits(paths["clips"]):
         pooled = pool_frames(mapped, variables, mixture.open_split(paths["clips"], split), config, per_person)
-        label, probability = names_of.match(*names, pooled["label"], pooled["probability"])
+        label, probability = shared_classes.match(*names, pooled["label"], pooled["probability"])
         keep = label >= 0
         if keep.any():
             scores |= metrics.classification(label[keep], probability[keep])
             predictions |= {**pooled, "label": label, "probability": probability}
     if "triplets" in paths and split in mixture.splits(paths["triplets"]):
-        source = data_input.Source(
+        source = pipeline.Source(
             paths["triplets"], examples.triplet_example, max(1, config.data.eval_batch // 2), split
         )
-        found = _collect(mapped, variables, data_input.eval_batches(source, config), ("type",))
+        found = _collect(mapped, variables, pipeline.eval_batches(source, config), ("type",))
         scores |= metrics.triplets(found["embedding"], found["type"])
     if not scores:
         raise start.UserError(

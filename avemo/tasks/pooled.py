@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo import adaptation, augment, metrics, padding
+from avemo import metrics
+from avemo.data import padding
+from avemo.evaluation import adaptation
+from media import augment
 
 
 def pool_frames(
@@ -20,7 +23,7 @@ def pool_frames(
       clips: records of prepared clips; consecutive segments of a recording count together.
       config: of the run; `data.eval_batch` frames go through the network at once.
       per_person: the mean of log probabilities instead, less the mean over the recordings of the same person that
-        have a face (`avemo.adaptation.without_person`).
+        have a face (`avemo.evaluation.adaptation.without_person`).
 
     Returns:
       recording `[R]`, label int `[R]`, probability float64 `[R, C]`, uniform where no frame has a face, and frames int

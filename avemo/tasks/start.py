@@ -10,8 +10,8 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import checkpoints
-from avemo.errors import UserError
+from avemo.runs import checkpoints
+from media.errors import UserError
 
 
 def run_folder(path: str, role: str) -> str:

@@ -21,7 +21,7 @@ from avemo.models.vggish import VGGish
 from avemo.models.yamnet import VGGISH_OFFSET, YAMNET_OFFSET, YAMNet
 from benchmarks.parity import weights
 from benchmarks.parity.table import Row, difference
-from data_prep import audio as sound
+from media import audio
 
 OUTPUT, GRADIENT = 1e-4, 1e-3
 SEED = 0
@@ -46,7 +46,7 @@ def voice(seconds: float = 1.2) -> np.ndarray:
 
 def windows(count: int = 2) -> np.ndarray:
     """Log-mel windows [count, 96, 64] of the made-up voice."""
-    rows = sound.log_mel(voice())
+    rows = audio.log_mel(voice())
     return np.stack([rows[10 * i : 10 * i + 96] for i in range(count)])
 
 
@@ -111,7 +111,7 @@ def vggish_rows() -> list[Row]:
         )
     ]
     for name, samples in _sounds():
-        mine, theirs = sound.log_mel(samples), audio_references.log_mel(samples)
+        mine, theirs = audio.log_mel(samples), audio_references.log_mel(samples)
         worst = float(np.abs(mine - theirs).max())
         rows.append(Row(f"log-mel of {name}", version, worst, OUTPUT, "absolute, in ln units"))
     return rows
@@ -126,7 +126,7 @@ def _sounds() -> list[tuple[str, np.ndarray]]:
     for name, pattern in (("RAVDESS", "ravdess_speech/Actor_01/*"), ("GRID", "grid/*.mpg")):
         files = sorted(_data().glob(pattern))[:3]
         if files:
-            tracks = [np.concatenate([part for _, part in sound.decode(file)]) for file in files]
+            tracks = [np.concatenate([part for _, part in audio.decode(file)]) for file in files]
             found.append((f"{len(files)} {name} takes", np.concatenate(tracks)))
     return found
 
@@ -152,7 +152,7 @@ def yamnet_rows() -> list[Row]:
     run = jax.jit(functools.partial(YAMNet(input_offset=YAMNET_OFFSET).apply, train=False))
     ours = np.asarray(run(variables, mel[None]))
     graph = audio_references.yamnet_float(file, mel[None])
-    front_end = np.abs(_at_yamnets_offset(sound.log_mel(samples)[:96]) - mel)
+    front_end = np.abs(_at_yamnets_offset(audio.log_mel(samples)[:96]) - mel)
     cosine = float(1 - ours[0] @ embedding / np.linalg.norm(ours) / np.linalg.norm(embedding))
     return [
         Row(

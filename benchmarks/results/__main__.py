@@ -12,8 +12,8 @@ import logging
 import pathlib
 import sys
 
-from avemo.errors import UserError, unknown
 from benchmarks.results import core, document, rows
+from media.errors import UserError, unknown
 
 
 def main() -> int:

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from avemo import statistics
-from avemo.errors import UserError
-from avemo.writer import write_atomically
+from avemo.metrics import significance
+from avemo.runs.metrics_log import write_atomically
+from media.errors import UserError
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -146,15 +146,15 @@ def pretrained(place: Place, network: str, file: str, name: str, *flags: str) ->
     return Step(f"weights/{name}", ("-m", "avemo.models.pretrained", *arguments))
 
 
-def score(system: str, found: statistics.Score, *, ours: bool = False, **more: Any) -> dict[str, Any]:
+def score(system: str, found: significance.Score, *, ours: bool = False, **more: Any) -> dict[str, Any]:
     """A system's score with its 95 % interval over the units of `found` (mean over its seeds)."""
-    low, high = statistics.bootstrap(found, resamples=RESAMPLES)
+    low, high = significance.bootstrap(found, resamples=RESAMPLES)
     return {"system": system, "value": found.mean(), "low": low, "high": high, "ours": ours, **more}
 
 
-def difference(first: str, second: str, a: statistics.Score, b: statistics.Score) -> dict[str, Any]:
+def difference(first: str, second: str, a: significance.Score, b: significance.Score) -> dict[str, Any]:
     """`first − second` on the same units, with interval and p-value (paired)."""
-    found = statistics.compare(a, b, resamples=RESAMPLES)
+    found = significance.compare(a, b, resamples=RESAMPLES)
     return {
         "first": first,
         "second": second,

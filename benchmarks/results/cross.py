@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from avemo import adaptation, shards, statistics
+from avemo.data import shards
+from avemo.evaluation import adaptation
+from avemo.metrics import significance
 from benchmarks.results import core, faces, takes
 from benchmarks.results.core import Place, Row, Step
 from data_prep.corpora.ravdess import EMOTIONS
@@ -78,8 +80,8 @@ def _measure(place: Place) -> dict[str, Any]:
         said = [_said(place, faces.student_name(seed), suffix)["probability"] for seed in core.SEEDS]
         name = f"avemo, student (has seen unlabelled clips of the same actor){_SAYS.get(suffix, '')}"
         probability[name] = np.stack(said)
-    found = {name: statistics.accuracy(labels, value.argmax(-1)) for name, value in probability.items()}
-    found |= {name: statistics.accuracy(labels, value.argmax(-1)[None]) for name, value in theirs.items()}
+    found = {name: significance.accuracy(labels, value.argmax(-1)) for name, value in probability.items()}
+    found |= {name: significance.accuracy(labels, value.argmax(-1)[None]) for name, value in theirs.items()}
     plain, adapted = _TITLES[ROBUST], f"{_TITLES[ROBUST]}{_SAYS['_both']}"
     order = [plain, adapted, *theirs, *(name for name in found if name not in (plain, adapted, *theirs))]
     at_home, said = faces.predictions(place, [ROBUST])
@@ -102,7 +104,7 @@ def _measure(place: Place) -> dict[str, Any]:
             for run, title in _TITLES.items()
             for suffix in ADAPTATIONS
         },
-        "at_home": statistics.accuracy(at_home, said.argmax(-1)).mean(),
+        "at_home": significance.accuracy(at_home, said.argmax(-1)).mean(),
         **faces.by_class(labels, probability[adapted], classes),
     }
 

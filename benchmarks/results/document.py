@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from avemo.writer import write_atomically
+from avemo.runs.metrics_log import write_atomically
 from benchmarks.results import prose
 from benchmarks.results.core import Place, Row
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from avemo import metrics, statistics
+from avemo import metrics
+from avemo.metrics import significance
 from benchmarks.results import core
 from benchmarks.results.core import Place, Row, Step
-from data_prep.records import CLASSES
+from media.records import CLASSES
 
 # Pictures of FER+ are cut closer than the box that YuNet finds in them; no margin is as near as a crop comes.
 CLOSE = "--margin=0"
@@ -114,14 +115,14 @@ def _fer(place: Place) -> list[Step]:
 
 def _teacher_row(place: Place) -> dict[str, Any]:
     labels, probability = predictions(place, ["teacher"])
-    eight = statistics.accuracy(labels, probability.argmax(-1))
+    eight = significance.accuracy(labels, probability.argmax(-1))
     theirs = core.load(place.peer("fer_stills"))
     keep = theirs["label"] >= 0
     fer = theirs["probability"][keep][:, [list(theirs["classes"]).index(name) for name in FER_CLASSES]]
     known = labels < len(FER_CLASSES)
     pair = {
-        "avemo, teacher": statistics.accuracy(labels[known], probability[:, known, : len(FER_CLASSES)].argmax(-1)),
-        "PyPI fer": statistics.accuracy(labels[known], fer[known].argmax(-1)[None]),
+        "avemo, teacher": significance.accuracy(labels[known], probability[:, known, : len(FER_CLASSES)].argmax(-1)),
+        "PyPI fer": significance.accuracy(labels[known], fer[known].argmax(-1)[None]),
     }
     return {
         "metric": "accuracy",
@@ -131,7 +132,7 @@ def _teacher_row(place: Place) -> dict[str, Any]:
                 "avemo, teacher, 8 classes",
                 eight,
                 ours=True,
-                uar=statistics.uar(labels, probability.argmax(-1), len(CLASSES)).mean(),
+                uar=significance.uar(labels, probability.argmax(-1), len(CLASSES)).mean(),
                 n=len(labels),
             ),
             *(
@@ -151,9 +152,9 @@ def _student_row(place: Place) -> dict[str, Any]:
     _, without = predictions(place, alone)
     _, teacher_said = predictions(place, ["teacher"])
     found = {
-        "avemo, student": statistics.accuracy(labels, with_teacher.argmax(-1)),
-        "the same student without a teacher": statistics.accuracy(labels, without.argmax(-1)),
-        "its teacher": statistics.accuracy(labels, np.repeat(teacher_said.argmax(-1), len(core.SEEDS), 0)),
+        "avemo, student": significance.accuracy(labels, with_teacher.argmax(-1)),
+        "the same student without a teacher": significance.accuracy(labels, without.argmax(-1)),
+        "its teacher": significance.accuracy(labels, np.repeat(teacher_said.argmax(-1), len(core.SEEDS), 0)),
     }
     first, *others = found
     differences = [core.difference(first, name, found[first], found[name]) for name in others]
@@ -209,7 +210,7 @@ def _folded_row(place: Place) -> dict[str, Any]:
     for run, title in _FOLDED.items():
         said = place.predictions(run, "dev")
         keep = said["label"] >= 0
-        found[title] = statistics.accuracy(said["label"][keep], said["probability"][keep].argmax(-1)[None])
+        found[title] = significance.accuracy(said["label"][keep], said["probability"][keep].argmax(-1)[None])
     first, *others = found
     return {
         "metric": "accuracy on dev",
@@ -249,7 +250,7 @@ def _embedding_row(place: Place) -> dict[str, Any]:
     for space in _SPACES:
         said = core.load(place.said("triplets") / f"{space}.npz")
         correct = said["correct"].astype(np.int64)
-        found[_SPACE_TITLES[space]] = statistics.accuracy(np.ones_like(correct), correct[None])
+        found[_SPACE_TITLES[space]] = significance.accuracy(np.ones_like(correct), correct[None])
         by_type[space] = {
             name: float(correct[said["type"] == kind].mean()) for kind, name in enumerate(metrics.TRIPLET_TYPES)
         }

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from avemo import shards
+from avemo.data import shards
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ HEAD = """
 Made by `make results` from the corpora and published weights in `../shared/data` and from nothing else; do not edit, run it
 again. Two CPU cores; minutes are wall time of all steps of a row, on a machine that did other work as well, and steps that
 rows share are counted in each. Intervals are 95 % percentile bootstraps over pictures, clips or takes, differences are
-paired, p-values by permutation (`avemo.statistics`). Choices were made on dev parts only, except where a row says so. ✗: set out to be
+paired, p-values by permutation (`avemo.metrics.significance`). Choices were made on dev parts only, except where a row says so. ✗: set out to be
 reached, and was not.
 """
 

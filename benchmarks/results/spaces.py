@@ -14,10 +14,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from avemo import checkpoints, metrics, shards
-from avemo.augment import resize
+from avemo import metrics
+from avemo.data import shards
 from avemo.models import expression, pretrained
 from avemo.models.pretrained import networks
+from avemo.runs import checkpoints
+from media.augment import resize
 
 SPACES = ("teacher", "classifier", "untrained", "faceres", "pixels")
 _BATCH = 256

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from avemo import statistics
-from avemo.errors import UserError
-from avemo.report import runs
-from avemo.report.runs import Traces
+from avemo.metrics import significance
+from avemo.runs import reader
+from avemo.runs.reader import Traces
 from avemo.tasks.audiovisual import undo_delay
 from benchmarks.results import core
 from data_prep.synthetic import corpus, latent, raters, recording
+from media.errors import UserError
 
 SETTINGS = corpus.Settings(recordings=(9, 4, 9), seconds=60.0)
 CORPUS = "synthetic_corpus"
@@ -73,11 +73,11 @@ def _steps(place: core.Place) -> list[core.Step]:
     ]
 
 
-def _score(traces: list[np.ndarray], rows: list[Traces], column: slice = slice(None)) -> statistics.Score:
+def _score(traces: list[np.ndarray], rows: list[Traces], column: slice = slice(None)) -> significance.Score:
     """The CCC over all frames, of both dimensions or one, resampled by recording."""
     targets = [row.target[:, column] for row in rows]  # NaN where nobody rated
-    evidence = statistics.moments([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
-    return statistics.ccc_concatenated(evidence[None])
+    evidence = significance.moments([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
+    return significance.ccc_concatenated(evidence[None])
 
 
 def _late(trace: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def _readers(names: list[str], delay: int, count: int = 60) -> list[np.ndarray]:
 
 def _measure(place: core.Place) -> dict[str, Any]:
     delay = round(SETTINGS.delay * latent.FPS)
-    rows = runs.load(place.run(RUN)).traces("test")
+    rows = reader.load(place.run(RUN)).traces("test")
     truth = [_late(_truth(place, row.recording, len(row.target))) for row in rows]
     readers = _readers([row.recording for row in rows], delay)
     readers = [trace[: len(t)] for trace, t in zip(readers, truth, strict=True)]

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from avemo import metrics, statistics
+from avemo import metrics
+from avemo.metrics import significance
 from avemo.sweep import plan
 from benchmarks.results import core, faces, voice
 from data_prep.corpora.ravdess import EMOTIONS
@@ -135,9 +136,9 @@ def _measure(place: core.Place) -> dict[str, Any]:
     for name, title in PEERS.items():
         # The same for every seed of ours: a reference has one.
         systems[title] = np.repeat(theirs[f"probability_{name}"][None], seeds, 0)
-    found = {name: statistics.accuracy(labels, _predicted(p)) for name, p in systems.items()}
+    found = {name: significance.accuracy(labels, _predicted(p)) for name, p in systems.items()}
     first, paper, *others = found
-    uar = {name: statistics.uar(labels, _predicted(p), 8).mean() for name, p in systems.items()}
+    uar = {name: significance.uar(labels, _predicted(p), 8).mean() for name, p in systems.items()}
     accuracy = found[first].mean()
     hits = (_predicted(systems[first]) == labels).mean(0)
     return {
@@ -166,11 +167,11 @@ def _measure(place: core.Place) -> dict[str, Any]:
 
 def _measure_table(place: core.Place) -> dict[str, Any]:
     _, labels, ours = _pooled(place, SWEEP)
-    found = {name: statistics.accuracy(labels, _predicted(p)) for name, p in ours.items()}
-    chosen = statistics.accuracy(labels, _chosen(place))
+    found = {name: significance.accuracy(labels, _predicted(p)) for name, p in ours.items()}
+    chosen = significance.accuracy(labels, _chosen(place))
     ranked = sorted(found, key=lambda name: -found[name].mean())
     differences = [core.difference(name, OURS, found[name], found[OURS]) for name in ranked if name != OURS]
-    for row, adjusted in zip(differences, statistics.holm([row["p"] for row in differences]), strict=True):
+    for row, adjusted in zip(differences, significance.holm([row["p"] for row in differences]), strict=True):
         row["p_holm"] = float(adjusted)
     return {
         "metric": "accuracy",
@@ -182,7 +183,7 @@ def _measure_table(place: core.Place) -> dict[str, Any]:
                 found[name],
                 ours=True,
                 seeds=[float(v) for v in found[name].seeds()],
-                uar=statistics.uar(labels, _predicted(ours[name]), 8).mean(),
+                uar=significance.uar(labels, _predicted(ours[name]), 8).mean(),
             )
             for name in ranked
         ]
@@ -214,7 +215,7 @@ def _released(place: core.Place) -> list[core.Step]:
 
 def _measure_released(place: core.Place) -> dict[str, Any]:
     said = place.predictions("fusion", "dev")
-    found = statistics.accuracy(said["label"], _predicted(said["probability"])[None])
+    found = significance.accuracy(said["label"], _predicted(said["probability"])[None])
     return {
         "metric": "accuracy",
         "unit": "take",

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from avemo import metrics, statistics
+from avemo import metrics
+from avemo.metrics import significance
 from benchmarks.results import core
 from data_prep.corpora.ravdess import EMOTIONS
 
@@ -54,10 +55,10 @@ def _measure(place: core.Place) -> dict[str, Any]:
     theirs = core.peer(place.peer("speech"), ours["recording"], labels)
     systems = {OURS: ours["probability"]}
     systems |= {name: theirs[f"probability_{key}"] for key, name in PEERS.items()}
-    found = {name: statistics.accuracy(labels, p.argmax(1)[None]) for name, p in systems.items()}
+    found = {name: significance.accuracy(labels, p.argmax(1)[None]) for name, p in systems.items()}
     scores = []
     for name, probability in systems.items():
-        uar = statistics.uar(labels, probability.argmax(1)[None], len(EMOTIONS))
+        uar = significance.uar(labels, probability.argmax(1)[None], len(EMOTIONS))
         scores.append(core.score(name, found[name], ours=name == OURS, uar=uar.mean()))
     values = metrics.classification(labels, systems[OURS])
     hits = systems[OURS].argmax(1) == labels

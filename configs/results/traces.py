@@ -9,10 +9,10 @@ cached features of both, read both ways in time); with `_smoke` behind each, one
 
 from ml_collections import ConfigDict
 
-from avemo.errors import unknown
 from configs import common
 from configs.demo import fusion, teacher
 from configs.paper import audio
+from media.errors import unknown
 
 VARIANTS = ("face", "audio", "fusion")
 

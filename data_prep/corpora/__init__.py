@@ -1,7 +1,7 @@
 """The corpora that `python -m data_prep` knows, by name."""
 
-from avemo.errors import Registry
 from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, own, ravdess, recola, unlabelled
+from media.errors import Registry
 
 CORPORA = Registry("corpus")
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import annotations, audio, stills, video
+from data_prep import annotations
 from data_prep.clips import ClipOptions, Traces, segment_records
 from data_prep.corpus import Corpus, Item, listing
-from data_prep.errors import BadItem
-from data_prep.faces import FaceFrame
-from data_prep.records import clips_features, encode_image
+from media import audio, images, video
+from media.errors import BadItem
+from media.faces import FaceFrame
+from media.records import clips_features, encode_image
 
 SETS = (("Train_Set", "train"), ("Validation_Set", "dev"))
 SKIP = -5.0  # the mark of a frame without annotation
@@ -103,7 +104,7 @@ class AffWild2(Corpus):
         for number, seconds in enumerate(time, start=1):
             path = present.get(f"{number:05d}")
             found = path is not None
-            data = stills.read_encoded(path, size, form) if found else black
+            data = images.read_encoded(path, size, form) if found else black
             # The place in the picture is not published with the crops.
             yield FaceFrame(float(seconds), data, found, (0.0, 0.0, 0.0, 0.0), float(found))
 

@@ -5,13 +5,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from avemo.errors import UserError
-from data_prep import video
 from data_prep.clips import ClipOptions, clip_records
 from data_prep.corpora.speakers import by_speaker, numbers
 from data_prep.corpus import Corpus, Item, listing
-from data_prep.errors import BadItem
-from data_prep.records import CLASSES, clips_features
+from media import video
+from media.errors import BadItem, UserError
+from media.records import CLASSES, clips_features
 
 EMOTIONS = {"NEU": "neutral", "HAP": "happy", "SAD": "sad", "FEA": "fear", "DIS": "disgust", "ANG": "anger"}
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
-from data_prep import annotations, video
+from data_prep import annotations
 from data_prep.clips import ClipOptions, Traces, clip_records, no_traces
 from data_prep.corpus import Corpus, Item, listing
-from data_prep.errors import BadItem
-from data_prep.records import CLASSES, clips_features
+from media import video
+from media.errors import BadItem, UserError
+from media.records import CLASSES, clips_features
 
 LABELS = "labels.csv"
 SPLITS = ("train", "dev", "test")

@@ -6,13 +6,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from avemo.errors import UserError
-from data_prep import video
 from data_prep.clips import ClipOptions, clip_records
 from data_prep.corpora.speakers import by_speaker, numbers
 from data_prep.corpus import Corpus, Item, listing
-from data_prep.errors import BadItem
-from data_prep.records import clips_features
+from media import video
+from media.errors import BadItem, UserError
+from media.records import clips_features
 
 # RAVDESS's own list, in its own order (codes 01 to 08): calm is a class here.
 EMOTIONS = ("neutral", "calm", "happy", "sad", "anger", "fear", "disgust", "surprise")

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
 from data_prep import annotations
 from data_prep.clips import ClipOptions, Traces, clip_records
 from data_prep.corpus import Corpus, Item, listing
-from data_prep.errors import BadItem
-from data_prep.records import clips_features
-from data_prep.video import SUFFIXES
+from media.errors import BadItem, UserError
+from media.records import clips_features
+from media.video import SUFFIXES
 
 # The split of the AVEC challenges, as participants' numbers. The labels of `test` were never published.
 CHALLENGE_SPLIT = {

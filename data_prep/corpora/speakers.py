@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 
 def numbers(text: str, flag: str) -> list[int]:

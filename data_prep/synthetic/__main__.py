@@ -6,8 +6,8 @@ import sys
 
 import tqdm
 
-from avemo.errors import UserError
 from data_prep.synthetic.corpus import Settings, generate
+from media.errors import UserError
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ import shutil
 import cv2
 import soundfile
 
-from avemo.errors import UserError
 from data_prep.synthetic import latent, raters, recording, stills
+from media.errors import UserError
 
 VERSION = 3  # of the drawing: a folder made by another version is another corpus
 MANIFEST = "manifest.json"

@@ -1,8 +1,8 @@
 import pytest
 
 from avemo import configuration
-from avemo.errors import Registry, UserError
 from avemo.models import expression
+from media.errors import Registry, UserError
 
 TEACHER = "configs/paper/teacher.py"
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from avemo.errors import UserError
 from data_prep import annotations
-from data_prep.errors import BadItem
+from media.errors import BadItem, UserError
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from avemo.errors import UserError
 from data_prep import beam, corpora, work
 from data_prep.builder import prepare
+from media.errors import UserError
 
 
 def contents(folder):

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 
-from avemo import augment
-from data_prep import card_augmentations, card_page, records
+from data_prep import card_augmentations, card_page
 from data_prep.builder import prepare
 from data_prep.statistics import CELLS, Statistics, share
+from media import augment, records
 
 FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, our own four, RandAugment's but for the identity
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from avemo.errors import UserError
-from data_prep import builder, command, corpora, tfrecord, work
+from data_prep import builder, command, corpora, work
 from data_prep.builder import prepare
-from data_prep.records import Serializer
+from media import tfrecord
+from media.errors import UserError
+from media.records import Serializer
 
 
 def shards(folder):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from avemo.errors import UserError
-from data_prep import builder, records
+from data_prep import builder
 from data_prep.builder import prepare
 from data_prep.corpora import CORPORA, fec, fer, recola
-from data_prep.errors import BadItem
+from media import records
+from media.errors import BadItem, UserError
 
 
 def read(folder, split):

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from avemo.errors import UserError
 from data_prep import download
 from data_prep.builder import prepare
 from data_prep.corpora import fec
 from data_prep.download import Limits
+from media.errors import UserError
 
 PICTURE = cv2.imencode(".jpg", np.full((40, 50, 3), 90, np.uint8))[1].tobytes()
 QUICK = Limits(workers=4, timeout=0.4, retries=2, wait=0.01)

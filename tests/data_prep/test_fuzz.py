@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from avemo.errors import UserError
 from data_prep import work
 from data_prep.builder import prepare
 from data_prep.corpora import CORPORA, own, recola, unlabelled
 from data_prep.corpus import Item
+from media.errors import UserError
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from avemo.errors import UserError
-from data_prep import records
 from data_prep.builder import prepare
 from data_prep.corpora import aff_wild2
-from data_prep.errors import BadItem
+from media import records
+from media.errors import BadItem, UserError
 
 
 def read(folder, split):

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from avemo.errors import UserError
 from data_prep.synthetic import Settings, expression, generate, latent, raters, recording, stills, voice
 from data_prep.synthetic.__main__ import main
 from data_prep.synthetic.face import Pose
 from data_prep.synthetic.identity import Identity
 from data_prep.synthetic.scene import Scene
+from media.errors import UserError
 
 SMALL = Settings(
     recordings=(1, 1, 1),

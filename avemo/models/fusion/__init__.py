@@ -15,12 +15,12 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from avemo.errors import Registry
 from avemo.models.construct import construct
 from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCrossAttention
 from avemo.models.fusion.basic import Audio, Concat, Late, ModelLevel, Visual
 from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
 from avemo.models.fusion.tensor import LowRankTensorFusion, TensorFusion
+from media.errors import Registry
 
 FUSIONS = Registry("fusion")
 FUSIONS.register("audio")(Audio)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.linear import Dense
+from avemo.ops.linear import Dense
 
 Extras = dict[str, Any]
 

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import UserError, unknown
 from avemo.models import temporal
 from avemo.models.fusion.base import Extras, Fusion, present
+from media.errors import UserError, unknown
 
 
 class Audio(Fusion):

@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import unknown
 from avemo.models.attention import LayerNorm, masked_softmax
 from avemo.models.fusion.base import Extras, Fusion, present
+from media.errors import unknown
 
 
 class GatedMultimodalUnit(Fusion):

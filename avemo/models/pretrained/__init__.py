@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 import avemo
-from avemo import mixture
-from avemo.errors import UserError, unknown
+from avemo.data import mixture
 from avemo.models.pretrained import networks, statistics
+from media.errors import UserError, unknown
 
 PROVENANCE = "provenance.json"
 WEIGHTS = "weights"
@@ -185,7 +185,7 @@ def initialise(variables: Mapping[str, Tree], folder: str | Path) -> dict[str, T
     """
     params, batch_stats = dict(variables["params"]), dict(variables.get("batch_stats", {}))
     if (Path(folder) / "config.json").exists():
-        from avemo import checkpoints
+        from avemo.runs import checkpoints
 
         _, step, state = checkpoints.load(folder)
         state["params"] = _keep_resized_heads(params, state["params"])

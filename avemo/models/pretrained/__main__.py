@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from avemo.errors import UserError
 from avemo.models import pretrained
 from avemo.models.pretrained import networks
+from media.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:

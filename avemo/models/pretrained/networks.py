@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from avemo.errors import UserError
 from avemo.models.densenet import DenseNet
 from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.mobilenet import MobileNetV1
 from avemo.models.pretrained import tf_checkpoint, tfjs, tflite, torch_file
 from avemo.models.vggish import VGGish
 from avemo.models.yamnet import YAMNet
+from media.errors import UserError
 
 # ("params" or "batch_stats", module, …, leaf)
 Path = tuple[str, ...]

@@ -15,9 +15,10 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from avemo import augment, examples, mixture
-from avemo.errors import UserError
+from avemo.data import examples, mixture
 from avemo.models.layers import BatchNorm
+from media import augment
+from media.errors import UserError
 
 Tree = dict[str, Any]
 _BATCHES, _ROWS = 16, 64

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 _DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "?"}
 

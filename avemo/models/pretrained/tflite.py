@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "<u1", 4: "<i8", 6: "?", 7: "<i2", 9: "<i1"}
 

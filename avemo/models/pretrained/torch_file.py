@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from avemo.errors import UserError
+from media.errors import UserError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001

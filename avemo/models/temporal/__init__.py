@@ -14,11 +14,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from avemo.errors import Registry
 from avemo.models.construct import construct
 from avemo.models.temporal.convolution import TCN
 from avemo.models.temporal.recurrent import GRU, LSTM, Identity, MinGRU, Recurrent
 from avemo.models.temporal.transformer import Transformer
+from media.errors import Registry
 
 TEMPORALS = Registry("temporal model")
 TEMPORALS.register("gru")(partial(Recurrent, cell="gru"))

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import UserError
 from avemo.models.attention import LayerNorm
-from avemo.models.dropout import Dropout
-from avemo.models.linear import Dense, add_bias
+from avemo.ops.dropout import Dropout
+from avemo.ops.linear import Dense, add_bias
+from media.errors import UserError
 
 
 class UnpaddedConv(nn.Module):

@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import UserError, unknown
-from avemo.models.dropout import Dropout
 from avemo.models.temporal.gru import gru
+from avemo.ops.dropout import Dropout
+from media.errors import UserError, unknown
 
 Carry = Any
 

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.errors import UserError
 from avemo.models.attention import AttentionBlock, LayerNorm, add_positions
-from avemo.models.linear import Dense
+from avemo.ops.linear import Dense
+from media.errors import UserError
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,293 @@
+"""Compiles the training step for accelerators that are not there, and says what the compiler knows about it.
+
+`python launch.py compile --config=configs/paper/teacher.py --topology=v5e:2x4` needs no TPU and no data: `libtpu`
+holds the TPU's whole compiler, and shapes follow from the config. The step is the one that `avemo.training.loop` runs:
+`loop.make_step` mapped by `parallel.map_step`, over the devices of the topology instead of those of the host.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from avemo.aot import abstract, hlo, roofline
+from avemo.ops import parallel
+from avemo.tasks.base import Task
+from avemo.training import loop
+from media.errors import UserError, unknown
+
+PLATFORMS = ("tpu", "cuda")
+
+
+def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -> tuple[Any, Any, Task]:
+    """Traces and lowers the mapped step for a mesh whose devices need not exist.
+
+    Sizes that do not divide among the devices and `config.accumulate` are padded, as `avemo.training.loop` pads them.
+
+    Returns:
+      The traced and the lowered function, and the task.
+    """
+    task = abstract.task(config, sizes)
+    state, tx = abstract.state(task, config)
+    step = parallel.map_step(loop.make_step(task, config, tx), "shard_map", mesh=mesh)
+    whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(parallel.AXIS)))
+
+    def place(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    batch = abstract.padded(abstract.batch(config, sizes), mesh.size * config.accumulate)
+    traced = step.trace(place(state, whole), place(batch, split), place(task.constants, whole))
+    return traced, traced.lower(lowering_platforms=(platform,)), task
+
+
+@contextlib.contextmanager
+def _quiet_libtpu() -> Iterator[None]:
+    """Settings that let `libtpu` describe a slice on a host with no TPU and beside another compilation."""
+    settings = {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_LOG_DIR": "disabled",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update({name: value for name, value in settings.items() if before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+def tpu_mesh(topology: str) -> Mesh:
+    """The devices of a TPU slice, described by the compiler.
+
+    Raises:
+      UserError: `libtpu` is not installed, or knows no such slice.
+    """
+    roofline.chip(topology)
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            "compiling for a TPU needs libtpu, the TPU's compiler: pip install -r requirements-tpu-compile.txt."
+        )
+    from jax.experimental import topologies
+
+    with _quiet_libtpu():
+        try:
+            described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"--topology={topology}: {reason}; examples: v4:2x2x2, v5e:2x4, v5p:2x2x1, v6e:2x4."
+            ) from error
+    return Mesh(np.asarray(described.devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+
+
+class OutOfMemory(Exception):
+    """The program needs more HBM than the chip has; `needed` bytes of `available`, where the compiler says."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        found = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT])", message)
+        self.needed = float(found[1]) * _UNITS[found[2]] if found else None
+
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+# The compiler's option that places arrays in fast memory, by TPU version; v4 places none there by itself.
+_FAST_MEMORY = {
+    "v5e": "xla_vf_vmem_memory_space_assignment",
+    "v5p": "xla_vf_vmem_memory_space_assignment",
+    "v6e": "xla_gf_vmem_memory_space_assignment",
+}
+
+
+def compile_tpu(
+    config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], top: int = 0, hbm_only: bool = False
+) -> dict[str, Any]:
+    """Compiles the step for a slice; `top` and `hbm_only` as in `run`.
+
+    Returns:
+      What the compiler says of one device's step (see `aot_report`).
+
+    Raises:
+      OutOfMemory: it does not fit.
+    """
+    began = time.time()
+    traced, lowered, task = lower(config, mesh, sizes, "tpu")
+    lowered_at = time.time()
+    with _quiet_libtpu():
+        try:
+            option = _FAST_MEMORY.get(topology.split(":")[0]) if hbm_only else None
+            compiled = lowered.compile(compiler_options={option: False} if option else None)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+    compiled_at = time.time()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    moved = hlo.traffic(compiled.as_text())
+    flops = roofline.matmul_flops(traced.jaxpr.jaxpr, "tpu")
+    on, per_device = roofline.chip(topology), task.examples / mesh.size
+    used = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    limits = roofline.bound(
+        on,
+        flops=flops,
+        bytes_moved=moved.hbm_bytes,
+        reduced_bytes=sum(kind["bytes"] for kind in moved.collectives.values()),
+        devices=mesh.size,
+        examples=per_device,
+    )
+    accessed = cost.get("bytes accessed")
+    heaviest = sorted(moved.costs, key=lambda c: c.hbm_bytes + c.operand_bytes, reverse=True)[:top]
+    return {
+        "fits": used <= on.hbm_bytes,
+        "hbm_used": used,
+        "hbm_free": on.hbm_bytes - used,
+        "flops": flops,
+        "hbm_bytes_moved": moved.hbm_bytes,
+        "operand_bytes": moved.operand_bytes,
+        "collectives": moved.collectives,
+        "loop_iterations": moved.iterations,
+        "bound": dataclasses.asdict(limits),
+        # The same bound with more counted as memory traffic than goes to HBM (see `hlo`).
+        "examples_per_second_without_fast_memory": per_device / (moved.operand_bytes / on.hbm_bandwidth),
+        "xla": {
+            "flops": cost.get("flops"),
+            "bytes_accessed": accessed,
+            "examples_per_second": per_device / (accessed / on.hbm_bandwidth) if accessed else None,
+        },
+        "seconds": {"lower": round(lowered_at - began, 1), "compile": round(compiled_at - lowered_at, 1)},
+        "examples_per_device": per_device,
+        **({"top": [dataclasses.asdict(c) for c in heaviest]} if top else {}),
+    }
+
+
+def lower_cuda(config: ConfigDict, devices: int, sizes: dict[str, int]) -> dict[str, Any]:
+    """Lowers the step for CUDA devices, as `jax.export` does; nothing is compiled, since that takes a GPU."""
+    began = time.time()
+    mesh = AbstractMesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    traced, lowered, task = lower(config, mesh, sizes, "cuda")
+    text = lowered.as_text()
+    counts = {kind: len(re.findall(rf"stablehlo\.{kind.replace('-', '_')}\b", text)) for kind in hlo.COLLECTIVES}
+    return {
+        "lowers": True,
+        "flops": roofline.matmul_flops(traced.jaxpr.jaxpr, "cuda"),
+        "collectives": {kind: {"count": count} for kind, count in counts.items() if count},
+        "examples_per_device": task.examples / devices,
+        "not_checked": ["memory", "bytes moved", "kernels chosen by cuDNN and cuBLAS", "speed", "that it runs"],
+        "seconds": {"lower": round(time.time() - began, 1)},
+    }
+
+
+def largest(fits: Callable[[int], bool], start: int, *, precision: int = 16) -> int:
+    """The largest multiple that fits, found by doubling and halving, to one part in `precision`; 0 if none does.
+
+    Args:
+      fits: whether a multiple (≥ 1) fits; each call is a compilation.
+      start: where to begin.
+      precision: when to stop.
+    """
+    low, high = 0, 0
+    trial = start
+    while not high or high - low > max(1, low // precision):
+        if fits(trial):
+            low = trial
+        else:
+            high = trial
+        trial = (low + high) // 2 if high else 2 * low
+        if high == 1:
+            break
+    return low
+
+
+def run(
+    config: ConfigDict,
+    topology: str,
+    platform: str = "tpu",
+    search: bool = False,
+    say: Callable = lambda text: None,
+    top: int = 0,
+    hbm_only: bool = False,
+) -> dict[str, Any]:
+    """Compiles the training step of a config for a slice.
+
+    Args:
+      config: any experiment; data folders may be empty.
+      topology: TPU version and shape, `v5e:2x4`; with platform "cuda", the number of GPUs.
+      platform: "tpu", or "cuda", which is lowered only.
+      search: whether to look for the largest batch a chip, every part of the batch growing alike.
+      say: called with a line of progress at each compilation of a search.
+      top: how many of the instructions that move most bytes to list.
+      hbm_only: compile with every array in HBM: a slower program, of which XLA's `bytes accessed` is the operations'
+        own traffic, with no copies to fast memory and back.
+
+    Returns:
+      A JSON-able report; sizes in bytes, for one device.
+
+    Raises:
+      UserError: no such platform or slice, `libtpu` is missing, a number of micro-batches that is none.
+    """
+    sizes = abstract.batch_sizes(config)
+    header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes}
+    if platform == "cuda":
+        if not topology.isdigit() or not int(topology):
+            raise UserError(f"--topology={topology}: with --platform=cuda it is the number of GPUs, such as 8.")
+        return {**header, "devices": int(topology), **lower_cuda(config, int(topology), sizes)}
+    if platform != "tpu":
+        raise unknown("platform", platform, PLATFORMS)
+    mesh = tpu_mesh(topology)
+    header["devices"] = mesh.size
+    try:
+        result = compile_tpu(config, topology, mesh, sizes, top, hbm_only)
+    except OutOfMemory as error:
+        capacity = roofline.chip(topology).hbm_bytes
+        free = None if error.needed is None else capacity - error.needed
+        result = {"fits": False, "hbm_used": error.needed, "hbm_free": free}
+    if search:
+        result["search"] = _search(config, topology, mesh, sizes, dict(result), say)
+    return {**header, **result}
+
+
+def _search(
+    config: ConfigDict, topology: str, mesh: Mesh, sizes: dict[str, int], first: dict[str, Any], say: Callable
+) -> dict[str, Any]:
+    uneven = any(size % mesh.size for size in sizes.values())
+    unit = math.gcd(*(size if uneven else size // mesh.size for size in sizes.values()))
+    share = {part: size // unit for part, size in sizes.items()}
+    reports: dict[int, dict[str, Any]] = {unit: first}  # of the config's own batch, compiled already
+
+    def fits(multiple: int) -> bool:
+        grown = {part: size * multiple for part, size in share.items()}
+        try:
+            if multiple not in reports:
+                reports[multiple] = compile_tpu(config, topology, mesh, grown)
+        except OutOfMemory:
+            reports[multiple] = {"fits": False}
+        say(f"{multiple} x {share}: {'fits' if reports[multiple]['fits'] else 'does not fit'}")
+        return reports[multiple]["fits"]
+
+    best = largest(fits, unit)
+    if not best:
+        return {"batch": None}
+    return {"batch": {part: size * best for part, size in share.items()}, **reports[best]}

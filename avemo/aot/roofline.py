@@ -1,0 +1,129 @@
+"""How fast a step can run at best on a chip: its arithmetic, memory traffic and collectives over the chip's peaks.
+
+A bound, not a forecast: each of the three sides is taken at its peak, as if the other two overlapped it entirely.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from media.errors import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One accelerator as XLA sees it (for v4, one of a chip's two cores: that is how `libtpu` describes a v4 slice).
+
+    Attributes:
+      flops: peak bfloat16 FLOP/s. TPUs multiply float32 at default precision in bfloat16 passes as well.
+      hbm_bytes: memory that a program may use, as the compiler of libtpu 0.0.42 states it when it runs out.
+      hbm_bandwidth: bytes/s.
+      link_bandwidth: bytes/s out of the chip into the slice's interconnect.
+    """
+
+    flops: float
+    hbm_bytes: float
+    hbm_bandwidth: float
+    link_bandwidth: float
+
+
+_GIB = 2**30
+# Peaks: cloud.google.com/tpu/docs, "System architecture" of each version.
+CHIPS = {
+    "v4": Chip(137.5e12, 15.25 * _GIB, 614e9, 150e9),
+    "v5e": Chip(197e12, 15.75 * _GIB, 819e9, 200e9),
+    "v5p": Chip(459e12, 95.74 * _GIB, 2765e9, 600e9),
+    "v6e": Chip(918e12, 31.25 * _GIB, 1640e9, 448e9),
+}
+
+
+def chip(topology: str) -> Chip:
+    """The chip of a topology such as `v5e:2x4`.
+
+    Raises:
+      UserError: a version that is not in `CHIPS`.
+    """
+    version = re.split("[:_=]", topology)[0]
+    if version not in CHIPS:
+        raise unknown("TPU version", version, CHIPS)
+    return CHIPS[version]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The least time of a step and what sets it.
+
+    Attributes:
+      seconds: least time by side: `compute`, `memory`, `interconnect`.
+      side: the side that binds.
+      examples_per_second: rate of one chip at that bound.
+    """
+
+    seconds: dict[str, float]
+    side: str
+    examples_per_second: float
+
+
+def bound(on: Chip, *, flops: float, bytes_moved: float, reduced_bytes: float, devices: int, examples: float) -> Bound:
+    """The roofline bound of one device's step.
+
+    Args:
+      on: the chip.
+      flops: of one device's step.
+      bytes_moved: to and from the chip's memory.
+      reduced_bytes: operands of all-reduces; a ring sends 2·(n − 1)/n of them.
+      devices: n.
+      examples: that one device works on in the step.
+    """
+    seconds = {
+        "compute": flops / on.flops,
+        "memory": bytes_moved / on.hbm_bandwidth,
+        "interconnect": 2 * (devices - 1) / devices * reduced_bytes / on.link_bandwidth,
+    }
+    side = max(seconds, key=seconds.get)
+    return Bound(seconds, side, examples / seconds[side] if seconds[side] else math.inf)
+
+
+def matmul_flops(jaxpr: Any, platform: str) -> float:
+    """FLOPs of all matrix products and convolutions in a jaxpr: of one device, inside `shard_map`.
+
+    The body of a `scan` counts as often as it runs, which XLA's own cost analysis does not do; padding counts as data.
+    Of `lax.platform_dependent` the branch of `platform` ("tpu", "cuda") counts, of any other condition the longest.
+    """
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            lhs = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[d] for d in contracted)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            per_output = math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
+            # A dilated input is mostly zeros, which no implementation multiplies.
+            per_output /= math.prod(params["lhs_dilation"])
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * per_output
+        inside = [matmul_flops(inner, platform) for inner in _inner_jaxprs(params)]
+        if name == "cond" and params.get("branches_platforms"):
+            total += inside[_branch(params["branches_platforms"], platform)]
+        elif name == "cond":
+            total += max(inside)
+        else:
+            total += (params["length"] if name == "scan" else 1) * sum(inside)
+    return total
+
+
+def _branch(platforms: tuple[tuple[str, ...] | None, ...], platform: str) -> int:
+    """Which branch of `lax.platform_dependent` a platform takes; None stands for the default."""
+    named = [i for i, names in enumerate(platforms) if names is not None and platform in names]
+    return named[0] if named else platforms.index(None)
+
+
+def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            item = getattr(item, "jaxpr", item)
+            if hasattr(item, "eqns"):
+                yield item

@@ -1,0 +1,207 @@
+"""The whole system end to end on a small corpus: the ordinary commands, one after another, then the report.
+
+Preparation runs as `python -m data_prep …` in processes of its own; the stages that need JAX run in this one. Every
+stage is what a researcher runs on AffectNet, FEC and RECOLA, with smaller numbers; `demo.json` lists the commands.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from avemo import configuration, report, runtime
+from avemo.evaluation import extract
+from avemo.training import loop
+from media.errors import UserError
+
+logger = logging.getLogger(__name__)
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One command: its name, its arguments after `python`, and how it runs here."""
+
+    name: str
+    command: tuple[str, ...]
+    run: Callable[[], Any]
+
+
+def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed: int = 0) -> dict[str, Any]:
+    """Runs every stage that is not complete yet, and writes `report.html`.
+
+    Args:
+      workdir: local folder for everything the demo makes.
+      corpus: "synthetic" or "real".
+      source: folder of the real corpora, for "real".
+      seed: of the synthetic corpus and of every stage.
+
+    Returns:
+      Dev metrics by stage and the report's path.
+
+    Raises:
+      UserError: a stage's own error, a missing source, or a workdir of another demo.
+    """
+    folder = pathlib.Path(workdir)
+    if corpus == "real" and not (source and pathlib.Path(source).is_dir()):
+        raise UserError(f"--corpus=real needs the corpora: --source={source or 'DIR'} is not a folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}.") from error
+    runtime.cache_compilations(folder)
+    notes = _notes(folder, corpus, source, seed)
+    stages = _synthetic(folder, seed) if corpus == "synthetic" else _real(folder, pathlib.Path(source), seed)
+    results: dict[str, Any] = {}
+    for number, stage in enumerate(stages, 1):
+        before = notes["stages"].get(stage.name, {})
+        command = " ".join(("python", *stage.command))
+        logger.info("[%d/%d] %s: %s", number, len(stages), stage.name, command)
+        began = time.time()
+        # Preparation that was completed by this very command is not started again; trained stages check themselves.
+        if not (stage.command[0] == "-m" and before.get("command") == command):
+            out = stage.run()
+            if isinstance(out, dict) and "metrics" in out:
+                results[stage.name] = out["metrics"].get("dev", {})
+                logger.info(
+                    "        dev: %s",
+                    ", ".join(f"{k} {v:.3f}" for k, v in results[stage.name].items() if isinstance(v, float)),
+                )
+        seconds = round(time.time() - began, 1)
+        notes["stages"][stage.name] = {
+            "command": command,
+            "seconds": before.get("seconds", seconds),
+            "skipped": bool(before),
+        }
+        loop.write_atomically(folder / "demo.json", json.dumps(notes, indent=2) + "\n")
+    path = report.write(folder)
+    logger.info("report: %s", path)
+    return {"dev": results, "report": str(path)}
+
+
+def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> dict[str, Any]:
+    path = folder / "demo.json"
+    if not path.exists():
+        return {"corpus": corpus, "source": source, "seed": seed, "stages": {}}
+    notes = json.loads(path.read_text())
+    for name, value in (("corpus", corpus), ("source", source), ("seed", seed)):
+        if notes.get(name) != value:
+            raise UserError(f"{folder} holds a demo with --{name}={notes.get(name)}: choose another --workdir.")
+    return notes
+
+
+def _prepare(name: str, *arguments: str) -> Stage:
+    """A stage of `data_prep`, run as a process of its own; its one error line is passed on."""
+
+    def call() -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE)
+        message = ""
+        # Passed on as it comes, for the progress bar; but the error line is ours to print, once.
+        for line in iter(process.stderr.readline, b""):
+            if line.startswith(b"error: "):
+                message = line.decode().strip().removeprefix("error: ")
+            else:
+                sys.stderr.write(line.decode(errors="replace"))
+        if process.wait():
+            raise UserError(message or f"stage {name} failed with status {process.returncode}, see above.")
+
+    return Stage(name, arguments, call)
+
+
+def _train(folder: pathlib.Path, name: str, config: str, seed: int, **fields: Any) -> Stage:
+    """A training stage; `fields` are overrides with `__` for dots."""
+    overrides = [f"--config.{key.replace('__', '.')}={value}" for key, value in {**fields, "seed": seed}.items()]
+    workdir = folder / name
+    command = ("launch.py", "train", f"--config={config}", f"--workdir={workdir}", *overrides)
+    path, _, variant = config.partition(":")
+    return Stage(
+        name,
+        command,
+        lambda: loop.train_and_evaluate(configuration.load(f"{ROOT / path}:{variant}", overrides), str(workdir)),
+    )
+
+
+def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
+    corpus, data = folder / "corpus", folder / "data"
+    workers = f"--workers={os.cpu_count() or 1}"
+    return [
+        _prepare("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", workers),
+        _shards("affectnet", corpus / "affectnet", data, "affectnet"),
+        _shards("fec", corpus / "fec", data, "fec"),
+        _shards("unlabelled", corpus / "unlabelled", data, "unlabelled"),
+        _shards("recola", corpus / "recola", data, "clips"),
+        *_training(folder, "synthetic", seed, faces=data / "affectnet", triplets=data / "fec", sound=data / "clips"),
+    ]
+
+
+def _real(folder: pathlib.Path, source: pathlib.Path, seed: int) -> list[Stage]:
+    """FER+ for faces and triplets, GRID and RAVDESS unlabelled, RAVDESS speech for sound and takes for fusion."""
+    data = folder / "data"
+    models = sorted((source / "weights").glob("*yunet*.onnx"))
+    detector = ("--detector=yunet", f"--detector_model={models[0]}") if models else ()
+    unlabelled = _gather(folder / "unlabelled", source, "grid", "ravdess_clips")
+    # The takes are actor 1's: the audio encoder must not have heard that voice.
+    voices = ("--modality=audio", "--split=speaker", "--test_speakers=1", "--dev_speakers=11,12")
+    return [
+        _shards("fer", source / "ferplus", data, "fer"),
+        _shards("fer_triplets", source / "ferplus", data, "fer_triplets"),
+        _shards("unlabelled", unlabelled, data, "unlabelled", *detector),
+        _shards("ravdess", source / "ravdess_speech", data, "speech", *voices),
+        _shards("ravdess", source / "ravdess_takes", data, "clips", "--split=take", *detector),
+        *_training(folder, "real", seed, faces=data / "fer", triplets=data / "fer_triplets", sound=data / "speech"),
+    ]
+
+
+def _gather(folder: pathlib.Path, source: pathlib.Path, *names: str) -> pathlib.Path:
+    """A folder of links to several folders, so that one corpus is prepared from them all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        link = folder / name
+        if not link.exists():
+            link.symlink_to((source / name).resolve(), target_is_directory=True)
+    return folder
+
+
+def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, *extra: str) -> Stage:
+    """The stage that prepares one corpus as `output/name`."""
+    return _prepare(
+        f"prepare_{name}",
+        "-m",
+        "data_prep",
+        corpus,
+        f"--source={source}",
+        f"--output={output}",
+        f"--name={name}",
+        f"--workers={os.cpu_count() or 1}",
+        *extra,
+    )
+
+
+def _training(
+    folder: pathlib.Path, variant: str, seed: int, *, faces: pathlib.Path, triplets: pathlib.Path, sound: pathlib.Path
+) -> list[Stage]:
+    """Teacher, student, audio encoder, features, and fusion beside each modality alone."""
+    data = folder / "data"
+    stills = {"data__faces": faces, "data__triplets": triplets}
+    student = {"teacher": folder / "teacher", **stills, "data__unlabelled": data / "unlabelled"}
+    runs = (str(folder / "student"), str(folder / "audio"))
+    clips, output = str(data / "clips"), str(folder / "features")
+    command = ("launch.py", "extract", f"--workdir={','.join(runs)}", f"--data={clips}", f"--output={output}")
+    stages = [
+        _train(folder, "teacher", f"configs/demo/teacher.py:{variant}", seed, **stills),
+        _train(folder, "student", f"configs/demo/student.py:{variant}", seed, **student),
+        _train(folder, "audio", f"configs/demo/audio.py:{variant}", seed, data__clips=sound),
+        Stage("extract", command, lambda: extract.extract(runs, clips, output)),
+    ]
+    alone = {"fusion": {}, "fusion_audio": {"model__fusion": "audio"}, "fusion_visual": {"model__fusion": "visual"}}
+    return stages + [
+        _train(folder, name, f"configs/demo/fusion.py:{variant}", seed, data__features=output, **fields)
+        for name, fields in alone.items()
+    ]

@@ -1,0 +1,145 @@
+"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows or padded
+whole."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from avemo.data.examples import delayed_targets
+from avemo.data.shards import Shards
+from media.errors import UserError
+
+# Which output of an encoder is its feature, unless `extract --layer` says otherwise.
+OUTPUTS = {"visual": "descriptor", "audio": "embedding"}
+_TIMED = ("visual", "audio", "visual_mask", "audio_mask", "targets", "target_mask")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One recording's features, T frames at `fps` Hz.
+
+    Attributes:
+      name, subject: identifiers.
+      fps: frames a second.
+      time: float64 `[T]`, s.
+      visual, audio: float32 `[T, D]`; masks bool `[T]` tell frames with a face, with sound.
+      targets: float32 `[T, 2]` valence and arousal; target_mask bool `[T]`.
+      raters: float32 `[T, R, 2]`, R may be 0.
+      label: emotion of the whole clip, −1 where there is none.
+    """
+
+    name: str
+    subject: str
+    fps: float
+    time: np.ndarray
+    visual: np.ndarray
+    audio: np.ndarray
+    visual_mask: np.ndarray
+    audio_mask: np.ndarray
+    targets: np.ndarray
+    target_mask: np.ndarray
+    raters: np.ndarray
+    label: int
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+def load(folder: str, split: str) -> tuple[list[Recording], list[str]]:
+    """Reads all recordings of a split of a `features` data set into memory, and the class names of its labels.
+
+    Raises:
+      UserError: the data set is not one made by `launch.py extract`.
+    """
+    source = Shards(folder, split)
+    missing = [f for f in (*_TIMED, "recording", "time", "label") if f not in source.features]
+    if missing:
+        raise UserError(f"{folder} has no field {missing[0]!r}: it was not made by `launch.py extract`.")
+    out = []
+    for index in range(len(source)):
+        record = source[index]
+        out.append(
+            Recording(
+                name=record["recording"],
+                subject=record["subject"],
+                fps=float(record["fps"]),
+                time=np.asarray(record["time"], np.float64),
+                label=int(record["label"]),
+                raters=record["raters"],
+                **{k: np.asarray(record[k]) for k in _TIMED},
+            )
+        )
+    return out, source.class_names
+
+
+def moments(recordings: Sequence[Recording], modality: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation `[D]` of a modality's features over the frames where it is present, in float64."""
+    features = np.concatenate([getattr(r, modality)[getattr(r, f"{modality}_mask")] for r in recordings]).astype(
+        np.float64
+    )
+    dim = getattr(recordings[0], modality).shape[-1]
+    if not len(features):
+        return np.zeros(dim, np.float32), np.ones(dim, np.float32)
+    deviation = features.std(0)
+    # A dead feature must not be blown up to noise.
+    return features.mean(0).astype(np.float32), np.maximum(deviation, 1e-3 * max(1e-6, deviation.max())).astype(
+        np.float32
+    )
+
+
+def sequence(recording: Recording, start: int, length: int, delay: float) -> dict[str, Any]:
+    """Frames `start … start + length` as arrays padded to `length`; `mask` bool tells real frames from padding.
+
+    Targets are moved earlier by `delay` s over the whole recording before the cut, so that no label is lost at a seam.
+    """
+    targets, target_mask = delayed_targets(recording.targets, recording.target_mask, delay, recording.fps)
+    # Raters lag like their mean: their traces move by the same delay.
+    raters, rater_mask = delayed_targets(recording.raters, np.ones(len(recording), bool), delay, recording.fps)
+    fields = {
+        **{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
+        "raters": raters,
+        "rater_mask": rater_mask,
+        "targets": np.where(target_mask[:, None], targets, np.float32(0)),
+        "target_mask": target_mask,
+        "mask": np.ones(len(recording), bool),
+    }
+    out = {}
+    for name, value in fields.items():
+        part = value[start : start + length]
+        short = length - len(part)
+        out[name] = np.pad(part, [(0, short)] + [(0, 0)] * (value.ndim - 1)) if short else part
+    return {**out, "label": np.int32(recording.label)}
+
+
+class Windows:
+    """Training windows over recordings as a random-access source: item i is `(recording, start)` of window i.
+
+    Windows start every `hop` frames; a recording shorter than the window gives one, padded.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], length: int, hop: int):
+        self._recordings, self._length = recordings, length
+        self._starts = [(n, s) for n, r in enumerate(recordings) for s in range(0, max(1, len(r) - length + 1), hop)]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __repr__(self) -> str:
+        return f"Windows({len(self)} of {self._length} frames)"
+
+    def __getitem__(self, index: int) -> tuple[Recording, int]:
+        number, start = self._starts[int(index) % len(self)]
+        return self._recordings[number], start
+
+
+def window_example(item: tuple[Recording, int], rng: np.random.Generator | None, config: ConfigDict) -> dict[str, Any]:
+    """One window of `config.data.sequence_length` frames; in training its start is moved by up to half a hop."""
+    recording, start = item
+    length = config.data.sequence_length
+    if rng is not None and len(recording) > length:
+        jitter = config.data.sequence_hop // 2
+        start = int(np.clip(start + rng.integers(-jitter, jitter + 1), 0, len(recording) - length))
+    return sequence(recording, start, length, config.data.delay)

@@ -1,0 +1,126 @@
+"""Faces of people and cameras that a network has not met: fitted to them without any of their labels.
+
+`statistics`: BatchNorm normalises by the mean and variance of these faces and their mirror images (AdaBN, Li et al.
+2016, arXiv 1603.04779), joined over batches (Wu and Johnson 2021, arXiv 2105.07576, section 3).
+`person`: what a person's face says on average is taken out of each recording. A resting face that looks like one
+class to the network looks like it in every recording of that person; the classes' shares in training go with it.
+Both look at all recordings of a split before any is scored, so neither can be had while a stream runs.
+"""
+
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from avemo import metrics
+from avemo.data import mixture
+from avemo.models import expression
+from media import augment
+from media.errors import UserError, unknown
+
+KINDS = ("statistics", "person")
+_BATCHES, _ROWS = 8, 128
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The kinds that `--adapt=KIND[,KIND]` names.
+
+    Raises:
+      UserError: an unknown kind.
+    """
+    kinds = tuple(name for name in text.split(",") if name)
+    for name in kinds:
+        if name not in KINDS:
+            raise unknown("--adapt", name, KINDS)
+    return kinds
+
+
+def faces(folder: str, split: str, image_size: int) -> np.ndarray:
+    """At most 1024 faces, evenly spread over a split of prepared faces or clips, uint8 `[N, S, S, 3]`.
+
+    Raises:
+      UserError: no face in the split, or data of another kind.
+    """
+    data = mixture.open_split(folder, split)
+    field = next((name for name in ("image", "frames", "images") if name in data.features), None)
+    if field is None:
+        raise UserError(f"{folder} has no faces (it has {', '.join(sorted(data.features))}).")
+    places = []
+    for number in range(len(data)):
+        (mask,) = data.fields(number, ["face_mask"]) if field == "frames" else (np.ones(3 if field == "images" else 1),)
+        places += [(number, int(index)) for index in np.flatnonzero(mask)]
+    if not places:
+        raise UserError(f"{folder}: no frame of split {split!r} has a face to adapt to.")
+    chosen = np.linspace(0, len(places) - 1, min(len(places), _BATCHES * _ROWS)).astype(int)
+    images = []
+    for number, group in itertools.groupby((places[i] for i in chosen), operator.itemgetter(0)):
+        (stored,) = data.fields(number, [field])  # once for all of its faces
+        images += [augment.resize(stored.decode(index), image_size) for _, index in group]
+    return np.stack(images)
+
+
+def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndarray) -> dict[str, Any]:
+    """The variables with BatchNorm's means and variances those of `images`; parameters are left alone.
+
+    Args:
+      config: of a run of faces (teacher, student).
+      variables: {"params", "batch_stats"}.
+      images: uint8 `[N, S, S, 3]`, of which whole batches are taken, each spread over all of them.
+
+    Raises:
+      UserError: the network has no BatchNorm.
+    """
+    if not variables.get("batch_stats"):
+        raise UserError(f"{config.model.name} has no BatchNorm: there are no statistics to adapt.")
+    model = {name: value for name, value in config.model.items() if not name.startswith("freeze_")}
+    network = expression.build({**model, "bn_momentum": 0.0})  # what is kept is the batch's own
+
+    @jax.jit
+    def batch_statistics(images: jax.Array) -> Any:
+        images = jnp.concatenate([images, images[:, :, ::-1]])
+        rngs = {"dropout": jax.random.key(0)}
+        return network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)[1]["batch_stats"]
+
+    # Neighbours are frames of one recording: a batch takes every n-th face, not n in a row.
+    count = max(1, len(images) // _ROWS)
+    rows = len(images) // count
+    found = [jax.device_get(batch_statistics(images[i : i + rows * count : count])) for i in range(count)]
+    parts = [traverse_util.flatten_dict(one) for one in found]
+    values = {path: np.stack([np.float64(part[path]) for part in parts]) for path in parts[0]}
+    joined = {path: value.mean(0) for path, value in values.items()}
+    for path in joined:
+        if path[-1] == "var":  # of all batches together: within them and between their means
+            joined[path] = joined[path] + values[*path[:-1], "mean"].var(0)
+    joined = {path: value.astype(np.float32) for path, value in joined.items()}
+    return {**variables, "batch_stats": traverse_util.unflatten_dict(joined)}
+
+
+def without_person(log_probability: np.ndarray, persons: Sequence[str]) -> np.ndarray:
+    """Probabilities without what each person's recordings say on average.
+
+    Args:
+      log_probability: `[R, C]`, of each recording the mean over its frames.
+      persons: whose recording it is, `[R]`.
+
+    Returns:
+      float64 `[R, C]`, rows sum to 1.
+
+    Raises:
+      UserError: a person with one recording, whose average it is.
+    """
+    names, index, counts = np.unique(np.asarray(persons), return_inverse=True, return_counts=True)
+    if counts.min(initial=2) < 2:
+        few = names[counts < 2]
+        raise UserError(
+            f"--adapt=person takes a person's average over recordings, but {len(few)} of {len(names)} persons have one "
+            f"only ({', '.join(map(str, few[:3]))}): use --adapt=statistics."
+        )
+    total = np.zeros((len(names), log_probability.shape[1]))
+    np.add.at(total, index, log_probability)
+    return metrics.softmax(log_probability - (total / counts[:, None])[index])

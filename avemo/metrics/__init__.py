@@ -1,0 +1,41 @@
+"""Scores of a split (`scores`), differences between models (`significance`), and classes two label sets share."""
+
+from avemo.metrics.scores import (
+    DIMENSIONS,
+    EPSILON,
+    TRIPLET_TYPES,
+    calibration,
+    ccc,
+    classification,
+    confusion,
+    expected_calibration_error,
+    from_confusion,
+    merge,
+    moments,
+    pearson,
+    rmse,
+    softmax,
+    traces,
+    triplet_counts,
+    triplets,
+)
+
+__all__ = [
+    "DIMENSIONS",
+    "EPSILON",
+    "TRIPLET_TYPES",
+    "calibration",
+    "ccc",
+    "classification",
+    "confusion",
+    "expected_calibration_error",
+    "from_confusion",
+    "merge",
+    "moments",
+    "pearson",
+    "rmse",
+    "softmax",
+    "traces",
+    "triplet_counts",
+    "triplets",
+]

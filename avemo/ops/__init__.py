@@ -1,0 +1,1 @@
+"""Operations tuned for XLA."""

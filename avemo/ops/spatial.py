@@ -1,0 +1,137 @@
+"""The convolution over places, in the forms that XLA:CPU does fast; on every other platform it is XLA's own.
+
+Measured on XLA:CPU (`python -m benchmarks.speed --profile`, docs/speed.md):
+
+- unpadded, stride 1: a padded convolution, cut, gives the same bits in a third of the time;
+- a stride above 1: a matrix product over gathered columns, a few pictures at a time;
+- the gradient of the kernel: a matrix product for each place in it, a few pictures at a time, which stay in the cache.
+
+The platform is chosen where the program is lowered, so that one traced function is right for the host and for an
+accelerator, ahead of time too.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from avemo.ops.depthwise import shifts
+from avemo.ops.linear import statistics_dtype
+from avemo.ops.pointwise import product_over_places
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+Edges = tuple[tuple[int, int], tuple[int, int]]
+
+# Where products are the faster kernel gradient: many input channels, or a large output.
+_WIDE, _LARGE = 64, 32 * 32
+# Bytes at once: gathered columns are read once by a product that has all cores; the factors of a gradient are read
+# again for each place of the kernel, and stay in two cores' second-level caches.
+_COLUMNS, _FACTORS = 16_000_000, 5_000_000
+
+
+def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, edges, dimension_numbers=LAYOUT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_spatial(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
+    """`x` [B, H, W, I], `kernel` [h, w, I, O] -> [B, H', W', O]; `edges` are the zeros around.
+
+    Reverse mode only.
+    """
+    plain = functools.partial(_plain, strides=strides, edges=edges)
+    if strides != (1, 1):
+        gather = functools.partial(_gather, strides=strides, edges=edges)
+        return lax.platform_dependent(x, kernel, cpu=gather, default=plain)
+    if edges == ((0, 0), (0, 0)):
+        return lax.platform_dependent(x, kernel, cpu=_cut, default=plain)
+    return plain(x, kernel)
+
+
+def _cut(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Unpadded, stride 1: the padded convolution, less its edge."""
+    around = tuple((size // 2, size // 2) for size in kernel.shape[:2])
+    y = _plain(x, kernel, (1, 1), around)
+    rows, columns = (
+        (low, low + size - k + 1) for (low, _), size, k in zip(around, x.shape[1:3], kernel.shape, strict=False)
+    )
+    return y[:, slice(*rows), slice(*columns)]
+
+
+def _gather(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges) -> jax.Array:
+    """Larger strides: what each output sees as a row, times the kernel as a matrix."""
+    window = kernel.shape[:2]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+
+    def some(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
+        columns = jnp.concatenate(shifts(x, window, strides), axis=-1)
+        return lax.dot_general(columns, matrix, (((3,), (0,)), ((), ())))
+
+    size = jax.eval_shape(some, x[:1]).size // kernel.shape[-1] * matrix.shape[0]
+    count = _at_once(x.shape[0], size * x.dtype.itemsize, _COLUMNS)
+    if count == x.shape[0]:
+        return some(x)
+    y = lax.map(some, _split(x, count))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _forward(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], edges: Edges
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolve_spatial(x, kernel, strides, edges), (x, kernel)
+
+
+def _backward(
+    strides: tuple[int, int], edges: Edges, saved: tuple[jax.Array, jax.Array], change: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    (to_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, edges), x)(change)
+
+    def by_xla(x: jax.Array, change: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, edges), kernel)(change)[0]
+
+    # XLA does the single row of 1x7 in time; 17x17 places of 32 channels make too thin a product.
+    products = kernel.shape[0] > 1 and (x.shape[-1] >= _WIDE or math.prod(change.shape[1:3]) >= _LARGE)
+    if not products:
+        return to_x, by_xla(x, change)
+    by_products = functools.partial(_by_products, kernel, strides, edges)
+    return to_x, lax.platform_dependent(x, change, cpu=by_products, default=by_xla)
+
+
+def _by_products(
+    kernel: jax.Array, strides: tuple[int, int], edges: Edges, x: jax.Array, change: jax.Array
+) -> jax.Array:
+    """The kernel's gradient: for each of its places, what it saw times what came of it, summed in float32 at least."""
+    window, inside = kernel.shape[:2], statistics_dtype(x.dtype)
+
+    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x, change = part
+        x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
+        products = [product_over_places(seen, change, inside) for seen in shifts(x, window, strides)]
+        return total + jnp.stack(products), None
+
+    count = _at_once(x.shape[0], (x[0].size + change[0].size) * x.dtype.itemsize, _FACTORS)
+    zero = jnp.zeros((math.prod(window), *kernel.shape[2:]), inside)
+    parts = (x, change)
+    total, _ = add(zero, parts) if count == x.shape[0] else lax.scan(add, zero, tuple(_split(v, count) for v in parts))
+    return total.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _at_once(batch: int, size: int, limit: int) -> int:
+    """The largest divisor of `batch` of which `size` bytes each are within `limit`; 1 if none is.
+
+    Also 1 where the batch is of any size, as in an exported program.
+    """
+    if not isinstance(batch, int):
+        return 1
+    return max((n for n in range(1, batch + 1) if batch % n == 0 and n * size <= limit), default=1)
+
+
+def _split(x: jax.Array, count: int) -> jax.Array:
+    return x.reshape(-1, count, *x.shape[1:])
+
+
+convolve_spatial.defvjp(_forward, _backward)

@@ -1,0 +1,120 @@
+"""A run's folder: whose it is, what was run in it and on what data, and whether it is finished."""
+
+import contextlib
+import json
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+from ml_collections import ConfigDict
+
+import avemo
+from avemo import configuration
+from avemo.data import mixture
+from media.errors import UserError
+from avemo.tasks.base import Task
+from avemo.runs.metrics_log import write_atomically
+
+
+@contextlib.contextmanager
+def lock(workdir: epath.Path) -> Iterator[None]:
+    """Holds a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
+    if "://" in str(workdir) or jax.process_index() != 0:
+        yield
+        return
+    import fcntl
+
+    with open(workdir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
+        yield
+
+
+def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path:
+    """Creates the run folder, or checks that the one there belongs to this config, and writes `config.json`.
+
+    Raises:
+      UserError: the folder cannot be written, or holds a run of another config (the differing fields are named).
+    """
+    workdir = epath.Path(workdir)
+    path = workdir / "config.json"
+    if path.exists():
+        changed = configuration.difference(configuration.from_json(path), config)
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run of another config ({'; '.join(changed[:5])}"
+                f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change."
+            )
+        return workdir
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            write_atomically(path, json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
+    return workdir
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that a result was made with."""
+    import flax
+
+    return {
+        "avemo": avemo.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": jax.device_count(),
+        "device_kind": jax.devices()[0].device_kind,
+        "processes": jax.process_count(),
+    }
+
+
+def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | None:
+    """The result of a complete run of this config in `workdir`, or None."""
+    path = epath.Path(workdir) / "result.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    return result if result.get("step") == config.steps else None
+
+
+def class_names(workdir: str | epath.Path) -> tuple[str, ...]:
+    """The classes that a run was trained on; empty of one that is not complete, or that has none."""
+    path = epath.Path(workdir) / "result.json"
+    return tuple(json.loads(path.read_text()).get("class_names", ())) if path.exists() else ()
+
+
+def save_predictions(folder: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
+    """Writes `<split>.npz` into a folder: of a run's own data, `predictions/` of the run."""
+    if jax.process_index() != 0:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{split}.npz").open("wb") as file:
+        np.savez_compressed(file, **predictions)
+
+
+def check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
+    """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
+    prints = {role: mixture.fingerprint(path) for role, path in task.data.items()}
+    path = workdir / "data.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        for role, value in prints.items():
+            if before.get(role, value) != value:
+                raise UserError(
+                    f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
+                    "put the old shards back or choose another --workdir."
+                )
+    elif jax.process_index() == 0:
+        write_atomically(path, json.dumps(prints, indent=2) + "\n")
+    return prints

@@ -1,0 +1,84 @@
+"""Gradient accumulation that is exact for losses over the whole batch, CCC and relations between examples included.
+
+A mean of micro-batches' CCCs is another loss than the batch's CCC. So the forward pass runs over the micro-batches one
+after another, keeping only the outputs; the loss and its gradient with respect to the outputs are those of the whole
+batch; then each micro-batch runs forward again and carries its rows of that gradient back to the parameters
+(arXiv 2101.06983). It costs one forward pass more, and the memory of one micro-batch.
+
+**Batch norm** is the exception: in training it normalises with the statistics of the micro-batch (over all devices),
+as it would in a run of that batch size. The running statistics move once a step, to the micro-batches' mean by rows.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avemo.ops import global_batch
+from avemo.ops.parallel import AXIS
+from avemo.ops.reductions import psum
+from avemo.tasks.base import Task
+from media.errors import UserError
+
+
+def value_and_grad(task: Task, pieces: int) -> Callable:
+    """`jax.value_and_grad(task.loss, has_aux=True)`, over `pieces` micro-batches; `pieces` = 1 is that function itself.
+
+    Raises:
+      UserError: fewer than one piece; when traced, where a device's rows do not divide among the micro-batches.
+    """
+    if pieces < 1:
+        raise UserError(f"accumulate is {pieces}: it is the number of micro-batches of a step, 1 or more.")
+    if pieces == 1:
+        return jax.value_and_grad(task.loss, has_aux=True)
+
+    def run(params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
+        micro_batches = jax.tree.map(lambda x: _cut(x, pieces), batch)
+        numbers = jnp.arange(pieces, dtype=jnp.int32)
+
+        def forward(params: Any, number: jax.Array, part: Any) -> tuple[Any, Any]:
+            with global_batch.micro_batch(number, pieces):
+                return task.forward(params, model_state, constants, part, key)
+
+        outputs, states = jax.lax.map(lambda x: forward(params, *x), (numbers, micro_batches))
+        joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+        (loss, values), cotangents = jax.value_and_grad(task.criterion, has_aux=True)(joined, batch)
+
+        def backward(total: Any, x: Any) -> tuple[Any, None]:
+            number, part, cotangent = x
+            _, pull, _ = jax.vjp(lambda p: forward(p, number, part), params, has_aux=True)
+            return jax.tree.map(jnp.add, total, pull(cotangent)[0]), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        inputs = (numbers, micro_batches, jax.tree.map(lambda x: _cut(x, pieces), cotangents))
+        gradients, _ = jax.lax.scan(backward, zeros, inputs)
+        return (loss, (_mean_state(states, micro_batches, pieces), values)), gradients
+
+    return run
+
+
+def _cut(x: jax.Array, pieces: int) -> jax.Array:
+    if len(x) % pieces:
+        raise UserError(
+            f"{len(x)} examples a device do not divide among accumulate={pieces} micro-batches: choose a batch size "
+            "that is a multiple of both, or another --config.accumulate."
+        )
+    return x.reshape(pieces, len(x) // pieces, *x.shape[1:])
+
+
+def _mean_state(states: Any, micro_batches: Any, pieces: int) -> Any:
+    """Mean of the micro-batches' model states, by their rows that are no padding."""
+    count = sum(
+        (part["weight"] if "weight" in part else jnp.ones(jax.tree.leaves(part)[0].shape[:2], jnp.float32)).sum(1)
+        for part in micro_batches.values()
+    )
+    count = psum(count, AXIS)
+    share = count / count.sum()
+
+    def mean(x: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return x[-1]
+        return jnp.tensordot(share.astype(x.dtype), x, 1)
+
+    return jax.tree.map(mean, states)

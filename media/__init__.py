@@ -1,0 +1,1 @@
+"""What raw corpora, training and prediction share: errors, record schema, sound, pictures, faces."""

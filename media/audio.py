@@ -1,0 +1,229 @@
+"""Sound: decoding to 16 kHz mono, VGGish's log-mel, and which rows belong to which video frame.
+
+The log-mel is that of VGGish's public definition (AudioSet, `mel_features.py`), not librosa's own mel: bands are
+triangles linear *in mel* on the HTK scale, and the transform is neither centred nor padded.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import av
+import librosa
+import numpy as np
+
+from media.errors import BadItem
+
+SAMPLE_RATE = 16000
+WINDOW, HOP, FFT = 400, 160, 512
+NUM_BANDS, LOWEST_HZ, HIGHEST_HZ, LOG_OFFSET = 64, 125.0, 7500.0, 0.01
+ROWS_PER_SECOND = SAMPLE_RATE // HOP
+EXAMPLE_ROWS = 96  # one window of the network, 0.96 s
+
+# A window whose loudest sample stays below -70 dBFS is called silent: quieter than any room that was recorded.
+SILENCE_PEAK = 10 ** (-70 / 20)
+CLIPPING_PEAK = 0.999
+# Containers cut sound and picture at different frame borders; a picture that far outside the track still has sound.
+EDGE_SECONDS = 0.1
+# Gaps in the time stamps longer than this are filled with silence, so that the sound keeps its time.
+GAP_SECONDS = 0.05
+LONGEST_GAP_SECONDS = 3600.0
+
+_BLOCK_ROWS = 30 * ROWS_PER_SECOND
+
+
+def mel_matrix() -> np.ndarray:
+    """Weights float64 `[257, 64]` from magnitude bins to VGGish's mel bands (HTK scale; DC bin zero)."""
+
+    def mel(hertz: np.ndarray | float) -> np.ndarray:
+        return 1127.0 * np.log1p(np.asarray(hertz, np.float64) / 700.0)
+
+    bins = mel(np.linspace(0.0, SAMPLE_RATE / 2, FFT // 2 + 1))[:, None]
+    edges = np.linspace(mel(LOWEST_HZ), mel(HIGHEST_HZ), NUM_BANDS + 2)
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    weights = np.maximum(0.0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
+    weights[0] = 0.0
+    return weights
+
+
+_MEL = mel_matrix().astype(np.float32)
+
+
+def num_rows(num_samples: int) -> int:
+    """Number of log-mel rows of so many samples: windows that fit, none padded."""
+    return max(0, 1 + (num_samples - WINDOW) // HOP)
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """VGGish log-mel spectrogram.
+
+    Args:
+      samples: float `[N]`, mono, 16 kHz, in [-1, 1].
+
+    Returns:
+      float32 `[M, 64]`, M = 1 + (N - 400) // 160 rows of 25 ms every 10 ms; no row for fewer than 400 samples.
+    """
+    samples = np.asarray(samples, np.float32)
+    if len(samples) < WINDOW:
+        return np.zeros((0, NUM_BANDS), np.float32)
+    # librosa centres the 400-sample window in its 512-sample frame: padding by the difference puts window i at 160·i.
+    padded = np.pad(samples, (FFT - WINDOW) // 2)
+    spectrum = librosa.stft(padded, n_fft=FFT, hop_length=HOP, win_length=WINDOW, window="hann", center=False)
+    return np.log(np.abs(spectrum).T @ _MEL + np.float32(LOG_OFFSET)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """The sound of a recording: log_mel float32 `[M, 64]`, peak float32 `[M]` (largest |sample| of each row's hop).
+
+    start: seconds of the first sample in the container's time; duration in seconds; clipped: share of samples at full
+    scale.
+    """
+
+    log_mel: np.ndarray
+    peak: np.ndarray
+    start: float
+    duration: float
+    clipped: float
+
+    def shifted(self, seconds: float) -> "Sound":
+        """The same sound, `seconds` later."""
+        return dataclasses.replace(self, start=self.start + seconds)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is heard in the whole track."""
+        return not self.peak.size or float(self.peak.max()) < SILENCE_PEAK
+
+
+NO_SOUND = Sound(np.zeros((0, NUM_BANDS), np.float32), np.zeros(0, np.float32), 0.0, 0.0, 0.0)
+
+
+def decode(path: str | pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
+    """Yields (seconds, samples float32 `[n]` mono 16 kHz) of the first sound track; nothing where there is no track.
+
+    Raises:
+      BadItem: the file cannot be opened or its sound not decoded.
+    """
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                return
+            stream = container.streams.audio[0]
+            # Channels are averaged here: FFmpeg's own way to mono adds them up, 3 dB too loud and clipping.
+            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+            for frame in container.decode(stream):
+                seconds = frame.time if frame.pts is not None else None
+                frame.pts = None  # the time is kept here; odd time bases make the resampler fail
+                for part in resampler.resample(frame):
+                    yield seconds, part.to_ndarray().mean(axis=0)
+                    seconds = None
+            for part in resampler.resample(None):
+                yield None, part.to_ndarray().mean(axis=0)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise BadItem(f"sound cannot be decoded: {error}") from error
+
+
+def _without_gaps(parts: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """Fills gaps between the parts' times with silence; yields (seconds of the first sample of all, samples)."""
+    start, count = None, 0
+    for seconds, samples in parts:
+        if start is None:
+            start = seconds or 0.0
+        gap = 0.0 if seconds is None else seconds - start - count / SAMPLE_RATE
+        if GAP_SECONDS < gap < LONGEST_GAP_SECONDS:
+            silence = np.zeros(round(gap * SAMPLE_RATE), np.float32)
+            count += len(silence)
+            yield start, silence
+        count += len(samples)
+        yield start, samples
+
+
+def analyse(parts: Iterable[tuple[float, np.ndarray]]) -> Sound:
+    """Log-mel of a stream of samples, block by block: what is held is 25 KB a second, never the samples themselves."""
+    start, pending, rows, peaks, count, clipped = 0.0, [], [], [], 0, 0
+    held = 0
+
+    def flush() -> None:
+        nonlocal pending, held
+        samples = np.concatenate(pending) if pending else np.zeros(0, np.float32)
+        ready = num_rows(len(samples))
+        if ready:
+            rows.append(log_mel(samples[: (ready - 1) * HOP + WINDOW]))
+            hops = np.abs(samples[: ready * HOP]).reshape(ready, HOP)
+            peaks.append(hops.max(axis=1))
+        pending = [samples[ready * HOP :]]
+        held = len(pending[0])
+
+    for index, (first, samples) in enumerate(parts):
+        if index == 0:
+            start = first
+        pending.append(np.nan_to_num(samples))
+        held += len(samples)
+        count += len(samples)
+        clipped += int(np.count_nonzero(np.abs(samples) >= CLIPPING_PEAK))
+        if held >= _BLOCK_ROWS * HOP:
+            flush()
+    flush()
+    if not rows:
+        return dataclasses.replace(NO_SOUND, start=start, duration=count / SAMPLE_RATE)
+    return Sound(np.concatenate(rows), np.concatenate(peaks), start, count / SAMPLE_RATE, clipped / max(count, 1))
+
+
+def load(path: str | pathlib.Path) -> Sound:
+    """Decodes the first sound track of any container; `NO_SOUND` where there is none.
+
+    Raises:
+      BadItem: the file cannot be opened or its sound not decoded.
+    """
+    return analyse(_without_gaps(decode(path)))
+
+
+def align(time: np.ndarray, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
+    """The window of log-mel rows of each frame: the one definition of how picture and sound are aligned.
+
+    The window of a frame at t seconds is centred: the 96 rows whose centres lie in [t - 0.48, t + 0.48), moved inwards
+    where the track begins or ends. Row r is centred at start + (160·r + 200) / 16000 seconds.
+
+    Args:
+      time: float `[T]`, seconds of the frames, on the clock of `sound.start`.
+      sound: the sound track.
+
+    Returns:
+      index: int32 `[T]`, first row of the window in `sound.log_mel` (padded by `window_rows` if shorter than 96).
+      mask: bool `[T]`, False before the track begins, after it ends, and where the window is silent.
+    """
+    time = np.asarray(time, np.float64)
+    total = len(sound.log_mel)
+    if not total:
+        return np.zeros(len(time), np.int32), np.zeros(len(time), bool)
+    centre_of_first = sound.start + WINDOW / 2 / SAMPLE_RATE
+    # 1e-6 rows of slack: t = 0.48 + k/100 lies exactly on a border that floats cannot hold.
+    first = np.ceil((time - EXAMPLE_ROWS / 2 / ROWS_PER_SECOND - centre_of_first) * ROWS_PER_SECOND - 1e-6)
+    index = np.clip(first, 0, max(0, total - EXAMPLE_ROWS)).astype(np.int32)
+    inside = (time >= sound.start - EDGE_SECONDS) & (time <= sound.start + sound.duration + EDGE_SECONDS)
+    heard = np.concatenate([[0], np.cumsum(sound.peak >= SILENCE_PEAK)])
+    audible = heard[np.minimum(index + EXAMPLE_ROWS, total)] > heard[index]
+    return index, inside & audible
+
+
+def window_rows(rows: np.ndarray, index: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts out the rows that some frames need.
+
+    Args:
+      rows: float32 `[M, 64]`, the log-mel of the whole track.
+      index: int32 `[T]` and mask: bool `[T]`, of these frames, from `align`.
+
+    Returns:
+      rows float32 `[m, 64]`, m >= 96, silence (ln 0.01) where the track is too short; and index int32 `[T]` into them,
+      0 for masked frames.
+    """
+    used = index[mask]
+    first = int(used.min()) if used.size else 0
+    last = int(used.max()) + EXAMPLE_ROWS if used.size else 0
+    part = rows[first:last]
+    if len(part) < max(EXAMPLE_ROWS, last - first):
+        missing = max(EXAMPLE_ROWS, last - first) - len(part)
+        silence = np.full((missing, NUM_BANDS), np.log(np.float32(LOG_OFFSET)), np.float32)
+        part = np.concatenate([part, silence])
+    return np.asarray(part, np.float32), np.where(mask, index - first, 0).astype(np.int32)

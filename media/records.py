@@ -1,0 +1,241 @@
+"""The schemas of the records, the only thing that `data_prep` hands to `avemo`.
+
+Each schema is a `tfds.features.FeaturesDict`; it is stored as `features.json` beside the shards, so that a reader needs
+nothing of this package. Images are stored as JPEG (or, where asked for, WebP) bytes and decode to RGB.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from media.errors import unknown
+from media.tf_example import Encoder
+
+# Rises whenever a field changes its name, type or meaning: it is the TFDS version, and so the name of the folder.
+SCHEMA_VERSION = "1.0.0"
+
+# AffectNet's numbering 0-7, used for every corpus of expressions.
+CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+
+TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
+
+# Longest run of frames in one `clips` record: a minute at 25 fps, so that memory does not grow with the recording.
+MAX_FRAMES = 1500
+
+JPEG_QUALITY = 95
+IMAGE_FORMATS = {  # name: suffix and quality flag of OpenCV's encoder
+    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY),
+    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
+}
+
+
+def check_image_format(name: str) -> None:
+    """Raises a `UserError` for an `--image_format` that is not stored."""
+    if name not in IMAGE_FORMATS:
+        raise unknown("image format", name, IMAGE_FORMATS)
+
+
+def _image(image_format: str = "jpeg") -> tfds.features.Image:
+    # TFDS has no name for WebP; without one it decodes whatever the bytes say they are.
+    named = image_format if image_format == "jpeg" else None
+    return tfds.features.Image(shape=(None, None, 3), encoding_format=named)
+
+
+def _floats(*shape: int | None) -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=shape, dtype=np.float32)
+
+
+def _flags() -> tfds.features.Tensor:
+    return tfds.features.Tensor(shape=(None,), dtype=np.bool_)
+
+
+def faces_features(classes: Sequence[str] = CLASSES, image_format: str = "jpeg") -> tfds.features.FeaturesDict:
+    """Schema of single face images.
+
+    Fields: name; image uint8 `[H, W, 3]`; label (-1 = unlabelled); votes float32 `[C]`, a distribution over the classes
+    (one-hot for a hard label, zeros if unlabelled); valence and arousal float32 in [-1, 1] (NaN = unlabelled); subject.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "name": tfds.features.Text(),
+            "image": _image(image_format),
+            "label": tfds.features.ClassLabel(names=list(classes)),
+            "votes": _floats(len(classes)),
+            "valence": tfds.features.Scalar(np.float32),
+            "arousal": tfds.features.Scalar(np.float32),
+            "subject": tfds.features.Text(),
+        }
+    )
+
+
+def triplets_features(image_format: str = "jpeg") -> tfds.features.FeaturesDict:
+    """Schema of similarity triplets.
+
+    Fields: name; images, three of uint8 `[H, W, 3]`; odd int64, which of the three lies outside the similar pair; type
+    (index into `TRIPLET_TYPES`); agreement float32, the share of annotators who chose `odd`.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "name": tfds.features.Text(),
+            "images": tfds.features.Sequence(_image(image_format), length=3),
+            "odd": tfds.features.Scalar(np.int64),
+            "type": tfds.features.ClassLabel(names=list(TRIPLET_TYPES)),
+            "agreement": tfds.features.Scalar(np.float32),
+        }
+    )
+
+
+def clips_features(
+    labels: Sequence[str] = CLASSES, num_raters: int = 0, image_format: str = "jpeg"
+) -> tfds.features.FeaturesDict:
+    """Schema of consecutive stretches of recordings, at most `MAX_FRAMES` frames each.
+
+    Fields, with T frames, M log-mel rows and R raters:
+      recording, subject Text; segment int64, its number within the recording; fps float32.
+      time float32 `[T]`: seconds, the frame's time in the recording.
+      frames: T face crops uint8 `[S, S, 3]`, black where there is no face; face_mask bool `[T]`; face_box float32
+        `[T, 4]` (x0, y0, x1, y1 as fractions of the picture); face_confidence float32 `[T]`.
+      log_mel float32 `[M, 64]`: 100 rows a second, those that this segment needs; audio_index int32 `[T]`: first row of
+        the frame's window of 96; audio_mask bool `[T]`: False where there is no sound.
+      targets float32 `[T, 2]`: valence and arousal, 0 where target_mask bool `[T]` is False.
+      raters float32 `[T, max(R, 1), 2]`: NaN where a rater is absent, so one column of NaN for R = 0 (an empty axis
+        cannot be read back by the TFDS parser).
+      label: emotion of the clip, -1 = none.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "recording": tfds.features.Text(),
+            "subject": tfds.features.Text(),
+            "segment": tfds.features.Scalar(np.int64),
+            "fps": tfds.features.Scalar(np.float32),
+            "time": _floats(None),
+            "frames": tfds.features.Sequence(_image(image_format)),
+            "face_mask": _flags(),
+            "face_box": _floats(None, 4),
+            "face_confidence": _floats(None),
+            "log_mel": _floats(None, 64),
+            "audio_index": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "audio_mask": _flags(),
+            "targets": _floats(None, 2),
+            "target_mask": _flags(),
+            "raters": _floats(None, max(num_raters, 1), 2),
+            "label": tfds.features.ClassLabel(names=list(labels)),
+        }
+    )
+
+
+def extracted_features(
+    visual_dim: int, audio_dim: int, labels: Sequence[str] = CLASSES, num_raters: int = 0
+) -> tfds.features.FeaturesDict:
+    """Schema of the per-frame descriptors that `launch.py extract` writes, one record a recording.
+
+    Fields: recording, subject, fps, time `[T]`, visual float32 `[T, Dv]`, visual_mask, audio float32 `[T, Da]`,
+    audio_mask, targets `[T, 2]`, target_mask, raters `[T, max(R, 1), 2]`, label; meanings as in `clips_features`.
+    """
+    clips = clips_features(labels, num_raters)
+    shared = ("recording", "subject", "fps", "time", "audio_mask", "targets", "target_mask", "raters", "label")
+    return tfds.features.FeaturesDict(
+        {
+            **{name: clips[name] for name in shared},
+            "visual": _floats(None, visual_dim),
+            "visual_mask": _flags(),
+            "audio": _floats(None, audio_dim),
+        }
+    )
+
+
+def encode_image(image: np.ndarray, image_format: str = "jpeg", quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey, repeated into three channels) as JPEG or WebP."""
+    code = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
+    suffix, flag = IMAGE_FORMATS[image_format]
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), [flag, quality])
+    if not done:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {image_format}")
+    return data.tobytes()
+
+
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey) as JPEG."""
+    return encode_image(image, "jpeg", quality)
+
+
+def jpeg(data: bytes) -> io.BytesIO:
+    """Marks image bytes as already encoded: TFDS stores them as they are. One use: the features connector drains it."""
+    return io.BytesIO(data)
+
+
+def votes_of(label: int, num_classes: int = len(CLASSES)) -> np.ndarray:
+    """One-hot float32 `[C]` of a label, zeros for -1."""
+    votes = np.zeros(num_classes, np.float32)
+    if label >= 0:
+        votes[label] = 1
+    return votes
+
+
+def face_record(
+    name: str,
+    image: bytes,
+    *,
+    label: int = -1,
+    votes: np.ndarray | None = None,
+    valence: float = float("nan"),
+    arousal: float = float("nan"),
+    subject: str = "",
+    num_classes: int = len(CLASSES),
+) -> dict[str, Any]:
+    """Builds a record of `faces_features`; `image` is JPEG or WebP bytes."""
+    return {
+        "name": name,
+        "image": jpeg(image),
+        "label": label,
+        "votes": votes_of(label, num_classes) if votes is None else np.asarray(votes, np.float32),
+        "valence": np.float32(valence),
+        "arousal": np.float32(arousal),
+        "subject": subject,
+    }
+
+
+def check_clip(record: Mapping[str, Any]) -> None:
+    """Asserts what `clips_features` cannot say: equal lengths, rising time, windows inside the log-mel rows.
+
+    Raises:
+      ValueError: naming the recording and what is wrong; it would be a defect of a builder, not of the user's data.
+    """
+    where = f"{record['recording']}[{record['segment']}]"
+    count = len(record["time"])
+    per_frame = ("frames", "face_mask", "face_box", "face_confidence", "audio_index", "audio_mask")
+    for name in (*per_frame, "targets", "target_mask", "raters"):
+        if len(record[name]) != count:
+            raise ValueError(f"{where}: {name} has {len(record[name])} entries for {count} frames")
+    if np.any(np.diff(record["time"]) <= 0):
+        raise ValueError(f"{where}: the times of the frames do not rise")
+    index = np.asarray(record["audio_index"])[np.asarray(record["audio_mask"], bool)]
+    if index.size and (index.min() < 0 or index.max() + 96 > len(record["log_mel"])):
+        raise ValueError(f"{where}: a window reaches beyond the {len(record['log_mel'])} rows of log-mel")
+
+
+class Serializer:
+    """Turns records into the bytes that TFDS stores, and back; built once a process."""
+
+    def __init__(self, features: tfds.features.FeaturesDict):
+        from tensorflow_datasets.core import example_parser
+
+        self._features = features
+        self._encoder = Encoder(features)
+        self._parser = example_parser.ExampleParserNp(features.get_serialized_info())
+
+    def encode(self, record: Mapping[str, Any]) -> bytes:
+        """Serialises one record as a `tf.train.Example`, the same bytes for the same record in any process."""
+        return self._encoder(record)
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """Parses one record and leaves its images encoded."""
+        return self._parser.parse_example(data)
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        """Parses and decodes one record: images become uint8 `[H, W, 3]` RGB."""
+        return self._features.decode_example_np(self._parser.parse_example(data))

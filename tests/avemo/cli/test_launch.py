@@ -1,0 +1,65 @@
+"""The command line as a user meets it: help, exit status, one clear line."""
+
+import subprocess
+import sys
+
+import pytest
+
+import launch
+from avemo.cli.commands import COMMANDS
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_on_each_command(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        launch.main([command, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: launch.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--config=configs/none.py", "--workdir=x"], "no config file"),
+        (["train", "--config=configs/paper/teacher.py", "--workdir=x", "--config.sed=1"], "did you mean 'seed'"),
+        (["evaluate", "--workdir=nowhere"], "nowhere is not a run folder"),
+        (["evaluate", "--workdir=x", "--host_devices=0"], "1 or more"),
+        (["extract", "--workdir=nowhere", "--data=x", "--output=y"], "nowhere is not a run folder"),
+        (["demo", "--workdir=x", "--corpus=real", "--source=nowhere"], "--source=nowhere is not a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, says, capsys, tmp_path):
+    arguments = [a.replace("--workdir=x", f"--workdir={tmp_path / 'x'}") for a in arguments]
+    assert launch.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unknown_fusion_lists_the_known_ones(tmp_path, capsys):
+    from helpers import toy
+
+    folder = toy.clips(tmp_path, train=1, dev=1)  # any data set: the name is checked before it is read
+    arguments = ["train", "--config=configs/demo/fusion.py:smoke", f"--workdir={tmp_path / 'run'}"]
+    assert launch.main([*arguments, "--config.model.fusion=bottelneck", f"--config.data.features={folder}"]) == 2
+    assert "did you mean 'bottleneck'" in capsys.readouterr().err
+
+
+def test_no_command_imports_tensorflow():
+    code = (
+        "import sys, launch, avemo.cli.demo, avemo.evaluation.extract, avemo.evaluation.evaluate;"
+        "import avemo.training.loop, avemo.predict;"
+        "from avemo.data import shards; import tensorflow_datasets as tfds; tfds.core.DatasetInfo;"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_preparation_imports_no_jax():
+    code = (
+        "import sys, data_prep.__main__, data_prep.synthetic;"
+        "sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,88 @@
+"""A trained run scored on corpora it has never seen: other classes, clips, mirror images."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from avemo import configuration, tasks
+from avemo.evaluation import evaluate
+from avemo.metrics import shared_classes
+from avemo.runs import run_folder
+from avemo.tasks import expression
+from avemo.training import loop
+from helpers import toy
+from media.errors import UserError
+
+RUN, DATA = ("neutral", "happy", "sad", "anger"), ("calm", "anger", "neutral")
+
+
+def test_only_classes_that_both_know_are_scored():
+    probability = np.array([[0.1, 0.6, 0.1, 0.2], [0.4, 0.5, 0.0, 0.1], [0.3, 0.3, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2]])
+    labels, kept = shared_classes.match(RUN, DATA, np.array([1, 2, 0, -1]), probability)
+    np.testing.assert_array_equal(labels, [1, 0, -1, -1])  # anger, neutral, calm: unknown, none
+    np.testing.assert_allclose(kept, [[1 / 3, 2 / 3], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
+
+
+def test_equal_classes_change_nothing_and_too_few_are_an_error():
+    labels, probability = np.array([3, -1]), np.eye(4)[:2]
+    found = shared_classes.match(RUN, RUN, labels, probability)
+    assert found[0] is labels
+    assert found[1] is probability
+    with pytest.raises(UserError, match="no two classes are the same"):
+        shared_classes.match(RUN, ("neutral", "bored"), labels, probability)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of faces, untrained but for a step, and its folder of data."""
+    root = tmp_path_factory.mktemp("evaluate")
+    data = toy.faces(root / "data")
+    fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
+    overrides = [f"--config.data.faces={data}", "--config.data.batch.triplets=0", "--config.loss.fec_weight=0.0"]
+    overrides += [f"--config.model.{field}" for field in fields]
+    config = configuration.load("configs/demo/teacher.py:smoke", overrides)
+    loop.train_and_evaluate(config, root / "run", progress=False)
+    return root, config, data
+
+
+def test_a_run_of_faces_scores_clips_by_the_mean_over_their_frames(run):
+    root, _, _ = run
+    clips = toy.clips(root / "clips_data", frames=6, segments=2)
+    scores = evaluate.evaluate(str(root / "run"), data=clips, split="dev", output=str(root / "said"))["dev"]
+    said = np.load(root / "said/dev.npz")
+    assert list(said["recording"]) == ["dev0", "dev1", "dev2"]
+    assert said["label"].tolist() == [0, 1, 2]
+    assert said["frames"].tolist() == [11, 11, 11]  # of 12, one has no face
+    np.testing.assert_allclose(said["probability"].sum(1), 1)
+    assert scores["accuracy"] == np.mean(said["probability"].argmax(1) == said["label"])
+    assert not (root / "run/predictions/clips.npz").exists()
+
+
+def test_mirror_images_are_averaged(run):
+    _, config, data = run
+    plain, both = (tasks.make(config, data=data, flip=flip) for flip in (False, True))
+    variables = plain.init(jax.random.key(0))
+    image = np.random.default_rng(0).integers(0, 256, (2, *[config.model.image_size] * 2, 3), np.uint8)
+    there, back = (plain.predict(variables, {"image": x})["logits"] for x in (image, image[:, :, ::-1]))
+    np.testing.assert_allclose(both.predict(variables, {"image": image})["logits"], (there + back) / 2, atol=1e-6)
+    audio = configuration.load("configs/demo/audio.py:smoke", ["--config.data.clips=nowhere"])
+    with pytest.raises(UserError, match="mirror images are for runs of faces"):
+        tasks.make(audio, flip=True)
+
+
+def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch):
+    root, _, data = run
+    path = root / "run/result.json"
+    result = json.loads(path.read_text())
+    # As if it had been trained with the classes the other way round.
+    turned = result | {"class_names": [*result["class_names"][::-1][:-1], "bored"]}
+    monkeypatch.setattr(run_folder, "class_names", lambda workdir: tuple(turned["class_names"]))
+    evaluate.evaluate(str(root / "run"), data=data, split="dev", output=str(root / "turned"))
+    said = np.load(root / "turned/dev.npz")
+    assert said["probability"].shape[1] == len(result["class_names"]) - 1
+    assert said["label"].max() < len(result["class_names"]) - 1
+    entry = json.loads((root / "run/evaluation.json").read_text())
+    assert entry["classes"] == turned["class_names"][:-1]
+    assert expression.kind(data) == "faces"

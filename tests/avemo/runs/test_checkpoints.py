@@ -1,0 +1,176 @@
+"""Damaged checkpoints, other device counts, a damaged compilation cache."""
+
+import logging
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from helpers import toy
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from avemo.runs import checkpoints, metrics_log
+from avemo import configuration
+from avemo.ops import parallel
+from avemo.training import loop
+from media.errors import UserError
+
+TINY = [
+    *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
+    *("--config.steps=4", "--config.log_every=1", "--config.eval_every=2", "--config.data.delay=0.0"),
+    "--config.best_metric=dev/ccc_mean",
+]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    clips = toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
+    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *TINY])
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory):
+    """A run of four steps with checkpoints at 2 and 4."""
+    workdir = tmp_path_factory.mktemp("straight")
+    loop.train_and_evaluate(config, workdir, progress=False)
+    return workdir
+
+
+def values(workdir):
+    lines = [line for line in metrics_log.read(workdir / "metrics.jsonl") if line["split"] != "timing"]
+    return [{k: v for k, v in line.items() if k != "wall_time"} for line in lines]
+
+
+def assert_same_run(a, b):
+    assert values(a) == values(b)
+    for x, y in zip(*(jax.tree.leaves(checkpoints.load(w, "latest")[2]) for w in (a, b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def files(folder):
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def emptied(folder):
+    for path in files(folder):
+        path.write_bytes(b"")
+
+
+def cut(folder):
+    for path in files(folder):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def no_metadata(folder):
+    for path in files(folder):
+        if "METADATA" in path.name:
+            path.unlink()
+
+
+def only(name, damage):
+    """The damage, done to the item `name` of a checkpoint."""
+    return lambda folder: damage(folder / name)
+
+
+def half_deleted(folder):
+    shutil.rmtree(folder / "state")
+
+
+DAMAGE = {
+    "all files empty": emptied,
+    "all files cut": cut,
+    "state empty": only("state", emptied),
+    "state cut": only("state", cut),
+    "iterator empty": only("data", emptied),
+    "state without metadata": only("state", no_metadata),
+    "iterator gone": only("data", shutil.rmtree),
+    "half deleted": half_deleted,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(name, config, straight, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    (run / "result.json").unlink()
+    DAMAGE[name](run / "checkpoints/4")
+    loop.train_and_evaluate(config, run, progress=False)
+    assert "checkpoint 4 of" in caplog.text
+    assert "trying the one before" in caplog.text
+    assert_same_run(straight, run)
+
+
+@pytest.mark.parametrize("damage", [emptied, cut, shutil.rmtree])
+@pytest.mark.parametrize("step", [2, 4])
+def test_damaged_metrics_of_a_checkpoint_do_not_stop_a_run(damage, step, config, straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    (run / "result.json").unlink()
+    damage(run / f"checkpoints/{step}/metrics")
+    loop.train_and_evaluate(config, run, progress=False)
+    assert_same_run(straight, run)
+
+
+def test_an_older_checkpoint_that_is_half_deleted_does_not_stop_a_run(config, straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    (run / "result.json").unlink()
+    for item in ("metrics", "state"):
+        shutil.rmtree(run / "checkpoints/2" / item)
+    loop.train_and_evaluate(config, run, progress=False)
+    assert_same_run(straight, run)
+    assert checkpoints.load(run)[1] == 4
+
+
+def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    (run / "result.json").unlink()
+    emptied(run / "checkpoints/2")
+    emptied(run / "checkpoints/4")
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read: use a new --workdir"):
+        loop.train_and_evaluate(config, run, progress=False)
+
+
+@pytest.mark.parametrize(("writers", "readers"), [(8, 1), (1, 8)])
+def test_a_state_saved_by_any_number_of_devices_is_restored_by_any_other(writers, readers, config, tmp_path):
+    def on(devices):
+        mesh = Mesh(np.asarray(jax.devices()[:devices]), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+        return lambda tree: jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+    state = {"step": np.int32(3), "params": {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}}
+    with checkpoints.manager(tmp_path) as manager:
+        checkpoints.save(manager, 3, on(writers)(state), {"position": 1}, config, None)
+        manager.wait_until_finished()
+        like = on(readers)(jax.tree.map(np.zeros_like, state))
+        step, restored, data = checkpoints.restore_latest(manager, like)
+    assert (step, data) == (3, {"position": 1})
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
+        np.testing.assert_array_equal(x, y)
+        assert len(y.sharding.device_set) == readers
+
+
+@pytest.mark.filterwarnings("ignore:Error reading persistent compilation cache entry")
+def test_a_damaged_compilation_cache_does_not_stop_a_run(config, straight, tmp_path, monkeypatch, caplog):
+    settings = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in settings}
+    caplog.set_level(logging.DEBUG, "jax._src.lru_cache")
+    try:
+        jax.config.update(settings[0], str(tmp_path / "cache"))
+        jax.config.update(settings[1], 0.0)
+        for name in ("first", "second"):
+            compilation_cache.reset_cache()
+            jax.clear_caches()
+            loop.train_and_evaluate(config, tmp_path / name, progress=False)
+            assert_same_run(straight, tmp_path / name)
+            if name == "first":
+                entries = files(tmp_path / "cache")
+                assert len(entries) > 2
+                for number, path in enumerate(entries):
+                    path.write_bytes(path.read_bytes()[: (number % 2) * path.stat().st_size // 2])
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+    assert "Cache hit" in caplog.text

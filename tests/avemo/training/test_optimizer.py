@@ -1,0 +1,60 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avemo import configuration
+from avemo.training import optimizer
+from media.errors import UserError
+
+PARAMS = {
+    "trunk": {"conv": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}},
+    "head": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+}
+
+
+def config(*overrides):
+    return configuration.load("configs/paper/teacher.py", [f"--config.optimizer.{o}" for o in overrides])
+
+
+def updates(*overrides):
+    tx = optimizer.make(config(*overrides), 10, PARAMS)
+    with jax.numpy_dtype_promotion("standard"):
+        change, _ = tx.update(jax.tree.map(jnp.ones_like, PARAMS), tx.init(PARAMS), PARAMS)
+    return change
+
+
+@pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
+def test_a_pattern_freezes_what_it_matches_and_nothing_else(name):
+    change = updates(f"name={name}", "weight_decay=0.1", "freeze=('trunk/.*kernel',)")
+    assert not np.any(change["trunk"]["conv"]["kernel"])
+    assert np.all(change["trunk"]["conv"]["bias"])
+    assert np.all(change["head"]["kernel"])
+
+
+def test_weight_decay_spares_biases():
+    change, plain = updates("weight_decay=0.5"), updates()
+    np.testing.assert_array_equal(change["head"]["bias"], plain["head"]["bias"])
+    assert np.abs(change["head"]["kernel"]).min() > np.abs(plain["head"]["kernel"]).max()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("freeze=('trnk',)", "'trnk' matches no parameter"),
+        ("freeze=('(',)", "not a regular expression"),
+        ("name=adm", "did you mean 'adam'"),
+        ("schedule=cosin", "did you mean 'cosine'"),
+    ],
+)
+def test_bad_settings_are_named(override, says):
+    with pytest.raises(UserError, match=says):
+        optimizer.make(config(override), 10, PARAMS)
+
+
+@pytest.mark.parametrize("name", optimizer.SCHEDULES)
+def test_schedules_warm_up_and_end_where_they_should(name):
+    rate = optimizer.schedule(config(f"schedule={name}", "warmup=0.1", "learning_rate=1.0").optimizer, 100)
+    assert rate(0) == 0
+    assert rate(10) == pytest.approx(1.0)
+    assert float(rate(99)) == pytest.approx({"constant": 1.0, "cosine": 0.0, "step": 0.01}[name], abs=2e-3)

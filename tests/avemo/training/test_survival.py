@@ -1,0 +1,122 @@
+"""Preemption, two runs on one folder, a full disk."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from avemo import configuration, runtime
+from avemo.runs import checkpoints, metrics_log
+from avemo.training import loop
+from helpers import toy
+from media.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    tiny = [
+        *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
+        *("--config.steps=5", "--config.log_every=2", "--config.eval_every=4", "--config.data.delay=0.0"),
+    ]
+    clips = toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
+    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *tiny])
+
+
+def values(workdir):
+    lines = metrics_log.read(workdir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k != "wall_time"} for line in lines if line["split"] != "timing"]
+
+
+def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatch):
+    straight = loop.train_and_evaluate(config, tmp_path / "straight", progress=False)
+    draw, drawn = loop._Prefetch.next, []
+
+    def preempt(self):
+        drawn.append(True)
+        if len(drawn) == 3:  # between two lines of the log and off the evaluations
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(loop._Prefetch, "next", preempt)
+    with pytest.raises(runtime.Preempted, match="saved at step 3; the same command resumes it"):
+        loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert [line["step"] for line in values(tmp_path / "run")] == [2]
+
+    resumed = loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    assert values(tmp_path / "run") == values(tmp_path / "straight")
+    assert resumed["metrics"] == straight["metrics"]
+    assert resumed["evaluated_step"] == straight["evaluated_step"]
+    a, b = (jax.tree.leaves(checkpoints.load(tmp_path / name, "latest")[2]) for name in ("straight", "run"))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been():
+    # `make chaos` does this 20 times to every task. In a process of its own: it forks, which a process with devices
+    # must not.
+    command = [sys.executable, "-m", "benchmarks.chaos", "--kills=3", "--tasks=audio"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    row = next(line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["audio"])
+    assert (row[1], row[4]) == ("3", "yes")
+
+
+def test_two_runs_on_one_folder_are_refused(config, tmp_path):
+    with loop.lock(tmp_path), pytest.raises(UserError, match=r"another run is using .*choose another --workdir"):
+        loop.train_and_evaluate(config, tmp_path, progress=False)
+
+
+# A process of its own: Orbax gives up at the first file that fails, and whichever of the others are under way report to
+# its closed loop at any time later; so does TensorBoard's writer in a thread of its own, and again at exit.
+TRAIN = """
+import sys
+from avemo import configuration, train
+from avemo.errors import UserError
+try:
+    loop.train_and_evaluate(configuration.from_json(sys.argv[1]), sys.argv[2], progress=False)
+except UserError as error:
+    print("error:", error, flush=True)
+"""
+
+
+def test_a_full_disk_is_one_clear_error(config, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(configuration.to_dict(config)))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    try:
+        command = [sys.executable, "-c", TRAIN, str(path), str(disk / "run")]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert "free some space" in run.stdout, run.stderr[-2000:]
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "16"}, False),  # the batch script itself
+        ({"SLURM_JOB_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "8"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"AVEMO_DISTRIBUTED": "1"}, True),
+    ],
+)
+def test_a_cluster_is_joined_where_there_is_one(environment, several):
+    assert runtime.in_cluster(environment) == several
