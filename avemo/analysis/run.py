@@ -10,9 +10,8 @@ import pandas as pd
 from etils import epath
 
 from avemo.data import features, mixture, shards
-from avemo.release import cache
 from avemo.report import page
-from avemo.runs import checkpoints, reader
+from avemo.runs import checkpoints, installed, reader
 from media.errors import UserError, unknown
 
 
@@ -79,7 +78,7 @@ def load(folder: str | epath.Path) -> AnalysisRun:
     Raises:
       UserError: it is no run folder, or one of its files is broken.
     """
-    run = reader.load(cache.find(str(folder)))
+    run = reader.load(installed.find(str(folder)))
     return AnalysisRun(**{field.name: getattr(run, field.name) for field in dataclasses.fields(run)})
 
 

@@ -15,6 +15,7 @@ from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
 from avemo.ops import parallel
 from avemo.runs import checkpoints
+from avemo.runs import encoders as recorded
 from avemo.tasks import TASKS, TrainState, audio, audiovisual, end_to_end, expression
 from avemo.tasks.base import Task
 from avemo.training import optimizer
@@ -124,10 +125,8 @@ def _end_to_end_runs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDi
             configuration.load(str(_PAPER / f"{name}.py")) for name in ("fusion", "student", "audio")
         )
         return fusion, {"visual": visual, "audio": sound}
-    from avemo.runs import encoders  # brings decoders that the other tasks have no use for
-
     fusion, _, _ = checkpoints.load(config.fusion)
-    found = encoders.resolve(config.fusion, fusion)
+    found = recorded.resolve(config.fusion, fusion)
     paths = {modality: getattr(found, modality) for modality in _FEATURES}
     if None in paths.values():
         raise UserError(f"fusion {config.fusion} has one encoder only: compiling it end to end takes both.")

@@ -86,11 +86,11 @@ def _export(args: argparse.Namespace, _: list[str]) -> Any:
 
 
 def _release(args: argparse.Namespace, _: list[str]) -> Any:
-    from avemo.release import cache, pack
+    from avemo.release import install, pack
     from media.errors import UserError
 
     if args.install and not (args.workdir or args.output):
-        return cache.install(args.install)
+        return install.install(args.install)
     if args.install or not (args.workdir and args.output):
         raise UserError(
             "release takes --workdir=RUN[,RUN…] --output=FILE.zip to make one, or --install=FILE.zip alone."

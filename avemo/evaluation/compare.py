@@ -12,10 +12,10 @@ from typing import Any
 from etils import epath
 
 from avemo.metrics import significance
-from avemo.predict.writer import publish
 from avemo.report import scores
 from avemo.runs import reader
 from media.errors import UserError
+from media.files import publish
 
 logger = logging.getLogger(__name__)
 RESAMPLES = 2000

@@ -10,8 +10,7 @@ from avemo import tasks
 from avemo.data import mixture
 from avemo.evaluation import adaptation
 from avemo.metrics import shared_classes
-from avemo.release import cache
-from avemo.runs import checkpoints, run_folder
+from avemo.runs import checkpoints, installed, run_folder
 from avemo.training import loop
 from media.errors import UserError, unknown
 
@@ -45,7 +44,7 @@ def evaluate(
     Raises:
       UserError: no checkpoint, no such data or split, or data of another kind.
     """
-    workdir = cache.find(workdir)
+    workdir = installed.find(workdir)
     config, step, variables = checkpoints.load(workdir)
     if data is None and checkpoints.released(workdir):
         raise UserError(f"{workdir} is a released run, which has no data with it: pass --data=SHARDS.")

@@ -22,10 +22,9 @@ from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
 from avemo.models import expression
 from avemo.ops import parallel
-from avemo.release import cache
-from avemo.runs import checkpoints, subruns
+from avemo.runs import checkpoints, installed, run_folder, subruns
+from avemo.runs.weights import fingerprint
 from avemo.tasks import audio as audio_task
-from avemo.tasks import start
 from media.augment import resize
 from media.errors import UserError
 
@@ -45,7 +44,7 @@ class Encoder:
     """
 
     def __init__(self, workdir: str, batch_size: int = 256, layer: str = "embedding"):
-        self.config, _, variables = checkpoints.load(start.run_folder(workdir, "encoder"))
+        self.config, _, variables = checkpoints.load(run_folder.require(workdir, "encoder"))
         if self.config.task in VISUAL_TASKS:
             self.modality, self.image_size = "visual", int(self.config.model.image_size)
             model = expression.build(self.config.model, axis_name=parallel.AXIS)
@@ -63,7 +62,7 @@ class Encoder:
         shapes = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)
         if output not in shapes:
             raise UserError(f"{workdir} gives no logits (model.num_classes=0): extract its embedding instead.")
-        self.output, self.fingerprint = output, start.fingerprint(variables)
+        self.output, self.fingerprint = output, fingerprint(variables)
         self._variables = jax.device_put(variables)
         apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
         self.dim = shapes[output].shape[-1]
@@ -135,7 +134,7 @@ def extract(
     from media import records
 
     encoders: dict[str, Encoder] = {}
-    workdirs = [cache.find(workdir) for workdir in workdirs]
+    workdirs = [installed.find(workdir) for workdir in workdirs]
     for workdir in workdirs:
         encoder = Encoder(workdir, layer=layer)
         if encoder.modality in encoders:
@@ -217,7 +216,7 @@ def _recordings(
         if parts and parts[0]["recording"] != record["recording"]:
             yield join()
             parts = []
-        subruns.append({**{k: record[k] for k in (*fixed, *timed)}, **encode_segment(record, visual, audio)})
+        parts.append({**{k: record[k] for k in (*fixed, *timed)}, **encode_segment(record, visual, audio)})
     if parts:
         yield join()
 

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from avemo.data import mixture
 from avemo.ops import parallel
 from avemo.runs import checkpoints
-from avemo.runs.metrics_log import write_atomically
 from avemo.runs.run_folder import environment, save_predictions
 from avemo.tasks.base import Task, TrainState
+from media.files import write_atomically
 
 
 def make_evaluator(task: Task, config: ConfigDict) -> Callable:

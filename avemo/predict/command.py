@@ -18,9 +18,10 @@ from avemo.predict import overlay, stream, viewer, writer
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
 from avemo.predict.trace import Trace
-from avemo.release import cache
+from avemo.runs import installed
 from media.errors import UserError, unknown
 from media.faces import FaceOptions
+from media.files import publish
 
 logger = logging.getLogger(__name__)
 FILES = ("csv", "json", "png", "overlay", "viewer")
@@ -70,7 +71,7 @@ def predict(
     faces = {k: v for k, v in faces.items() if v is not None}
     if faces.get("detector"):  # what is wrong is said before any network is opened
         FaceOptions(**faces).check()
-    workdir, began = cache.find(workdir), time.time()
+    workdir, began = installed.find(workdir), time.time()
     if os.access(workdir.split(",")[0], os.W_OK):
         runtime.cache_compilations(workdir.split(",")[0])
     # A pipe is worked on frame by frame: a larger batch would only be padding.
@@ -101,7 +102,7 @@ def one(
     """Runs one recording and writes its files; returns the summary of it."""
     media = sources.probe(input)
     began = time.time()
-    with writer.publish(output) as folder:
+    with publish(output) as folder:
         bar = _bar(media, progress)
         try:
             trace = stream.analyse(models, media, options, bar.update_to)
@@ -190,7 +191,7 @@ def _folder(
     if not done:
         raise UserError(f"none of {len(found)} files in {input} could be read; the first: {failed[0]['error']}")
     summary = {"done": done, "failed": failed}
-    with writer.publish(output) as folder:
+    with publish(output) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     logger.info("%d done, %d failed: see %s.", len(done), len(failed), output / "summary.json")
     return summary

@@ -7,7 +7,7 @@ import numpy as np
 from avemo import metrics
 from avemo.predict.networks import BATCH, Network
 from avemo.predict.session import Models, encode
-from avemo.release import cache
+from avemo.runs import installed
 from media.errors import UserError
 
 _ALIKE = ("task", "class_names", "faces", "fps", "delay")  # what the members of an ensemble must have in common
@@ -21,7 +21,7 @@ def open_models(
     Raises:
       UserError: a run cannot be opened, or the runs do not fit together.
     """
-    folders = [folder for folder in cache.find(workdir).split(",") if folder]
+    folders = [folder for folder in installed.find(workdir).split(",") if folder]
     if len(folders) < 2:
         return Models(workdir, visual, audio, batch_size)
     return Ensemble(folders, visual, audio, batch_size)

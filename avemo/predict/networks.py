@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avemo.models import audiovisual, expression
-from avemo.runs import checkpoints, encoders
-from avemo.tasks import TASKS, start
+from avemo.runs import checkpoints, encoders, run_folder
+from avemo.runs.weights import fingerprint as fingerprint_of
+from avemo.tasks import TASKS
 from avemo.tasks import audio as audio_task
 from avemo.tasks.audiovisual import standardise
 from media.errors import UserError
@@ -24,7 +25,7 @@ def open_run(workdir: str, role: str, tasks: tuple[str, ...] = tuple(TASKS)) -> 
     Raises:
       UserError: no run, no checkpoint, another task than one of `tasks`, or a config of another version.
     """
-    config, _, variables = checkpoints.load(start.run_folder(workdir, role))
+    config, _, variables = checkpoints.load(run_folder.require(workdir, role))
     if config.get("task") not in tasks:
         raise UserError(
             f"{workdir} is a run of task {config.get('task')!r}, not of {' or '.join(tasks)}: name another run folder."
@@ -53,7 +54,7 @@ class Network:
         tasks = ("teacher", "student") if modality == "visual" else ("audio",)
         self.config, variables = open_run(workdir, modality, tasks)
         self.modality = modality
-        self.fingerprint = start.fingerprint(variables)
+        self.fingerprint = fingerprint_of(variables)
         if fingerprint and fingerprint != self.fingerprint:
             raise UserError(
                 f"the {modality} encoder {workdir} has other weights than the one that made this run's features: "

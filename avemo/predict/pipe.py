@@ -17,6 +17,7 @@ from avemo.predict.stream import Options
 from avemo.predict.trace import Trace
 from media import audio, video
 from media.errors import UserError
+from media.files import publish
 
 
 def run(
@@ -63,7 +64,7 @@ def run(
         raise UserError("the pipe ended before its first frame.")
     trace = _trace(estimates, models, rate, predictor)
     names = {"csv": writer.write_csv, "json": writer.write_json, "png": writer.write_png}
-    with writer.publish(output) as folder:
+    with publish(output) as folder:
         for name in files:
             if name in names:
                 names[name](trace, folder / f"trace.{name}")

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from avemo.predict.networks import BATCH, Head, Network, open_run
-from avemo.release import cache
-from avemo.runs import encoders, run_folder, subruns
+from avemo.runs import encoders, installed, run_folder, subruns
 from media.augment import resize
 from media.errors import UserError
 from media.faces import FaceOptions
@@ -117,7 +116,7 @@ class Models:
                 known = opened[folder, modality] = Network(folder, modality, batch_size, fingerprint, feature)
             return known
 
-        workdir = subruns.fusion_of(cache.find(workdir))
+        workdir = subruns.fusion_of(installed.find(workdir))
         config, variables = open_run(workdir, "run")
         self.workdir, self.task = str(workdir), config.task
         self.config = config

@@ -1,51 +1,19 @@
-"""A trace as files: `trace.csv`, `trace.json`, `trace.png`; a file has its final name only when it is whole."""
+"""A trace as files: `trace.csv`, `trace.json`, `trace.png`."""
 
-import contextlib
 import csv
 import json
 import math
-import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from avemo.predict.trace import Trace
-from media.errors import UserError
 
 FORMAT_VERSION = 1
 # Okabe & Ito's palette: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000", "#F0E442")
-
-
-@contextlib.contextmanager
-def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a folder to write into; on success its files move to `output`, on any failure they are removed.
-
-    Raises:
-      UserError: `output` cannot be written, or the disk is full.
-    """
-    output = pathlib.Path(output)
-    new = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
-    except OSError as error:
-        raise UserError(f"--output={output} cannot be written: {error.strerror}.") from error
-    try:
-        yield temporary
-        for path in sorted(temporary.iterdir()):
-            os.replace(path, output / path.name)
-    except OSError as error:
-        raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):  # it stays where there is something in it
-                output.rmdir()
 
 
 def columns(trace: Trace) -> list[str]:

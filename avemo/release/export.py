@@ -16,9 +16,9 @@ import jax.export
 import numpy as np
 
 from avemo import __version__
-from avemo.predict import writer
 from avemo.predict.networks import Head, Network
 from avemo.predict.session import WINDOW, Models
+from media.files import publish
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOADER = pathlib.Path(__file__).with_name("export_loader.py")
@@ -38,7 +38,7 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
       UserError: the run cannot be opened, or `output` cannot be written.
     """
     models = Models(workdir, visual, audio)
-    with writer.publish(output) as folder:
+    with publish(output) as folder:
         parts = {}
         for network in (models.visual, models.audio):
             if network is not None:

@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 
 import avemo
 from avemo import configuration
-from avemo.release import archive, cache, card, sources
-from avemo.runs import checkpoints, encoders, subruns
-from avemo.tasks import start
+from avemo.release import archive, card, sources
+from avemo.runs import checkpoints, encoders, installed, subruns, weights
 from media.errors import UserError
 
 TASKS = ("teacher", "student", "audio", "audiovisual")
@@ -63,7 +62,7 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     Raises:
       UserError: no finished run, data whose licence cannot be told, two runs of one name, an archive above the limit.
     """
-    if not cache.NAME.fullmatch(pathlib.Path(output).name) or not output.endswith(archive.SUFFIX):
+    if not installed.NAME.fullmatch(pathlib.Path(output).name) or not output.endswith(archive.SUFFIX):
         raise UserError(f"--output={output}: a release is a file NAME{archive.SUFFIX} (letters, digits, - and _).")
     members: dict[str, Member] = {}
     for folder in workdir.split(","):
@@ -88,7 +87,7 @@ def _add(members: dict[str, Member], folder: str) -> str:
         if members[name].workdir != path:
             raise UserError(f"{path} and {members[name].workdir} have one name: rename one of the folders.")
         return name
-    if not cache.NAME.fullmatch(name):
+    if not installed.NAME.fullmatch(name):
         raise UserError(f"{folder} cannot be released under the name {name!r}: use letters, digits, - and _.")
     config, step, variables = checkpoints.load(path)
     if config.get("task") not in TASKS:
@@ -99,7 +98,7 @@ def _add(members: dict[str, Member], folder: str) -> str:
     learnt = sources.trace_part(whole, part) if part else sources.trace(path, config, result)
     needed, described, detector = _encoders(members, path, config) if config.task == "audiovisual" else ({}, {}, None)
     members[name] = Member(
-        name, path, config, result, start.fingerprint(variables), checkpoints.pack_weights(step, variables),
+        name, path, config, result, weights.fingerprint(variables), weights.pack(step, variables),
         needed, described, detector, tuple(learnt),
     )  # fmt: skip
     return name
@@ -155,7 +154,7 @@ def _files(member: Member) -> dict[str, bytes]:
     files = {
         "config.json": dump(_without_paths(member.config)),
         "result.json": dump(member.result),
-        checkpoints.WEIGHTS: member.weights,
+        weights.FILENAME: member.weights,
     }
     if member.card:
         files[encoders.FILENAME] = dump(member.card)

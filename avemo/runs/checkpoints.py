@@ -4,7 +4,6 @@
 (`avemo.release`) has one file, `weights.npz`, in place of checkpoints.
 """
 
-import io
 import json
 import logging
 from typing import Any
@@ -18,11 +17,11 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.ops import parallel
+from avemo.runs import weights
 from media.errors import UserError
 
 logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
-WEIGHTS = "weights.npz"
 
 
 def _folder(workdir: str | epath.Path) -> epath.Path:
@@ -138,7 +137,7 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
     workdir = epath.Path(workdir)
     config = configuration.from_json(workdir / "config.json")
     if released(workdir):
-        return config, *_read_weights(workdir / WEIGHTS)
+        return config, *weights.read(workdir / weights.FILENAME)
     missing = UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
     if not (workdir / "checkpoints").exists():
         raise missing
@@ -170,40 +169,4 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
 
 def released(workdir: str | epath.Path) -> bool:
     """Whether a run folder is that of a release: weights alone, no training state, no data."""
-    return (epath.Path(workdir) / WEIGHTS).exists()
-
-
-def pack_weights(step: int, variables: Any) -> bytes:
-    """The bytes of `weights.npz`: an array a leaf under its path, `params/trunk/…`, and `step`; `load` reads it.
-
-    The same weights give the same bytes: the file holds no dates.
-
-    Raises:
-      UserError: a leaf is of a type that NumPy's own format does not know (bfloat16).
-    """
-    arrays = {"step": np.asarray(step, np.int64)}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        name, array = "/".join(str(entry.key) for entry in path), np.asarray(leaf)
-        if array.dtype.kind not in "biuf":
-            raise UserError(f"weight {name} is {array.dtype}: only float and integer weights can be written.")
-        arrays[name] = array
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _read_weights(path: epath.Path) -> tuple[int, dict[str, Any]]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            stored = dict(arrays)
-        step = int(stored.pop("step"))
-    except Exception as error:  # whatever is broken inside, the remedy is the same
-        raise UserError(f"{path} cannot be read ({type(error).__name__}): install the release again.") from error
-    variables: dict[str, Any] = {}
-    for name, array in stored.items():
-        *parents, leaf = name.split("/")
-        node = variables
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = array
-    return step, variables
+    return (epath.Path(workdir) / weights.FILENAME).exists()

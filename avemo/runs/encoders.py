@@ -15,13 +15,14 @@ from ml_collections import ConfigDict
 from avemo.data import shards
 from media.errors import UserError
 from avemo.data.features import OUTPUTS
-from avemo.release import cache
-from data_prep.clips import ClipOptions
+from avemo.runs import installed
 from media.faces import FaceOptions
 
 FILENAME = "encoders.json"
 MODALITIES = ("visual", "audio")
 DEFAULT_FPS = 25.0
+_FACE_OPTIONS = tuple(field.name for field in dataclasses.fields(FaceOptions))
+_CLIP_OPTIONS = ("fps", "max_frames")  # what the preparation of clips takes beside `FaceOptions`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
       features: the folder that `launch.py extract` wrote.
 
     Returns:
-      `visual` and `audio` (`workdir`, `fingerprint`, `output`), `faces` (the options of `ClipOptions`), `fps`.
+      `visual` and `audio` (`workdir`, `fingerprint`, `output`), `faces` (the options of the prepared clips), `fps`.
 
     Raises:
       UserError: the folder holds no features.
@@ -65,7 +66,7 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
     if card.get("clips") and epath.Path(card["clips"]).exists():
         made = shards.find_dataset(card["clips"]) / "card.json"
         arguments = json.loads(made.read_text()).get("arguments", {}) if made.exists() else {}
-        known = {field.name for field in dataclasses.fields(ClipOptions)}
+        known = {*_FACE_OPTIONS, *_CLIP_OPTIONS}
         out["faces"] = {k: v for k, v in arguments.items() if k in known}
     first = shards.splits(folder)[0]
     out["fps"] = float(shards.Shards(folder, first).fields(0, ("fps",))[0])
@@ -111,7 +112,7 @@ def resolve(
     for modality in MODALITIES:
         recorded = card.get(modality)
         if given[modality]:
-            found[modality] = cache.find(given[modality])
+            found[modality] = installed.find(given[modality])
         elif recorded:
             found[modality] = _locate(workdir, modality, recorded["workdir"])
         else:
@@ -128,8 +129,7 @@ def resolve(
 
 def face_options(card: Mapping[str, Any]) -> FaceOptions:
     """The face options in `encoders.json`; unknown keys of another version are left out."""
-    known = {field.name for field in dataclasses.fields(FaceOptions)}
-    return FaceOptions(**{k: v for k, v in (card.get("faces") or {}).items() if k in known})
+    return FaceOptions(**{k: v for k, v in (card.get("faces") or {}).items() if k in _FACE_OPTIONS})
 
 
 def _locate(workdir: epath.Path, modality: str, recorded: str) -> str:

@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 from etils import epath
+
+from media.files import write_atomically
 
 
 def read(path: str | epath.Path) -> list[dict[str, Any]]:
@@ -23,13 +24,6 @@ def read(path: str | epath.Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return out
-
-
-def write_atomically(path: epath.Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 class MetricsWriter:

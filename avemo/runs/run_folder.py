@@ -3,7 +3,7 @@
 import contextlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +16,24 @@ import avemo
 from avemo import configuration
 from avemo.data import mixture
 from media.errors import UserError
-from avemo.tasks.base import Task
-from avemo.runs.metrics_log import write_atomically
+from media.files import write_atomically
+
+
+def require(path: str, role: str) -> str:
+    """Returns `path` if it is a run folder.
+
+    Args:
+      path: what a config or command names.
+      role: what the run is for ("teacher", "visual", "audio", …), for the error.
+
+    Raises:
+      UserError: `path` is empty, or not a run folder.
+    """
+    if not path:
+        raise UserError(f"no {role} is named: pass its run folder as --config.{role}=DIR.")
+    if not (epath.Path(path) / "config.json").exists():
+        raise UserError(f"{role} {path} is not a run folder (no config.json): train it first with `launch.py train`.")
+    return path
 
 
 @contextlib.contextmanager
@@ -103,16 +119,20 @@ def save_predictions(folder: epath.Path, split: str, predictions: dict[str, np.n
         np.savez_compressed(file, **predictions)
 
 
-def check_fingerprints(task: Task, workdir: epath.Path) -> dict[str, str]:
-    """Fingerprints of the task's data; an earlier, different one in the run folder is an error."""
-    prints = {role: mixture.fingerprint(path) for role, path in task.data.items()}
+def check_fingerprints(data: Mapping[str, str], workdir: epath.Path) -> dict[str, str]:
+    """Returns the fingerprints of the data folders by role, and records them in the run folder's `data.json`.
+
+    Raises:
+      UserError: the run folder has recorded a different fingerprint.
+    """
+    prints = {role: mixture.fingerprint(path) for role, path in data.items()}
     path = workdir / "data.json"
     if path.exists():
         before = json.loads(path.read_text())
         for role, value in prints.items():
             if before.get(role, value) != value:
                 raise UserError(
-                    f"the data {role!r} ({task.data[role]}) changed since {workdir} was begun: "
+                    f"the data {role!r} ({data[role]}) changed since {workdir} was begun: "
                     "put the old shards back or choose another --workdir."
                 )
     elif jax.process_index() == 0:

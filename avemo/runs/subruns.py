@@ -13,10 +13,10 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo.runs import checkpoints, metrics_log
 from avemo import configuration
+from avemo.runs import encoders, weights
 from media.errors import UserError
-from avemo.tasks import start
+from media.files import write_atomically
 
 FOLDER = "parts"
 
@@ -48,10 +48,8 @@ def write(
       seen: how the training videos were seen, `faces` and `fps` of `encoders.json`.
       result: of the run; its scores are the fusion's.
     """
-    from avemo.runs import encoders  # brings decoders that training has no use for
-
     card = {
-        name: {"workdir": name, "fingerprint": start.fingerprint(part.variables), "output": part.output}
+        name: {"workdir": name, "fingerprint": weights.fingerprint(part.variables), "output": part.output}
         for name, part in parts.items()
         if name != "fusion"
     }
@@ -61,12 +59,12 @@ def write(
         step, metrics = result["evaluated_step"], result["metrics"] if name == "fusion" else {}
         about = {"task": part.config.task, "step": step, "evaluated_step": step, "metrics": metrics}
         about["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(part.variables["params"]))
-        (folder / checkpoints.WEIGHTS).write_bytes(checkpoints.pack_weights(step, part.variables))
+        (folder / weights.FILENAME).write_bytes(weights.pack(step, part.variables))
         (folder / "result.json").write_text(json.dumps({**about, "class_names": list(part.class_names)}, indent=2))
         if name == "fusion":
             (folder / encoders.FILENAME).write_text(json.dumps({**card, **seen}, indent=2))
         # The config comes last: with it the folder is a run.
-        metrics_log.write_atomically(folder / "config.json", json.dumps(configuration.to_dict(part.config), indent=2))
+        write_atomically(folder / "config.json", json.dumps(configuration.to_dict(part.config), indent=2))
 
 
 def fusion_of(workdir: str) -> str:

@@ -19,6 +19,7 @@ from avemo.data import features, padding, pipeline, shards
 from avemo.metrics import shared_classes
 from avemo.models import audiovisual
 from avemo.ops.parallel import AXIS
+from avemo.runs import encoders
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 
@@ -120,8 +121,6 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
 
 def _record_encoders(workdir: epath.Path, folder: str) -> None:
     if (shards.find_dataset(folder) / "extract.json").exists():
-        from avemo.runs import encoders  # brings decoders that training has no use for
-
         encoders.record(workdir, folder)
 
 

@@ -21,7 +21,8 @@ from avemo.data import examples, features, pipeline, shards
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression
 from avemo.ops.parallel import AXIS
-from avemo.runs import checkpoints, run_folder, subruns
+from avemo.runs import checkpoints, encoders, run_folder, subruns
+from avemo.runs.weights import fingerprint
 from avemo.tasks import audio, audiovisual, start
 from avemo.tasks.base import Metrics, Predictions, Task
 from media import augment
@@ -85,12 +86,10 @@ def _example(
 
 def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
     """The task `end_to_end`; `data` replaces the evaluation data's folder, `class_names` are the run's own."""
-    from avemo.runs import encoders  # brings decoders that the other tasks have no use for
-
     folder = data or config.data.clips
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
-    fused_config, _, fused = checkpoints.load(start.run_folder(config.fusion, "fusion"))
+    fused_config, _, fused = checkpoints.load(run_folder.require(config.fusion, "fusion"))
     dtype = config.model.get("dtype")
     fused_config = configuration.in_dtype(fused_config, dtype)
     if fused_config.task != "audiovisual":
@@ -101,7 +100,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
     encoder_configs: dict[str, ConfigDict] = {}
     encoder_classes: dict[str, tuple[str, ...]] = {}
-    params, statistics, weights, size = {"fusion": fused["params"]}, {}, {"fusion": start.fingerprint(fused)}, 32
+    params, statistics, weights, size = {"fusion": fused["params"]}, {}, {"fusion": fingerprint(fused)}, 32
     for modality in MODALITIES:
         path = getattr(found, modality)
         if path is None:
@@ -109,7 +108,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         encoder_config, _, variables = checkpoints.load(path)
         encoder_configs[modality] = configuration.in_dtype(encoder_config, dtype)
         encoder_classes[modality] = run_folder.class_names(path)
-        weights[modality] = start.fingerprint(variables)
+        weights[modality] = fingerprint(variables)
         params[modality], statistics[modality] = (
             variables["params"],
             {k: v for k, v in variables.items() if k != "params"},
@@ -228,5 +227,5 @@ def _encode(
         keep = min(chunk, len(recording) - begin)
         for modality, field in (("visual", "image"), ("audio", "windows")):
             parts[modality].append(np.asarray(mapped(variables, {field: rows[field]})["features"])[:keep])
-    joined = {modality: np.concatenate(part) for modality, part in subruns.items()}
+    joined = {modality: np.concatenate(part) for modality, part in parts.items()}
     return dataclasses.replace(recording, **joined)

@@ -22,7 +22,8 @@ from avemo.metrics import shared_classes
 from avemo.models import expression
 from avemo.ops import global_batch, parallel
 from avemo.ops.parallel import AXIS
-from avemo.runs import checkpoints
+from avemo.runs import checkpoints, run_folder
+from avemo.runs.weights import fingerprint
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 from avemo.tasks.pooled import pool_frames
@@ -67,9 +68,9 @@ def make(
     }
     constants, weights, teacher = {}, start.provenance(config), None
     if config.task == "student" and data is None:  # other data is scored where the teacher may not be
-        teacher_config, _, variables = checkpoints.load(start.run_folder(config.teacher, "teacher"))
+        teacher_config, _, variables = checkpoints.load(run_folder.require(config.teacher, "teacher"))
         teacher = expression.build(teacher_config.model, axis_name=AXIS)
-        constants, weights["teacher"] = {"teacher": variables}, start.fingerprint(variables)
+        constants, weights["teacher"] = {"teacher": variables}, fingerprint(variables)
 
     def init(key: jax.Array) -> dict[str, Any]:
         images = jnp.zeros((1, size, size, 3), jnp.uint8)

@@ -1,40 +1,16 @@
-"""What a run starts from: another run's weights, or pretrained ones; and their fingerprints."""
+"""What a run starts from: another run's weights, or pretrained ones."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from avemo.runs import checkpoints
+from avemo.runs.weights import fingerprint
 from media.errors import UserError
-
-
-def run_folder(path: str, role: str) -> str:
-    """Checks that a config names the run folder of a `role` (teacher, visual, audio).
-
-    Raises:
-      UserError: no folder is named, or it is no run.
-    """
-    if not path:
-        raise UserError(f"no {role} is named: pass its run folder as --config.{role}=DIR.")
-    if not (epath.Path(path) / "config.json").exists():
-        raise UserError(f"{role} {path} is not a run folder (no config.json): train it first with `launch.py train`.")
-    return path
-
-
-def fingerprint(variables: Any) -> str:
-    """SHA-256 (first 16 hex digits) over the names, shapes and bytes of all arrays."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(variables), key=lambda item: str(item[0])):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def provenance(config: ConfigDict) -> dict[str, str]:
@@ -67,4 +43,4 @@ def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, 
     return pretrained.initialise(variables, config.model.init_from)
 
 
-__all__ = ["UserError", "fingerprint", "from_pretrained", "initialise", "provenance", "run_folder"]
+__all__ = ["UserError", "from_pretrained", "initialise", "provenance"]

@@ -27,12 +27,12 @@ from avemo.data import padding
 from avemo.evaluation.scoring import finish, make_evaluator
 from avemo.ops import parallel
 from avemo.runs import checkpoints, metrics_log
-from avemo.runs.metrics_log import write_atomically
 from avemo.runs.run_folder import check_fingerprints, environment, finished, lock, prepare_workdir, save_predictions
 from avemo.runtime import Preempted
 from avemo.tasks.base import Task, TrainState
 from avemo.training import accumulation, optimizer, profiling
 from media.errors import UserError
+from media.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _run(
     state, tx = initial_state(task, config)
     manager = checkpoints.manager(workdir, config.best_metric)
     batches = iter(task.batches())
-    prints = check_fingerprints(task, workdir)
+    prints = check_fingerprints(task.data, workdir)
     restored = checkpoints.restore_latest(manager, state)
     pending: list[tuple[int, dict[str, Any]]] = []  # values of the steps since the last line
     if restored is not None:

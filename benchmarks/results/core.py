@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from avemo.metrics import significance
-from avemo.runs.metrics_log import write_atomically
 from media.errors import UserError
+from media.files import write_atomically
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]

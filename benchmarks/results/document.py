@@ -9,9 +9,9 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from avemo.runs.metrics_log import write_atomically
 from benchmarks.results import prose
 from benchmarks.results.core import Place, Row
+from media.files import write_atomically
 
 _INK, _MUTED, _ACCENT = "#1b1f24", "#8b949e", "#0b63b5"
 _STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _MUTED}

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from avemo.models import audiovisual, expression
 from avemo.runs import checkpoints
+from avemo.runs.weights import fingerprint
 from avemo.tasks import audio as audio_task
-from avemo.tasks import start
 from avemo.tasks.base import TrainState
 from avemo.training import loop
 
@@ -102,7 +102,7 @@ def fusion(
     names = CLASSES[: config.model.num_classes]
     _run(folder, config, {"params": variables["params"], "constants": constants}, names)
     card = {
-        m: {"workdir": w, "fingerprint": start.fingerprint(checkpoints.load(w)[2])}
+        m: {"workdir": w, "fingerprint": fingerprint(checkpoints.load(w)[2])}
         for m, w in (("visual", visual), ("audio", audio))
     }
     card |= {"faces": faces or {}, "fps": 25.0}

@@ -16,9 +16,9 @@ import launch
 from avemo import predict
 from avemo.evaluation import evaluate
 from avemo.predict import Models
-from avemo.release import archive, cache, pack
-from avemo.runs import checkpoints
-from avemo.tasks import start
+from avemo.release import archive, install, pack
+from avemo.runs import checkpoints, installed
+from avemo.runs.weights import fingerprint
 from helpers import films, tiny_runs, toy
 from media.errors import UserError
 
@@ -112,7 +112,7 @@ def rewritten(files):
 def test_a_prediction_by_name_is_that_of_the_folder(runs, packed, empty, tmp_path, monkeypatch):
     clip = films.film(tmp_path / "a.mp4", seconds=1.0, squares=[films.still()], sound=1.0)
     expected = predict.predict(runs["fusion"], str(clip), str(tmp_path / "folder"), files=("csv",))
-    found = cache.install(str(packed))
+    found = install.install(str(packed))
     assert found["runs"] == ["tiny/fusion", "tiny/speech", "tiny/student"]
     # A run of the encoder's name where the command is run is another one.
     tiny_runs.visual(tmp_path / "elsewhere" / "student", seed=9)
@@ -122,17 +122,17 @@ def test_a_prediction_by_name_is_that_of_the_folder(runs, packed, empty, tmp_pat
     assert (tmp_path / "name/trace.csv").read_bytes() == (tmp_path / "folder/trace.csv").read_bytes()
     models = Models("fusion", audio="speech")
     assert models.faces.detector_model == str(empty / "tiny/fusion/detector.onnx")
-    assert models.visual.fingerprint == start.fingerprint(checkpoints.load(runs["student"])[2])
+    assert models.visual.fingerprint == fingerprint(checkpoints.load(runs["student"])[2])
     assert avemo.load("tiny/speech").result["metrics"] == SCORES
 
 
 def test_the_weights_are_those_that_are_evaluated(runs, packed, empty):
-    cache.install(str(packed))
+    install.install(str(packed))
     for name in ("student", "speech", "fusion"):
-        _, step, variables = checkpoints.load(cache.find(name))
+        _, step, variables = checkpoints.load(installed.find(name))
         _, expected_step, expected = checkpoints.load(runs[name])
         assert step == expected_step
-        assert start.fingerprint(variables) == start.fingerprint(expected)
+        assert fingerprint(variables) == fingerprint(expected)
     files = contents(packed)
     assert {n.split("/")[1] for n in files if "/" in n} == {
         "config.json", "result.json", "weights.npz", "encoders.json", "detector.onnx"
@@ -188,7 +188,7 @@ def test_a_name_that_is_not_there_says_how_to_get_it(arguments, packed, empty, c
     assert "`make release`" in line
     assert "launch.py release --install=FILE.zip" in line
     assert line.count("\n") == 1
-    cache.install(str(packed))
+    install.install(str(packed))
     assert launch.main(arguments) == 2
     assert "there are: tiny/fusion, tiny/speech, tiny/student" in capsys.readouterr().err
 
@@ -196,31 +196,31 @@ def test_a_name_that_is_not_there_says_how_to_get_it(arguments, packed, empty, c
 def test_where_the_cache_is(monkeypatch):
     monkeypatch.delenv("AVEMO_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert cache.folder() == pathlib.Path("/x/avemo")
+    assert installed.folder() == pathlib.Path("/x/avemo")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.folder() == pathlib.Path.home() / ".cache/avemo"
+    assert installed.folder() == pathlib.Path.home() / ".cache/avemo"
 
 
 def test_names_in_two_releases_and_a_newer_one(packed, empty, tmp_path):
     second = tmp_path / "second.zip"
     shutil.copy(packed, second)
-    cache.install(str(packed))
+    install.install(str(packed))
     (empty / "tiny/left_over").write_text("")
-    cache.install(str(packed))  # replaces what is there
+    install.install(str(packed))  # replaces what is there
     assert not (empty / "tiny/left_over").exists()
     assert sorted(p.name for p in empty.iterdir()) == ["tiny"]
-    cache.install(str(second))
+    install.install(str(second))
     with pytest.raises(UserError, match="several installed releases: name one of second/fusion, tiny/fusion"):
-        cache.find("fusion")
-    assert cache.find("second/fusion,tiny/fusion") == f"{empty}/second/fusion,{empty}/tiny/fusion"
+        installed.find("fusion")
+    assert installed.find("second/fusion,tiny/fusion") == f"{empty}/second/fusion,{empty}/tiny/fusion"
 
 
 def test_a_folder_comes_before_a_name(runs, packed, empty, monkeypatch):
-    cache.install(str(packed))
+    install.install(str(packed))
     monkeypatch.chdir(pathlib.Path(runs["fusion"]).parent)
-    assert cache.find("fusion") == "fusion"
-    assert cache.find("./nowhere/at/all") == "./nowhere/at/all"
-    assert cache.find("gs://bucket/run") == "gs://bucket/run"
+    assert installed.find("fusion") == "fusion"
+    assert installed.find("./nowhere/at/all") == "./nowhere/at/all"
+    assert installed.find("gs://bucket/run") == "gs://bucket/run"
 
 
 def damaged(files, how):
@@ -268,7 +268,7 @@ def test_a_damaged_or_hostile_archive_installs_nothing(how, says, packed, empty,
     path = tmp_path / "bad.zip"
     path.write_bytes(damaged(contents(packed), how))
     with pytest.raises(UserError, match=says):
-        cache.install(str(path))
+        install.install(str(path))
     assert not empty.exists()
     assert not (tmp_path / "outside.txt").exists()
 
@@ -278,11 +278,11 @@ def test_a_flipped_bit_of_the_archive_itself_is_found(packed, empty, tmp_path):
     data[len(data) // 2] ^= 1
     (tmp_path / "bad.zip").write_bytes(data)
     with pytest.raises(UserError, match="damaged or no release"):
-        cache.install(str(tmp_path / "bad.zip"))
+        install.install(str(tmp_path / "bad.zip"))
 
 
 def test_an_install_that_fails_keeps_the_old_release(packed, empty, monkeypatch):
-    cache.install(str(packed))
+    install.install(str(packed))
     before = {p: p.read_bytes() for p in empty.rglob("*") if p.is_file()}
 
     def full(*_):
@@ -290,7 +290,7 @@ def test_an_install_that_fails_keeps_the_old_release(packed, empty, monkeypatch)
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"No space left on device.*AVEMO_CACHE"):
-        cache.install(str(packed))
+        install.install(str(packed))
     assert {p: p.read_bytes() for p in empty.rglob("*") if p.is_file()} == before
 
 
@@ -300,7 +300,7 @@ def test_a_release_has_a_largest_size(runs, packed, empty, tmp_path, monkeypatch
         pack.pack(runs["student"], str(tmp_path / "big.zip"))
     assert not list(tmp_path.glob("*big*"))
     with pytest.raises(UserError, match="larger than the 0 MB"):
-        cache.install(str(packed))
+        install.install(str(packed))
 
 
 def test_an_archive_comes_from_an_address(packed, empty):
@@ -309,9 +309,9 @@ def test_an_archive_comes_from_an_address(packed, empty):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        assert "tiny/fusion" in cache.install(f"{address}/tiny.zip")["runs"]
+        assert "tiny/fusion" in install.install(f"{address}/tiny.zip")["runs"]
         with pytest.raises(UserError, match=r"cannot be fetched .*404"):
-            cache.install(f"{address}/other.zip")
+            install.install(f"{address}/other.zip")
         server.shutdown()
 
 
@@ -354,7 +354,7 @@ def test_a_released_student_is_scored_on_data_of_ones_own(runs, empty, tmp_path)
     needed = {"data": fields, "parallel": "pmap", "eval_splits": []}
     finish(student, teacher=runs["teacher"], **needed)
     pack.pack(student, str(tmp_path / "a.zip"))
-    cache.install(str(tmp_path / "a.zip"))
+    install.install(str(tmp_path / "a.zip"))
     with pytest.raises(UserError, match="has no data with it: pass --data=SHARDS"):
         evaluate.evaluate("eight")
     scores = evaluate.evaluate("eight", toy.faces(tmp_path / "toy", train=8, dev=8), "dev")["dev"]

@@ -19,7 +19,7 @@ from avemo.evaluation import extract
 from avemo.training import loop
 from media.errors import UserError
 from avemo.predict import media
-from avemo.release import cache, pack
+from avemo.release import install, pack
 from avemo.data.shards import find_dataset
 
 
@@ -89,7 +89,7 @@ def test_a_release_has_all_its_networks_and_what_they_learnt_from(start, film, t
     assert "| ccc_mean | 0.5000 |" in card
     assert str(tmp_path) not in card
     monkeypatch.setenv("AVEMO_CACHE", str(tmp_path / "cache"))
-    cache.install(str(tmp_path / "tuned.zip"))
+    install.install(str(tmp_path / "tuned.zip"))
     shutil.rmtree(tmp_path / "clips")
     expected, got = (predict.analyse(predict.Models(w), media.probe(film)) for w in (str(tmp_path / "run"), "run"))
     np.testing.assert_array_equal(got.values["traces"], expected.values["traces"])

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from etils import epath
+
+from media.errors import UserError
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file; a reader sees the old text or the new one, never half of it."""
+    path = epath.Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into; its files move to `output` on success and are removed on failure.
+
+    Raises:
+      UserError: `output` cannot be written, or the disk is full.
+    """
+    output = pathlib.Path(output)
+    new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    except OSError as error:
+        raise UserError(f"--output={output} cannot be written: {error.strerror}.") from error
+    try:
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, output / path.name)
+    except OSError as error:
+        raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # a folder with files in it stays
+                output.rmdir()
