@@ -124,7 +124,7 @@ def decode(path: str | pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
         raise BadItem(f"sound cannot be decoded: {error}") from error
 
 
-def _without_gaps(parts: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+def without_gaps(parts: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
     """Fills gaps between the parts' times with silence; yields (seconds of the first sample of all, samples)."""
     start, count = None, 0
     for seconds, samples in parts:
@@ -176,7 +176,7 @@ def load(path: str | pathlib.Path) -> Sound:
     Raises:
       BadItem: the file cannot be opened or its sound not decoded.
     """
-    return analyse(_without_gaps(decode(path)))
+    return analyse(without_gaps(decode(path)))
 
 
 def align(time: np.ndarray, sound: Sound) -> tuple[np.ndarray, np.ndarray]:

@@ -199,9 +199,10 @@ class Follower:
     face is lost for `lost_after` seconds the largest one is taken up again.
     """
 
-    def __init__(self, options: FaceOptions):
+    def __init__(self, options: FaceOptions, detect: Detector | None = None):
+        """`detect` replaces the detector that `options` name, for a caller that detects for several followers."""
         self.options = options
-        self._detect = DETECTORS[options.detector](options)
+        self._detect: Detector = detect or DETECTORS[options.detector](options)
         self.black = self._encode(np.zeros((options.crop_size, options.crop_size, 3), np.uint8))
         self._last: Face | None = None
         self._seen = -math.inf

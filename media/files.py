@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from etils import epath
 
 from media.errors import UserError
+
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
@@ -25,7 +28,7 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a folder to write into; its files move to `output` on success and are removed on failure.
 
     Raises:
-      UserError: `output` cannot be written, or the disk is full.
+      UserError: `output` cannot be written, or the disk is full. Other errors inside the block pass unchanged.
     """
     output = pathlib.Path(output)
     new = not output.exists()
@@ -39,6 +42,8 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
         for path in sorted(temporary.iterdir()):
             os.replace(path, output / path.name)
     except OSError as error:
+        if error.errno not in _STORAGE_ERRORS:
+            raise
         raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -83,14 +83,15 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
                         continue
                     due = (time if due is None else due) + 1 / fps
                     due = max(due, time)
-                yield Frame(time, _upright(frame, reformatter))
+                yield Frame(time, upright(frame, reformatter))
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise BadItem(f"video cannot be decoded: {error}") from error
     if last is None:
         raise BadItem("the video holds no frame")
 
 
-def _upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """The picture of a decoded frame, uint8 `[H, W, 3]` RGB, turned as its display matrix says."""
     image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4  # counter-clockwise degrees, as the display matrix gives them
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

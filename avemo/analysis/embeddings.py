@@ -8,7 +8,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from avemo.analysis.run import AnalysisRun, Faces
 from avemo.predict.networks import Network
-from avemo.predict.writer import COLOURS
+from avemo.predict.palette import COLOURS
 from media.errors import UserError
 
 

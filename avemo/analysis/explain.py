@@ -12,7 +12,7 @@ from avemo.metrics import DIMENSIONS
 from avemo.models import expression
 from avemo.predict.networks import Head, open_run
 from avemo.predict.session import FusionStream
-from avemo.predict.writer import COLOURS
+from avemo.predict.palette import COLOURS
 from media.errors import UserError, unknown
 
 

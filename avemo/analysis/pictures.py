@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from avemo.analysis import tables
 from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
-from avemo.predict.writer import COLOURS, gaps
+from avemo.predict.palette import COLOURS
+from avemo.predict.trace import gaps
 from avemo.runs.reader import Traces
 from media.errors import unknown
 

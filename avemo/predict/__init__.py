@@ -1,6 +1,10 @@
-"""Their own video: a run and a recording to valence, arousal or emotions over time, as files, a page, or live."""
+"""From a recording to its trace: valence and arousal, or emotions, over time; as files, as a page, or live.
 
-from avemo.predict.command import FILES, one, predict
+The path of a recording: `command` -> `stream` (`recording`, `face_tracks`, `sound_windows`) -> `session` -> `trace` ->
+`trace_files`, `overlay`, `viewer`. A live stream goes through `predictor` instead of `stream`.
+"""
+
+from avemo.predict.command import FILES, predict, predict_file
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.predictor import Estimate, Predictor
 from avemo.predict.session import Models
@@ -16,7 +20,7 @@ __all__ = [
     "Predictor",
     "Trace",
     "analyse",
-    "one",
     "open_models",
     "predict",
+    "predict_file",
 ]

@@ -1,6 +1,6 @@
-"""`overlay.mp4`: the video with its sound, the face's box, and below the picture a V/A pad and a scrolling trace.
+"""`overlay.mp4`: the video with its sound and face boxes; below it a valence/arousal pad and a scrolling trace.
 
-The picture's own area is untouched but for the box, so that the viewer can show it alone.
+Nothing but the boxes covers the picture, so the viewer can show that area alone.
 """
 
 import dataclasses
@@ -13,22 +13,26 @@ import av
 import cv2
 import numpy as np
 
-from avemo.predict.media import Media, ahead, readable
-from avemo.predict.trace import Trace
-from avemo.predict.writer import COLOURS, gaps
+from avemo.predict.palette import COLOURS
+from avemo.predict.prefetch import Prefetch
+from avemo.predict.recording import Recording, decoding
+from avemo.predict.trace import Trace, gaps
 from media import video
+from media.errors import BadItem
 
-LONGEST_SIDE, SHORTEST_SIDE = 960, 360  # pixels of the picture in the overlay
+LONGEST_SIDE, SHORTEST_SIDE = 960, 360  # limits of the picture in the overlay, pixels
 SPAN = 6.0  # seconds of the scrolling trace
 TRAIL = 2.0  # seconds of the trail in the pad
 _BACK, _INK, _FAINT = (250, 250, 250), (40, 40, 40), (205, 205, 205)
 _TICKS = 90_000
-_FRACTION = 4  # bits below a pixel of a line's points
-_TAG = 0.42  # size of a face's label
+_FRACTION = 4  # sub-pixel bits of a line's points
+_TAG = 0.42  # font scale of a face's label
+Colour = tuple[int, int, int]
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _rgb(colour: str) -> Colour:
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
 
 
 _LINES = tuple(_rgb(colour) for colour in COLOURS)
@@ -44,7 +48,7 @@ class Layout:
 
     @classmethod
     def of(cls, width: int, height: int) -> "Layout":
-        """For a picture of so many pixels: reduced or enlarged to a size that can be read, even numbers (for 4:2:0)."""
+        """The layout for a picture of that size: scaled until it can be read, to even numbers (for 4:2:0)."""
         scale = min(1.0, LONGEST_SIDE / max(width, height))
         scale = max(scale, min(SHORTEST_SIDE / width, 2.0)) if width < SHORTEST_SIDE else scale
         even = lambda n: max(2, 2 * round(n / 2))  # noqa: E731
@@ -53,7 +57,7 @@ class Layout:
 
     @property
     def total(self) -> int:
-        """Rows of the whole."""
+        """Height of the overlay."""
         return self.height + self.strip
 
 
@@ -95,7 +99,7 @@ class Painter:
         )
 
     def __call__(self, picture: np.ndarray, time: float) -> np.ndarray:
-        """The overlay uint8 `[total, width, 3]` of a picture uint8 `[H, W, 3]` at `time` (s of the trace's clock)."""
+        """The overlay uint8 `[total, width, 3]` of a picture uint8 `[H, W, 3]` at `time` (seconds of the trace)."""
         layout, trace = self._layout, self._trace
         shrink = picture.shape[1] > layout.width
         method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
@@ -140,7 +144,8 @@ class Painter:
             return
         x = right - (time - trace.time[first:last]) / SPAN * (right - left)
         if trace.notes.get("sees", True):
-            for begin, end in gaps(trace.time[first:last], trace.face[:, first:last].any(0), 1 / trace.fps):
+            seen: np.ndarray = trace.face[:, first:last].any(axis=0)
+            for begin, end in gaps(trace.time[first:last], seen, 1 / trace.fps):
                 edges = [round(right - (time - t) / SPAN * (right - left)) for t in (begin, min(end, time))]
                 cv2.rectangle(strip, (edges[0], 20), (edges[1], self._layout.strip - 10), (226, 226, 226), -1)
         scale = self._layout.strip - 30
@@ -162,16 +167,21 @@ class Painter:
                 continue
             points = size / 2 + half * np.clip(values / reach, -1, 1) * [[1, -1]]
             colour = _LINES[(2 + person) % len(_LINES)]
-            _curve(strip, points, tuple((c + 255) // 2 for c in colour), 1)
+            _curve(strip, points, _pale(colour), 1)
             cv2.circle(strip, tuple(round(float(v)) for v in points[-1]), 5, colour, -1, cv2.LINE_AA)
 
 
-def _text(image: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float = 0.36) -> None:
+def _pale(colour: Colour) -> Colour:
+    red, green, blue = ((c + 255) // 2 for c in colour)
+    return red, green, blue
+
+
+def _text(image: np.ndarray, text: str, at: tuple[int, int], colour: Colour, scale: float = 0.36) -> None:
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
-def _tag(image: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, int], layout: Layout) -> None:
-    """A label on a filled plate: above the corner (x, y) of a box, inside the box where there is no room above."""
+def _tag(image: np.ndarray, text: str, x: int, y: int, colour: Colour, layout: Layout) -> None:
+    """Draws a label on a filled plate above the corner (x, y) of a box, or inside the box if there is no room above."""
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, _TAG, 1)
     plate = (width + 8, height + 9)
     left = min(max(0, x - 1), max(0, layout.width - plate[0]))
@@ -181,26 +191,30 @@ def _tag(image: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, i
     _text(image, text, (left + 4, top + height + 4), ink, _TAG)
 
 
-def _curve(image: np.ndarray, points: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
-    """A line through `points` float `[n, 2]`, smooth below a pixel."""
+def _curve(image: np.ndarray, points: np.ndarray, colour: Colour, width: int) -> None:
+    """Draws a line through `points` float `[n, 2]`, with sub-pixel precision."""
     fixed = np.round(points * (1 << _FRACTION)).astype(np.int32)
     cv2.polylines(image, [fixed[:, None]], False, colour, width, cv2.LINE_AA, _FRACTION)
 
 
-def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:
-    """Writes the overlay of a recording; returns its layout, None where there is no picture to lay anything over.
+def write(trace: Trace, recording: Recording, path: pathlib.Path) -> Layout | None:
+    """Writes the overlay of a recording; returns its layout, or None if the recording has no picture.
 
-    Decoding and drawing run ahead in a thread of their own; times stay what they are, so variable frame rates do too.
+    Decoding and drawing run ahead in another thread. Frames keep their times, so a variable frame rate stays as it is.
     """
-    if not media.picture:
+    if not recording.picture:
         return None
-    with readable(media), ahead(_painted(trace, media), 8) as frames, av.open(str(path), "w", format="mp4") as out:
+    with (
+        decoding(recording),
+        Prefetch(_painted(trace, recording), 8) as frames,
+        av.open(str(path), "w", format="mp4") as out,
+    ):
         layout, origin = next(frames)
-        rate = fractions.Fraction(media.fps).limit_denominator(1001)
+        rate = fractions.Fraction(recording.fps).limit_denominator(1001)
         picture = out.add_stream("libx264", rate=rate, options={"preset": "superfast", "crf": "23", "bf": "0"})
         picture.width, picture.height, picture.pix_fmt = layout.width, layout.total, "yuv420p"
         picture.time_base = picture.codec_context.time_base = fractions.Fraction(1, _TICKS)
-        sound = _Sound(media, out, origin) if media.sound else None
+        sound = _Sound(recording, out, origin) if recording.sound else None
         for number, (time, planes) in enumerate(frames):
             image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             image.pts, image.time_base = round(time * _TICKS), fractions.Fraction(1, _TICKS)
@@ -213,10 +227,10 @@ def write(trace: Trace, media: Media, path: pathlib.Path) -> Layout | None:
     return layout
 
 
-def _painted(trace: Trace, media: Media) -> Iterator[tuple[Any, Any]]:
+def _painted(trace: Trace, recording: Recording) -> Iterator[tuple[Any, Any]]:
     """Yields (layout, container time of the first frame), then (time, overlay as YUV 4:2:0 planes) for every frame."""
     painter, origin = None, 0.0
-    for frame in video.decode(media.path):
+    for frame in video.decode(recording.path):
         if painter is None:
             layout, origin = Layout.of(frame.image.shape[1], frame.image.shape[0]), frame.time
             painter = Painter(trace, layout)
@@ -226,46 +240,63 @@ def _painted(trace: Trace, media: Media) -> Iterator[tuple[Any, Any]]:
 
 
 class _Sound:
-    """The recording's own sound, encoded as AAC into the overlay, kept in step with the picture."""
+    """The recording's own sound, encoded as AAC into the overlay in step with the picture.
 
-    def __init__(self, media: Media, out: av.container.OutputContainer, origin: float | None):
-        self._source = av.open(str(media.path), metadata_errors="ignore")
-        self._frames = self._source.decode(self._source.streams.audio[0])
+    `origin` is time 0 on the container's clock, in seconds; None = the first sample.
+    """
+
+    def __init__(self, recording: Recording, out: av.container.OutputContainer, origin: float | None):
+        self._frames = _sound_frames(recording)
         self._out, self._origin, self._done, self._time = out, origin, False, 0.0
         self._rate = 48_000
         self._stream = out.add_stream("aac", rate=self._rate, options={"b": "96k"})
         self._stream.layout = "mono"
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self._rate)
-        self._samples: int | None = None
+        self._samples = 0  # position of the next sample in the overlay; negative before time 0
+        self._started = False
 
     def until(self, seconds: float) -> None:
-        """Encodes the sound up to a time of the picture."""
+        """Encodes the sound up to a time in the picture."""
         while not self._done and self._time < seconds:
             frame = next(self._frames, None)
             if frame is None:
                 self._done = True
                 self._encode(None)
                 self._out.mux(self._stream.encode(None))
-                self._source.close()
                 return
-            if self._samples is None:
-                self._origin = (frame.time or 0.0) if self._origin is None else self._origin
+            if self._origin is None:
+                self._origin = frame.time or 0.0
+            if not self._started:
                 self._samples = round(((frame.time or 0.0) - self._origin) * self._rate)
+                self._started = True
             elif frame.time is not None:  # gaps in the track stay gaps
                 self._samples = max(self._samples, round((frame.time - self._origin - 0.05) * self._rate))
             frame.pts = None
             self._encode(frame)
 
     def _encode(self, frame: av.AudioFrame | None) -> None:
-        for part in self._resampler.resample(frame):
+        for block in self._resampler.resample(frame):
             if self._samples >= 0:
-                part.pts, part.time_base = self._samples, fractions.Fraction(1, self._rate)
-                self._out.mux(self._stream.encode(part))
-            self._samples += part.samples
+                block.pts, block.time_base = self._samples, fractions.Fraction(1, self._rate)
+                self._out.mux(self._stream.encode(block))
+            self._samples += block.samples
             self._time = self._samples / self._rate
 
 
-def write_sound(media: Media, path: pathlib.Path) -> None:
-    """The sound of a recording that has no picture, as AAC; its time 0 is the first sample."""
-    with readable(media), av.open(str(path), "w", format="mp4") as out:
-        _Sound(media, out, None).until(float("inf"))
+def _sound_frames(recording: Recording) -> Iterator[av.AudioFrame]:
+    """Decodes the first sound track.
+
+    Raises:
+      BadItem: the sound cannot be decoded.
+    """
+    try:
+        with av.open(str(recording.path), metadata_errors="ignore") as source:
+            yield from source.decode(source.streams.audio[0])
+    except av.FFmpegError as error:
+        raise BadItem(f"sound cannot be decoded: {error}") from error
+
+
+def write_sound(recording: Recording, path: pathlib.Path) -> None:
+    """Writes the sound of a recording without a picture, as AAC; its time 0 is the first sample."""
+    with decoding(recording), av.open(str(path), "w", format="mp4") as out:
+        _Sound(recording, out, None).until(float("inf"))

@@ -1,4 +1,4 @@
-"""Live: frames and sound go in as they come, estimates come out; memory and time a frame are constant."""
+"""Live prediction: frames and sound in as they come, estimates out; constant memory and time per frame."""
 
 import collections
 import dataclasses
@@ -10,32 +10,34 @@ import av
 import numpy as np
 
 from avemo import metrics
+from avemo.predict import face_tracks
 from avemo.predict.ensemble import Ensemble, open_models
 from avemo.predict.session import Models
-from avemo.predict.sound import SoundStream
-from avemo.predict.stream import crop_of
+from avemo.predict.sound_windows import SoundWindows
 from avemo.predict.trace import spread_of
 from media import audio as sounds
 from media.errors import UserError
 from media.faces import FaceFrame, FaceOptions, Follower
 from media.video import Frame
 
-_LONGEST_WAIT = 1.5  # s of video that a frame waits for its sound
+_LONGEST_WAIT = 1.5  # seconds of video for which a frame waits for its sound
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What the run says of one frame.
+    """What the run predicts for one frame.
 
     Attributes:
-      time: s, as the frame was pushed with.
-      valence, arousal: None for a run of emotions, or where nothing is seen or heard by the run of one modality.
-      probabilities: by class name; empty for a run of valence and arousal.
-      spread: standard deviation over the runs of an ensemble, else over raters: of (valence, arousal) or of each
-        probability, in their order; None without either.
-      gates: share of (audio, visual), where the fusion has them.
-      face, sound: whether a face was seen and something heard; box (x0, y0, x1, y1 as fractions) and confidence of it.
-      latency: s from `push` to this estimate, waiting for sound included.
+      time: the frame's time as given to `push`, in seconds.
+      valence, arousal: None if the run predicts emotions, or if a run of one modality sees or hears nothing.
+      probabilities: by class name; empty if the run predicts valence and arousal.
+      spread: standard deviation of (valence, arousal) or of each probability, over the runs of an ensemble, otherwise
+        over raters; None without either.
+      gates: share of (audio, visual); None if the fusion has no gates.
+      face: whether a face was seen.
+      box, confidence: the face's box (x0, y0, x1, y1 as fractions of the picture) and the detector's confidence.
+      sound: whether anything was heard.
+      latency: seconds from `push` to this estimate, including the wait for sound.
     """
 
     time: float
@@ -59,18 +61,18 @@ class Predictor:
             p.push(frame, time)         # uint8 [H, W, 3], RGB
             p.latest().valence
 
-    Frames are worked on within `push`; the network's state is carried from frame to frame. A frame's sound window is
-    centred on it, as in training, so that an estimate follows about half a second after its frame; with `causal=True`
-    the window ends at the frame and nothing is waited for (what the network hears is then half a second older than it
-    was trained on). A network that needs its whole sequence sees the last 250 frames at every frame.
+    `push` does the work; the network's state is carried from frame to frame. As in training, the sound window is
+    centred on its frame, so an estimate follows its frame by about half a second. With `causal=True` the window ends at
+    the frame and nothing waits, but the network then hears sound half a second older than in training. A network that
+    needs its whole sequence sees the last 250 frames at every frame.
 
     Args:
-      run: run folder, several separated by commas for their mean, or `Models` that are open already.
+      run: run folder, several separated by commas for their mean, or opened `Models`.
       causal: see above.
-      sound: whether sound will be pushed; without it, frames do not wait for any.
-      sample_rate: of the sound, Hz.
-      faces: how faces are found; as for the training videos where it is None. Every frame is looked at.
-      visual, audio: encoder runs in place of those that a fusion run names.
+      sound: whether sound will be pushed; if not, frames do not wait for it.
+      sample_rate: of the sound, in Hz.
+      faces: how faces are found; None = as for the training videos. The detector looks at every frame.
+      visual, audio: encoder runs to use instead of those recorded in a fusion run.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Predictor:
             options.check()
             self._faces = Follower(options)(iter(lambda: self._feed.popleft() if self._feed else None, None))
         self._waits = sound and not causal and self.models.audio is not None
-        self._sound = SoundStream(0.0, causal)
+        self._sound = SoundWindows(0.0, causal)
         self._resampler = None
         if sample_rate != sounds.SAMPLE_RATE:
             self._resampler = av.AudioResampler(format="flt", layout="mono", rate=sounds.SAMPLE_RATE)
@@ -108,8 +110,8 @@ class Predictor:
         self._last = -np.inf
 
     def _compile(self) -> None:
-        """Runs two blank frames, so that the first real ones do not wait for compilers."""
-        sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports what it needs when it is first called
+        """Runs two blank frames, so that the first real ones do not wait for compilation."""
+        sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports lazily, on its first call
         session = self.models.session(1, live=True)
         faces = [np.zeros((self.models.crop_size or 96,) * 2 + (3,), np.uint8)] if self.models.visual else []
         for _ in range(2):
@@ -123,29 +125,30 @@ class Predictor:
         self.close()
 
     def push(self, frame: np.ndarray, time: float) -> None:
-        """Takes the next picture, uint8 `[H, W, 3]` RGB, shown at `time` (s, on the clock of the sound, rising).
+        """Takes the next picture, uint8 `[H, W, 3]` RGB, shown at `time` (seconds on the sound's clock, increasing).
 
         Raises:
-          UserError: the picture has another shape or type, or `time` does not rise.
+          UserError: wrong shape or type of the picture, or `time` does not increase.
         """
         if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8:
-            raise UserError(f"push takes a picture uint8 [H, W, 3] RGB, not {frame.dtype} {list(frame.shape)}.")
+            raise UserError(f"push takes an RGB picture uint8 [H, W, 3], not {frame.dtype} {list(frame.shape)}.")
         if time <= self._last:
-            raise UserError(f"push got time {time} after {self._last}: the times of frames must rise.")
+            raise UserError(f"push got time {time} after {self._last}: the times of frames must increase.")
         self._last, began = time, clock.perf_counter()
         if self._faces is None:
-            face, image = FaceFrame(time, b"", False, (0.0, 0.0, 0.0, 0.0), 0.0), None
+            face, image = face_tracks.no_face(time), None
         else:
             self._feed.append(Frame(time, frame))
             face = next(self._faces)
-            image = crop_of(face, self.models.crop_size)
+            image = face_tracks.crop(face, self.models.crop_size)
         self._waiting.append((face, image, began))
         self._advance()
 
     def push_audio(self, samples: np.ndarray, time: float = 0.0) -> None:
         """Takes the next samples `[n]`: float in [-1, 1], or int16; mono, at `sample_rate`.
 
-        `time` is that of the very first sample of all, s on the clock of the frames; later calls follow on.
+        `time` is the time of the very first sample, in seconds on the frames' clock. Later calls ignore it and continue
+        where the last one ended.
         """
         samples = np.asarray(samples)
         if samples.ndim != 1:
@@ -153,8 +156,8 @@ class Predictor:
         scale = np.float32(1 / 32768) if samples.dtype == np.int16 else np.float32(1)
         samples = samples.astype(np.float32) * scale
         self._first_sample = time if self._first_sample is None else self._first_sample
-        for part in self._resampled(samples):
-            self._sound.push(part, self._first_sample, block=sounds.WINDOW)
+        for block in self._resampled(samples):
+            self._sound.push(block, self._first_sample, block=sounds.WINDOW)
         self._advance()
 
     def _resampled(self, samples: np.ndarray) -> Iterator[np.ndarray]:
@@ -163,7 +166,7 @@ class Predictor:
             return
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.sample_rate = self._rate
-        yield from (part.to_ndarray().reshape(-1) for part in self._resampler.resample(frame))
+        yield from (block.to_ndarray().reshape(-1) for block in self._resampler.resample(frame))
 
     def _advance(self, everything: bool = False) -> None:
         while self._waiting:
@@ -181,34 +184,44 @@ class Predictor:
         names = self.models.class_names
         known = names and np.isfinite(out["logits"]).all()
         probabilities = dict(zip(names, metrics.softmax(out["logits"]).tolist(), strict=True)) if known else {}
-        traces = [float(v) if np.isfinite(v) else None for v in out["traces"]] if "traces" in out else [None, None]
+        valence = arousal = None
+        if "traces" in out:
+            valence, arousal = (float(v) if np.isfinite(v) else None for v in out["traces"])
         spread = spread_of(out)
-        spread = None if spread is None else tuple(spread.tolist())
-        gates = tuple(float(g) for g in out["gates"]) if "gates" in out else None
+        gates = (float(out["gates"][0]), float(out["gates"][1])) if "gates" in out else None
         latency = clock.perf_counter() - began
         self._latencies.append(latency)
         self._latest = Estimate(
-            face.time, *traces, probabilities, spread, gates,
-            face.mask, face.box, face.confidence, bool(heard[0]), latency,
-        )  # fmt: skip
+            time=face.time,
+            valence=valence,
+            arousal=arousal,
+            probabilities=probabilities,
+            spread=None if spread is None else tuple(spread.tolist()),
+            gates=gates,
+            face=face.mask,
+            box=face.box,
+            confidence=face.confidence,
+            sound=bool(heard[0]),
+            latency=latency,
+        )
         self._ready.append(self._latest)
 
     def latest(self) -> Estimate | None:
-        """The newest estimate; None before the first."""
+        """The newest estimate; None before the first one."""
         return self._latest
 
     def drain(self) -> Iterator[Estimate]:
-        """The estimates made since the last call, in order (at most the last 10,000)."""
+        """Yields the estimates made since the last call, in order (at most the last 10,000)."""
         while self._ready:
             yield self._ready.popleft()
 
     def close(self) -> None:
-        """Works on the frames that still wait for sound: no more of it will come."""
+        """Ends the sound, and estimates the frames that still wait for it."""
         self._sound.finish()
         self._advance(everything=True)
 
     def latency(self) -> dict[str, float]:
-        """Seconds from `push` to estimate over the last frames: median, 95th percentile and the longest."""
+        """Seconds from `push` to estimate over the last 10,000 frames: median, 95th percentile and longest."""
         if not self._latencies:
             return {}
         values = np.array(self._latencies)

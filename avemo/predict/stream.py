@@ -1,7 +1,7 @@
-"""A recording to its trace in one pass: decoding and detection in one thread, the networks in another, memory flat.
+"""From a recording to its trace in one pass, at constant memory.
 
-What is decoded, found, cut out and aligned is what `data_prep.clips` would have stored, so a prediction equals the
-features that training saw, to rounding.
+One thread decodes and finds faces, another decodes sound, and the networks run in the main thread. Decoding, cropping
+and alignment are those of `data_prep.clips`, so the features equal those seen in training, to rounding.
 """
 
 import contextlib
@@ -9,33 +9,33 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from avemo.data.shards import Images
-from avemo.predict import media as sources
+from avemo.predict import face_tracks, prefetch
 from avemo.predict.ensemble import Ensemble, EnsembleSession
-from avemo.predict.people import People
+from avemo.predict.face_tracks import PeopleInFrame
+from avemo.predict.recording import Recording, check_complete, decoding
 from avemo.predict.session import Models, Session
-from avemo.predict.sound import SoundReader
+from avemo.predict.sound_windows import SoundReader
 from avemo.predict.trace import Collector, Trace
 from media import audio, video
-from media.augment import resize
 from media.errors import UserError
-from media.faces import FaceFrame, FaceOptions, Follower
+from media.faces import FaceOptions
 
 logger = logging.getLogger(__name__)
 MAX_PERSONS = 8
 _BATCH = 32  # frames that go through the networks at once
-_FASTER = 1.3  # a video that much faster than what was trained on is thinned to the training rate
+_FASTER = 1.3  # a video faster than the training videos by this factor is thinned to their rate
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a recording is looked at.
+    """How to look at a recording.
 
-    face: "largest" (followed once found), "all" (up to `MAX_PERSONS`), or a person's number as "all" gives it.
-    fps: frames a second that are analysed; 0 = all, or the rate of the training videos where those had fewer.
+    face: "largest" (followed once found), "all" (up to `MAX_PERSONS`), or a person's number in the output of "all".
+    fps: analyse at most this many frames per second; 0 = all, or the rate of the training videos if that is lower.
     faces: how faces are found and cut out; None = as for the run's training videos.
     """
 
@@ -53,119 +53,126 @@ class Options:
             raise UserError(f"--fps must not be negative, it is {self.fps}.")
 
 
-# One frame: every person's `FaceFrame`, and their crops uint8 [S, S, 3] (None where there is no face).
-Row = tuple[list[FaceFrame], list[np.ndarray | None]]
-
-
 def analyse(
     models: Models | Ensemble,
-    media: sources.Media,
+    recording: Recording,
     options: Options = Options(),
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Trace:
     """Runs a recording through a run.
 
     Args:
-      models: the run; media: the recording; options: how to look at it.
+      models: the run.
+      recording: the recording.
+      options: how to look at it.
       progress: called with the seconds done so far.
 
     Raises:
-      UserError: the recording cannot be decoded to its end, has nothing that the run looks at, or lacks the face asked
-        for.
+      UserError: the recording cannot be decoded to its end, has no track that the run uses, or does not show the
+        chosen face.
     """
     options.check()
     faces = options.faces or models.faces
-    if models.head is None and not (media.picture if models.visual is not None else media.sound):
-        wanted = "picture" if models.visual is not None else "sound"
-        raise UserError(f"{media.path} has no {wanted} track, and {models.workdir} looks at nothing else.")
-    looks = media.picture and models.visual is not None
+    _check_tracks(models, recording)
+    looks = recording.picture and models.visual is not None
     if looks:
         faces.check()
     persons = MAX_PERSONS if looks and options.face != "largest" else 1
-    fps = options.fps or (models.fps if media.fps > _FASTER * models.fps else 0.0)
-    rate = min(media.fps or np.inf, fps or np.inf) if media.picture else fps or models.fps
-    if rate < models.fps / _FASTER:
-        logger.warning(
-            "%s has %.1f frames a second, the run was trained on %.1f: expect more from a video of that rate.",
-            media.path, rate, models.fps,
-        )  # fmt: skip
+    most, rate = _frame_rates(models, recording, options)
     session, collector = models.session(persons), Collector()
     last, width, height = 0.0, 0, 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(sources.readable(media))
-        parts: Iterable = ()
-        if media.sound and (models.audio is not None or not media.picture):
-            parts = stack.enter_context(sources.ahead(audio._without_gaps(audio.decode(media.path)), 64))
-        if media.picture:
-            frames = video.decode(media.path, fps=fps or None)
+        stack.enter_context(decoding(recording))
+        blocks: Iterable[tuple[float, np.ndarray]] = ()
+        if recording.sound and (models.audio is not None or not recording.picture):
+            decoded = audio.without_gaps(audio.decode(recording.path))
+            blocks = stack.enter_context(prefetch.Prefetch(decoded, 64))
+        batches: Iterable[list[PeopleInFrame]]
+        if recording.picture:
+            frames = video.decode(recording.path, fps=most)
             first = next(frames)
-            height, width = first.image.shape[:2]  # upright; the container's own are those before any rotation
-            sound = SoundReader(parts, first.time)
-            rows = _faces(itertools.chain([first], frames), models, faces if looks else None, persons)
-            batches = stack.enter_context(sources.ahead(sources.batches(rows, _BATCH), 2))
+            height, width = first.image.shape[:2]  # the container gives the size before rotation
+            sound = SoundReader(blocks, first.time)
+            frames = _from_zero(itertools.chain([first], frames), first.time)
+            people = _people(frames, faces if looks else None, persons, models.crop_size)
+            batches = stack.enter_context(prefetch.Prefetch(prefetch.batches(people, _BATCH), 2))
         else:
-            sound = SoundReader(parts, None)
-            batches = sources.batches(_without_picture(sound, rate), _BATCH)
+            sound = SoundReader(blocks, None)
+            batches = prefetch.batches(_without_picture(sound, rate), _BATCH)
         for batch in batches:
-            last = _push(batch, sound, session, collector, models, persons)
+            last = _push(batch, sound, session, collector)
             progress(last)
         collector.outputs(session.finish())
-    if media.picture:
-        sources.check_complete(media, last + 1 / rate)
+    if recording.picture:
+        check_complete(recording, last + 1 / rate)
     elif not sound.seconds:
-        raise UserError(f"{media.path}: its sound track is empty (0 samples): record or copy it again.")
-    notes = {
-        "input": media.path.name,
-        "run": {"workdir": models.workdir, "task": models.task},
-        "fps": rate,
-        "width": width,
-        "height": height,
-        "sees": looks,
-        "hears": bool(media.sound and models.audio is not None),
-        "delay": models.delay,
-    }
+        raise UserError(f"{recording.path}: its sound track is empty (0 samples): record or copy it again.")
+    notes = notes_of(
+        models, recording.path.name, rate, looks, recording.sound and models.audio is not None, (width, height)
+    )
     keep = None if options.face != "largest" else [0]
     if options.face.isdecimal() and looks:
         keep = [int(options.face)]
     trace = collector.trace(faces.max_gap, models.class_names, notes, keep)
     if looks and options.face.isdecimal() and not trace.face.any():
-        raise UserError(f"{media.path} shows no face number {options.face}: `--face=all` lists those there are.")
+        raise UserError(f"{recording.path} shows no face number {options.face}: `--face=all` lists the faces in it.")
     return trace
 
 
-def _faces(
-    frames: Iterator[video.Frame], models: Models | Ensemble, options: FaceOptions | None, persons: int
-) -> Iterator[Row]:
-    """Finds, follows and cuts out; time 0 is the first frame. No options: nobody is looked for."""
-    origin: list[float] = []
-
-    def shifted() -> Iterator[video.Frame]:
-        for frame in frames:
-            origin[:] = origin or [frame.time]
-            yield video.Frame(frame.time - origin[0], frame.image)
-
-    if options is None:
-        yield from (_nobody(frame.time) for frame in shifted())
-        return
-    rows = ([face] for face in Follower(options)(shifted())) if persons == 1 else People(options, persons)(shifted())
-    for row in rows:
-        yield row, [crop_of(face, models.crop_size) for face in row]
+def notes_of(
+    models: Models | Ensemble, name: str, fps: float, sees: bool, hears: bool, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """What `trace.json` says of the input and the run; `size` is the picture's (width, height)."""
+    return {
+        "input": name,
+        "run": {"workdir": models.workdir, "task": models.task},
+        "fps": fps,
+        **({} if size is None else dict(zip(("width", "height"), size, strict=True))),
+        "sees": sees,
+        "hears": hears,
+        "delay": models.delay,
+    }
 
 
-def crop_of(face: FaceFrame, size: int | None) -> np.ndarray | None:
-    """The face as the encoder sees it, uint8 `[size, size, 3]`: through the JPEG that a record would hold."""
-    if not face.mask:
-        return None
-    image = Images([face.jpeg], "face").decode(0)
-    return image if size is None else resize(image, size)
+def _check_tracks(models: Models | Ensemble, recording: Recording) -> None:
+    """Raises a `UserError` if the run of a single encoder finds nothing in the recording that it can read."""
+    if models.head is None and not (recording.picture if models.visual is not None else recording.sound):
+        wanted = "picture" if models.visual is not None else "sound"
+        raise UserError(f"{recording.path} has no {wanted} track, and {models.workdir} reads nothing else.")
 
 
-def _nobody(time: float) -> Row:
-    return [FaceFrame(time, b"", False, (0.0, 0.0, 0.0, 0.0), 0.0)], [None]
+def _frame_rates(models: Models | Ensemble, recording: Recording, options: Options) -> tuple[float | None, float]:
+    """The most frames per second to decode (None = all), and the resulting frame rate of the trace."""
+    most = options.fps or (models.fps if recording.fps > _FASTER * models.fps else 0.0)
+    rate = min(recording.fps or np.inf, most or np.inf) if recording.picture else most or models.fps
+    if rate < models.fps / _FASTER:
+        logger.warning(
+            "%s has %.1f frames per second, but the run was trained on %.1f: a video at that rate gives better traces.",
+            recording.path, rate, models.fps,
+        )  # fmt: skip
+    return most or None, rate
 
 
-def _without_picture(sound: SoundReader, rate: float) -> Iterator[Row]:
-    """Frames at regular times for as long as there is sound, at least one."""
+def _from_zero(frames: Iterable[video.Frame], origin: float) -> Iterator[video.Frame]:
+    for frame in frames:
+        yield video.Frame(frame.time - origin, frame.image)
+
+
+def _people(
+    frames: Iterable[video.Frame], options: FaceOptions | None, persons: int, crop_size: int | None
+) -> Iterator[PeopleInFrame]:
+    """The faces of every frame; with `options` None, nobody is looked for."""
+    if options is not None:
+        return face_tracks.follow(frames, options, persons, crop_size)
+    return (_nobody(frame.time) for frame in frames)
+
+
+def _nobody(time: float) -> PeopleInFrame:
+    return [face_tracks.no_face(time)], [None]
+
+
+def _without_picture(sound: SoundReader, rate: float) -> Iterator[PeopleInFrame]:
+    """Frames at regular times for as long as the sound lasts, at least one."""
     for i in itertools.count():
         if i and not sound.lasts((i + 1) / rate):
             return
@@ -173,20 +180,15 @@ def _without_picture(sound: SoundReader, rate: float) -> Iterator[Row]:
 
 
 def _push(
-    batch: list[Row],
-    sound: SoundReader,
-    session: Session | EnsembleSession,
-    collector: Collector,
-    models: Models | Ensemble,
-    persons: int,
+    batch: list[PeopleInFrame], sound: SoundReader, session: Session | EnsembleSession, collector: Collector
 ) -> float:
-    """Runs frames through the networks; returns the time of the last."""
-    time = np.array([row[0].time for row, _ in batch])
+    """Runs frames through the networks; returns the time of the last one."""
+    time = np.array([faces[0].time for faces, _ in batch])
     windows, heard = sound.windows(time)
-    face = np.array([[f.mask for f in row] for row, _ in batch]).T
-    box = np.array([[f.box for f in row] for row, _ in batch], np.float32).transpose(1, 0, 2)
-    confidence = np.array([[f.confidence for f in row] for row, _ in batch], np.float32).T
-    crops = [image for person in range(persons) for _, images in batch if (image := images[person]) is not None]
+    face = np.array([[f.mask for f in faces] for faces, _ in batch]).T
+    box = np.array([[f.box for f in faces] for faces, _ in batch], np.float32).transpose(1, 0, 2)
+    confidence = np.array([[f.confidence for f in faces] for faces, _ in batch], np.float32).T
+    crops = [crop for person in range(len(face)) for _, crops in batch if (crop := crops[person]) is not None]
     collector.frames(time=time, sound=heard, face=face, box=box, confidence=confidence)
     collector.outputs(session.push(crops, face, windows, heard))
     return float(time[-1])

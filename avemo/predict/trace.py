@@ -1,4 +1,4 @@
-"""What a run says of a recording: arrays over persons and frames."""
+"""The trace of a recording: what a run predicts for every person and frame."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,20 @@ from media.faces import bridge_gaps
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """A recording of T frames with B persons (one, without a face, where nobody is seen).
+    """T frames with B persons; if nobody is seen, one person without a face.
 
     Attributes:
-      time: float64 `[T]`, s from the first frame (the first sample, for sound alone).
-      persons: their numbers, `B` of them.
-      face: bool `[B, T]`, whether the face was seen; box float32 `[B, T, 4]`, x0, y0, x1, y1 as shares of the picture
-        (bridged over short gaps, 0 where there is none); confidence float32 `[B, T]`, the detector's.
-      sound: bool `[T]`, whether something is heard around the frame.
-      values: "traces" float32 `[B, T, 2]` (valence, arousal), "gates" `[B, T, 2]` (share of audio, visual),
-        "probabilities" `[B, T, C]` and "clip" `[B, C]`, "spread" like traces or probabilities (standard deviation over
-        the runs of an ensemble, else over raters); only what the run has.
-      class_names: of the probabilities.
-      notes: about the input and the run, for `trace.json`.
+      time: float64 `[T]`, seconds from the first frame (from the first sample if there is only sound).
+      persons: the persons' numbers, `B` of them.
+      face: bool `[B, T]`, whether the face was seen.
+      box: float32 `[B, T, 4]`, x0, y0, x1, y1 as fractions of the picture; short gaps are bridged, 0 without a box.
+      confidence: float32 `[B, T]`, the detector's.
+      sound: bool `[T]`, whether anything is heard around the frame.
+      values: what the run predicts, among "traces" float32 `[B, T, 2]` (valence, arousal), "gates" `[B, T, 2]` (share
+        of audio, visual), "probabilities" `[B, T, C]` and "clip" `[B, C]`, and "spread" with the shape of traces or
+        probabilities (standard deviation over the runs of an ensemble, otherwise over raters).
+      class_names: names of the probabilities.
+      notes: the input and the run, for `trace.json`.
     """
 
     time: np.ndarray
@@ -42,7 +43,7 @@ class Trace:
 
     @property
     def fps(self) -> float:
-        """Frames a second of the trace."""
+        """Frames per second."""
         return float(self.notes["fps"])
 
     @property
@@ -57,7 +58,7 @@ class Trace:
 
 
 class Collector:
-    """Gathers a trace piece by piece."""
+    """Gathers a trace chunk by chunk."""
 
     def __init__(self) -> None:
         self._seen: list[dict[str, np.ndarray]] = []
@@ -67,14 +68,14 @@ class Collector:
         """Adds frames: time `[T]`, sound `[T]`, face and confidence `[B, T]`, box `[B, T, 4]`."""
         self._seen.append(arrays)
 
-    def outputs(self, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def outputs(self, chunks: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Adds outputs `[B, t, ...]`, in order."""
-        self._outputs += [dict(part) for part in parts]
+        self._outputs += [dict(chunk) for chunk in chunks]
 
     def trace(
         self, max_gap: float, class_names: tuple[str, ...], notes: Mapping[str, Any], keep: Sequence[int] | None = None
     ) -> Trace:
-        """The whole; `keep` names the persons to keep (all those seen for half a second where it is None)."""
+        """Joins the chunks. `keep` lists the persons to keep; None keeps those seen for at least half a second."""
         time = np.concatenate([s["time"] for s in self._seen])
         sound = np.concatenate([s["sound"] for s in self._seen])
         face, box, confidence = (
@@ -96,18 +97,28 @@ def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if spread is not None:
         values["spread"] = spread
     if "logits" in outputs:
-        logits = outputs["logits"]
-        values["probabilities"] = metrics.softmax(logits).astype(np.float32)
-        # As the clip's emotion is scored: the mean of the logits over the frames that have any.
-        known = np.isfinite(logits).all(-1, keepdims=True)
-        mean = np.where(known, logits, 0).sum(1) / np.maximum(known.sum(1), 1)
-        values["clip"] = np.where(known.any(1), metrics.softmax(mean), np.nan).astype(np.float32)
+        values["probabilities"] = metrics.softmax(outputs["logits"]).astype(np.float32)
+        values["clip"] = clip_probabilities(outputs["logits"])
     return values
 
 
+def clip_probabilities(logits: np.ndarray) -> np.ndarray:
+    """The clip's probabilities `[B, C]` from logits `[B, T, C]`, as clips are scored: logits averaged over known frames."""
+    known = np.isfinite(logits).all(-1, keepdims=True)
+    mean = np.where(known, logits, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return np.where(known.any(1), metrics.softmax(mean), np.nan).astype(np.float32)
+
+
 def spread_of(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Standard deviation `[..., K]` over the runs of an ensemble ("members"), else over raters; None without either."""
+    """Standard deviation `[..., K]` over an ensemble's runs ("members"), otherwise over raters; None without either."""
     for name in ("members", "rater_traces"):
         if name in outputs:
             return outputs[name].std(axis=-2)
     return None
+
+
+def gaps(time: np.ndarray, present: np.ndarray, step: float) -> list[tuple[float, float]]:
+    """Stretches (begin, end in seconds) of frames that are not `present`; each frame lasts until the next one."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(np.int8)))
+    ends = np.append(time[1:], time[-1] + step)
+    return [(float(time[a]), float(ends[b - 1])) for a, b in edges.reshape(-1, 2)]

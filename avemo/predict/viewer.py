@@ -1,4 +1,4 @@
-"""`viewer.html`: one page with the video, its trace and the data inside; opens from disk, without a server."""
+"""`viewer.html`: one page that holds the video, its trace and the data; opens from disk without a server."""
 
 import base64
 import html
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from avemo.predict.overlay import Layout
-from avemo.predict.trace import Trace
-from avemo.predict.writer import COLOURS, gaps
+from avemo.predict.palette import COLOURS
+from avemo.predict.trace import Trace, gaps
 
 TEMPLATE = pathlib.Path(__file__).with_name("viewer.html")
-EMBED_BYTES = 48 << 20  # larger videos stay beside the page: browsers are slow with pages of more than about 100 MB
+EMBED_BYTES = 48 << 20  # a larger video stays beside the page: browsers are slow with pages above about 100 MB
 
 
 def payload(trace: Trace, layout: Layout | None) -> dict[str, Any]:
-    """What the page knows: times, curves and gaps a person, rounded to what a screen can show."""
+    """The page's data: times, and for each person curves and gaps, rounded to what a screen can show."""
     step = 1 / trace.fps
     people = []
     for person, number in enumerate(trace.persons):
@@ -54,10 +54,10 @@ def write(trace: Trace, path: pathlib.Path, video: pathlib.Path, layout: Layout 
     """Writes the page of a trace.
 
     Args:
-      trace: what is shown.
-      path: of the page.
-      video: the overlay (or the sound alone), in the page's own folder; put into the page up to `EMBED_BYTES`.
-      layout: of the overlay; None for sound alone.
+      trace: the trace to show.
+      path: the page.
+      video: the overlay (or the sound alone), in the page's folder; embedded in the page up to `EMBED_BYTES`.
+      layout: the overlay's layout; None for sound alone.
     """
     kind = "video/mp4" if layout else "audio/mp4"
     source = video.name

@@ -146,7 +146,7 @@ def test_clipping_is_counted(tmp_path, draw):
 
 def test_a_gap_in_the_stamps_is_filled_so_that_what_follows_keeps_its_time():
     parts = [(1.0, np.ones(1600, np.float32)), (1.6, np.ones(1600, np.float32))]
-    joined = list(audio._without_gaps(parts))
+    joined = list(audio.without_gaps(parts))
     assert sum(len(samples) for _, samples in joined) == round(0.7 * 16000)
     assert {start for start, _ in joined} == {1.0}
 

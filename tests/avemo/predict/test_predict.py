@@ -1,9 +1,11 @@
 import csv
 import dataclasses
+import io
 import json
 import os
 import pathlib
 
+import av
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -11,8 +13,9 @@ from ml_collections import ConfigDict
 from avemo import predict
 from avemo.data import shards
 from avemo.evaluation import extract
-from avemo.predict import command, media, overlay, people, pipe, session, stream, writer
-from avemo.predict.sound import SoundStream
+from avemo.predict import command, face_tracks, overlay, recording, session, standard_input, stream
+from avemo.predict.sound_windows import SoundWindows
+from avemo.predict.trace import gaps
 from avemo.runs import checkpoints, encoders
 from avemo.tasks import audiovisual as task
 from data_prep.clips import ClipOptions, clip_records
@@ -82,7 +85,7 @@ def whole(models, features):
 
 
 def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, features):
-    trace = predict.analyse(models, media.probe(gapped))
+    trace = predict.analyse(models, recording.probe(gapped))
     np.testing.assert_allclose(trace.time, features["time"], atol=1e-6)
     np.testing.assert_array_equal(trace.face[0], features["visual_mask"])
     np.testing.assert_array_equal(trace.sound, features["audio_mask"])
@@ -154,7 +157,7 @@ def test_sound_in_pieces_has_the_windows_of_the_whole(seconds, start):
     index, mask = audio.align(time, sound)
     rows, index = audio.window_rows(sound.log_mel, index, mask)
     expected = rows[index[mask][:, None] + np.arange(96)]
-    out, masks, held = SoundStream(), [], []
+    out, masks, held = SoundWindows(), [], []
     cuts = np.sort(rng.integers(0, len(samples), 40))
     pieces = np.split(samples, cuts)
     for begin in range(0, len(time), 9):
@@ -176,7 +179,7 @@ def test_sound_in_pieces_has_the_windows_of_the_whole(seconds, start):
 
 
 def run_film(models, path, output, **options):
-    return command.one(models, path, output, stream.Options(**options), QUICK)
+    return command.predict_file(models, path, output, stream.Options(**options), QUICK)
 
 
 def test_columns_and_summary(models, gapped, tmp_path):
@@ -237,14 +240,14 @@ def test_a_phones_rotation_is_applied(models, tmp_path):
 def test_variable_frame_rate_keeps_the_times_of_the_frames(models, tmp_path):
     times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.1], 40))
     path = films.film(tmp_path / "a.mkv", times=times - times[0])
-    trace = predict.analyse(models, media.probe(path), stream.Options(fps=100))
+    trace = predict.analyse(models, recording.probe(path), stream.Options(fps=100))
     np.testing.assert_allclose(trace.time, times - times[0], atol=1.5e-3)
 
 
 def test_a_faster_video_is_thinned_to_the_rate_of_training(models, tmp_path):
     path = films.film(tmp_path / "a.mp4", seconds=1, fps=50)
-    assert np.diff(predict.analyse(models, media.probe(path)).time) == pytest.approx(0.04, abs=2e-3)
-    assert len(predict.analyse(models, media.probe(path), stream.Options(fps=50))) == 50
+    assert np.diff(predict.analyse(models, recording.probe(path)).time) == pytest.approx(0.04, abs=2e-3)
+    assert len(predict.analyse(models, recording.probe(path), stream.Options(fps=50))) == 50
 
 
 def test_several_faces_have_a_trace_each(models, tmp_path):
@@ -275,7 +278,7 @@ def test_a_face_that_comes_back_keeps_its_number(tmp_path):
     path = films.film(
         tmp_path / "a.mp4", seconds=3, squares=[lambda t: None if 0.5 < t < 2.2 else (60 if t < 1 else 140, 64, 40)]
     )
-    rows = list(people.People(FaceOptions(**films.FACES), 3)(video.decode(path)))
+    rows = list(face_tracks.MultiFollower(FaceOptions(**films.FACES), 3)(video.decode(path)))
     seen = np.array([[face.mask for face in row] for row in rows])
     assert seen[:12, 0].all()
     assert seen[-12:, 0].all()
@@ -318,7 +321,7 @@ def others(runs, tmp_path_factory):
 def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(runs, others, gapped, tmp_path):
     folders = [runs["fusion"], others["seed"], others["eyes"]]
     ensemble = predict.open_models(",".join(folders))
-    alone = [predict.analyse(member, media.probe(gapped)) for member in ensemble.members]
+    alone = [predict.analyse(member, recording.probe(gapped)) for member in ensemble.members]
     traces = np.stack([trace.values["traces"] for trace in alone])
     # An encoder that two runs share is opened, and run, once.
     assert ensemble.members[0].visual is ensemble.members[1].visual is not ensemble.members[2].visual
@@ -336,7 +339,7 @@ def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(run
 def test_an_ensemble_of_emotions_averages_probabilities(runs, others, gapped, tmp_path):
     folders = [runs["emotions"], others["emotions"]]
     ensemble = predict.open_models(",".join(folders))
-    alone = [predict.analyse(member, media.probe(gapped)) for member in ensemble.members]
+    alone = [predict.analyse(member, recording.probe(gapped)) for member in ensemble.members]
     shares = np.stack([trace.values["probabilities"][0] for trace in alone])
     run_film(ensemble, gapped, tmp_path)
     rows = table(tmp_path)
@@ -367,7 +370,7 @@ def test_a_real_clip_has_the_features_of_training(models, runs, real_data):
     """GRID through YuNet: MPEG-1 with sound that begins at another time than the picture."""
     options = FaceOptions("yunet", str(next((real_data / "weights").glob("*yunet*.onnx"))))
     clip = sorted((real_data / "grid").glob("*.mpg"))[0]
-    trace = predict.analyse(models, media.probe(clip), stream.Options(faces=options))
+    trace = predict.analyse(models, recording.probe(clip), stream.Options(faces=options))
     assert trace.face.all()
     assert trace.sound.all()
     (record,) = clip_records("a", options=ClipOptions(**dataclasses.asdict(options)), picture=clip)
@@ -393,7 +396,7 @@ def truncated(path):
 
 def remux(source, path, **options):
     """Copies the packets of a film into another mp4."""
-    with media.av.open(str(source)) as film, media.av.open(str(path), "w", format="mp4", options=options) as out:
+    with av.open(str(source)) as film, av.open(str(path), "w", format="mp4", options=options) as out:
         copy = out.add_stream_from_template(film.streams.video[0])
         for packet in film.demux(video=0):
             if packet.dts is not None:
@@ -406,7 +409,7 @@ CIPHER = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "7" * 32, "encr
 
 def without_packets(path, codec, rate):
     """A container that declares a track and holds nothing of it."""
-    with media.av.open(str(path), "w") as out:
+    with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=rate)
         if stream.type == "video":
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -478,7 +481,7 @@ def test_a_write_that_fails_leaves_nothing_under_a_final_name(models, gapped, tm
 
     monkeypatch.setattr(overlay, "write", full)
     with pytest.raises(UserError, match="No space left"):
-        command.one(models, gapped, tmp_path, files=("csv", "overlay"))
+        command.predict_file(models, gapped, tmp_path, files=("csv", "overlay"))
     assert not list(tmp_path.iterdir())
 
 
@@ -580,8 +583,8 @@ def test_live_equals_the_file(runs, gapped):
     """Looking at every frame, the pushed frames and samples give the file's trace."""
     models = predict.Models(runs["fusion"])
     faces = dataclasses.replace(models.faces, detect_every=1)
-    expected = predict.analyse(models, media.probe(gapped), stream.Options(faces=faces))
-    parts = list(audio._without_gaps(audio.decode(gapped)))
+    expected = predict.analyse(models, recording.probe(gapped), stream.Options(faces=faces))
+    parts = list(audio.without_gaps(audio.decode(gapped)))
     samples, start = np.concatenate([p for _, p in parts]), parts[0][0]
     got, heard = [], 0
     with predict.Predictor(runs["fusion"]) as live:
@@ -621,16 +624,55 @@ def test_a_pipe(runs, tmp_path):
     lines = []
     models = predict.Models(runs["fusion"], batch_size=1)
     with path.open("rb") as file:
-        result = pipe.run(models, file, str(tmp_path / "out"), stream.Options(), emit=lines.append)
+        result = standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=lines.append)
     assert result["frames"] == len(lines) == 30
     assert {"trace.csv", "trace.json", "trace.png"} == set(result["files"])
     faces = dataclasses.replace(models.faces, detect_every=1)
-    expected = predict.analyse(models, media.probe(path), stream.Options(faces=faces))
+    expected = predict.analyse(models, recording.probe(path), stream.Options(faces=faces))
     rows = table(tmp_path / "out")
     np.testing.assert_allclose(column(rows, "valence"), expected.values["traces"][0, :, 0], atol=1e-4)
     assert json.loads(lines[3])["time"] == pytest.approx(0.12, abs=2e-3)
 
 
+class Broken(Exception):
+    """A fault of the program's, not of the video."""
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("of ours"), Broken()])
+def test_a_fault_outside_the_decoder_is_not_blamed_on_the_pipe(error, runs, tmp_path):
+    """Standard output that was closed, or a mistake of ours, stays what it is."""
+    path = films.film(tmp_path / "a.mkv", seconds=0.4)
+
+    def emit(line):
+        raise error
+
+    with path.open("rb") as file, pytest.raises(type(error)):
+        models = predict.Models(runs["fusion"], batch_size=1)
+        standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=emit)
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "cut short"])
+def test_a_bad_pipe_is_one_line(kind, runs, tmp_path):
+    path = films.film(tmp_path / "a.mkv", seconds=0.4)
+    content = {"text": b"not a video" * 100, "empty": b"", "cut short": path.read_bytes()[:300]}[kind]
+    models = predict.Models(runs["fusion"], batch_size=1)
+    with pytest.raises(UserError, match="the pipe") as error:
+        standard_input.predict_pipe(models, io.BytesIO(content), str(tmp_path / "out"), stream.Options())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error", "checkpoint"), ValueError("of ours"), Broken()])
+def test_a_fault_outside_the_decoder_is_not_blamed_on_the_file(error, models, gapped, tmp_path, monkeypatch):
+    def session(persons):
+        raise error
+
+    monkeypatch.setattr(models, "session", session)
+    with pytest.raises(type(error)):
+        run_film(models, gapped, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_gaps_are_stretches_of_time():
     present = np.array([False, True, True, False, False])
-    assert writer.gaps(np.arange(5) / 10, present, 0.1) == [(0.0, 0.1), pytest.approx((0.3, 0.5))]
+    assert gaps(np.arange(5) / 10, present, 0.1) == [(0.0, 0.1), pytest.approx((0.3, 0.5))]

@@ -3,12 +3,13 @@ import os
 import pathlib
 import re
 
+import av
 import numpy as np
 import pytest
 
-from avemo.predict import media, overlay, viewer
+from avemo.predict import overlay, recording, viewer
 from avemo.predict.trace import Trace
-from avemo.predict.writer import write_png
+from avemo.predict.trace_files import write_png
 from helpers import browser, films
 
 SECONDS, FPS = 4.0, 25.0
@@ -48,16 +49,16 @@ def page_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("viewer")
     source = films.film(folder / "a <script> film.mp4", seconds=SECONDS, sound=SECONDS)
     trace = make_trace(source)
-    layout = overlay.write(trace, media.probe(source), folder / "overlay.mp4")
+    layout = overlay.write(trace, recording.probe(source), folder / "overlay.mp4")
     viewer.write(trace, folder / "viewer.html", folder / "overlay.mp4", layout)
     return folder, trace
 
 
 def test_the_overlay_has_the_video_its_sound_and_its_times(page_folder):
     folder, trace = page_folder
-    found = media.probe(folder / "overlay.mp4")
+    found = recording.probe(folder / "overlay.mp4")
     assert found.sound
-    with media.av.open(str(folder / "overlay.mp4")) as container:
+    with av.open(str(folder / "overlay.mp4")) as container:
         frames = list(container.decode(video=0))
         heard = sum(f.samples / f.sample_rate for f in container_audio(folder / "overlay.mp4"))
     np.testing.assert_allclose([f.time for f in frames], trace.time, atol=1e-3)
@@ -72,7 +73,7 @@ def test_the_overlay_has_the_video_its_sound_and_its_times(page_folder):
 
 
 def container_audio(path):
-    with media.av.open(str(path)) as container:
+    with av.open(str(path)) as container:
         yield from container.decode(audio=0)
 
 
@@ -164,13 +165,13 @@ def test_other_kinds_of_trace(kind, page, tmp_path):
     if kind == "sound":
         source = films.sound_file(tmp_path / "a.wav", SECONDS)
     trace = make_trace(source, 2 if kind == "several" else 1, ("happy", "sad") if kind == "classes" else ())
-    found = media.probe(source)
+    found = recording.probe(source)
     layout = overlay.write(trace, found, tmp_path / "overlay.mp4")
     clip = tmp_path / "overlay.mp4"
     if layout is None:
         clip = tmp_path / "sound.m4a"
         overlay.write_sound(found, clip)
-        assert not media.probe(clip).picture
+        assert not recording.probe(clip).picture
     viewer.write(trace, tmp_path / "viewer.html", clip, layout)
     write_png(trace, tmp_path / "trace.png")
     assert (tmp_path / "trace.png").read_bytes()[:4] == b"\x89PNG"

@@ -18,7 +18,7 @@ from avemo import configuration, predict, tasks
 from avemo.evaluation import extract
 from avemo.training import loop
 from media.errors import UserError
-from avemo.predict import media
+from avemo.predict import recording
 from avemo.release import install, pack
 from avemo.data.shards import find_dataset
 
@@ -53,7 +53,7 @@ def finished(start, workdir, change=lambda x: x):
 
 def test_untouched_weights_answer_as_the_runs_they_came_from(start, film, tmp_path):
     finished(start, tmp_path / "run")
-    ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "run", start))
+    ours, theirs = (predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "run", start))
     for name, value in theirs.values.items():
         np.testing.assert_array_equal(ours.values[name], value)
     assert (ours.face == theirs.face).all()
@@ -70,7 +70,7 @@ def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
     command = ["predict", f"--workdir={tmp_path / 'elsewhere'}", f"--input={film}", f"--output={tmp_path / 'out'}"]
     assert launch.main([*command, "--files=csv"]) == 0
     assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
-    ours, theirs = (predict.analyse(predict.Models(str(w)), media.probe(film)) for w in (tmp_path / "elsewhere", start))
+    ours, theirs = (predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "elsewhere", start))
     assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
 
 
@@ -91,7 +91,7 @@ def test_a_release_has_all_its_networks_and_what_they_learnt_from(start, film, t
     monkeypatch.setenv("AVEMO_CACHE", str(tmp_path / "cache"))
     install.install(str(tmp_path / "tuned.zip"))
     shutil.rmtree(tmp_path / "clips")
-    expected, got = (predict.analyse(predict.Models(w), media.probe(film)) for w in (str(tmp_path / "run"), "run"))
+    expected, got = (predict.analyse(predict.Models(w), recording.probe(film)) for w in (str(tmp_path / "run"), "run"))
     np.testing.assert_array_equal(got.values["traces"], expected.values["traces"])
 
 

@@ -4,16 +4,16 @@ import csv
 import json
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from avemo.predict.trace import Trace
+from avemo.predict.palette import COLOURS
+from avemo.predict.trace import Trace, gaps
 
 FORMAT_VERSION = 1
-# Okabe & Ito's palette: told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000", "#F0E442")
+_NO_FACE, _NO_SOUND = "#999999", "#E6D27A"  # shades of the picture
 
 
 def columns(trace: Trace) -> list[str]:
@@ -30,7 +30,7 @@ def columns(trace: Trace) -> list[str]:
 
 
 def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
-    """The rows of one person (an index into `trace.persons`), None where nothing is known."""
+    """One person's rows (`person` is an index into `trace.persons`); None for unknown values."""
     values, number = trace.values, trace.persons[person]
     for t in range(len(trace)):
         row: list[Any] = [_number(trace.time[t], 6), number]
@@ -54,7 +54,7 @@ def _number(value: Any, digits: int) -> float | None:
 
 
 def write_csv(trace: Trace, path: pathlib.Path) -> None:
-    """One line a frame and person; empty where nothing is known."""
+    """Writes one line per frame and person; unknown values are empty."""
     with path.open("w", newline="") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(columns(trace))
@@ -63,7 +63,7 @@ def write_csv(trace: Trace, path: pathlib.Path) -> None:
 
 
 def summary(trace: Trace, person: int) -> dict[str, Any]:
-    """One person's clip in a few numbers: means, share of frames seen, and the clip's emotion where there is one."""
+    """One person's clip in a few numbers: means, share of frames with the face, and the clip's emotion if known."""
     out: dict[str, Any] = {"face": trace.persons[person], "face_seen": round(float(trace.face[person].mean()), 4)}
     if "traces" in trace.values:
         known = trace.values["traces"][person]
@@ -78,7 +78,7 @@ def summary(trace: Trace, person: int) -> dict[str, Any]:
 
 
 def document(trace: Trace) -> dict[str, Any]:
-    """The trace as JSON: notes, a summary a person, and the columns of `trace.csv` as lists."""
+    """The trace as JSON: notes, and for each person a summary and the columns of `trace.csv` as lists."""
     names = columns(trace)
     faces = []
     for person in range(len(trace.persons)):
@@ -96,44 +96,22 @@ def document(trace: Trace) -> dict[str, Any]:
 
 
 def write_json(trace: Trace, path: pathlib.Path) -> None:
-    """`document` as a file."""
+    """Writes `document` to a file."""
     path.write_text(json.dumps(document(trace), allow_nan=False) + "\n")
 
 
-def gaps(time: np.ndarray, present: np.ndarray, step: float) -> list[tuple[float, float]]:
-    """Stretches (begin, end in s) of frames that are not `present`; each frame lasts until the next one."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(np.int8)))
-    ends = np.append(time[1:], time[-1] + step)
-    return [(float(time[a]), float(ends[b - 1])) for a, b in edges.reshape(-1, 2)]
-
-
 def write_png(trace: Trace, path: pathlib.Path) -> None:
-    """A picture of the trace: one panel a person, stretches without a face or sound shaded."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draws the trace: one panel per person; stretches without a face or sound are shaded."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and not every call draws
     from matplotlib.figure import Figure
 
     count = len(trace.persons)
     figure = Figure(figsize=(10, 0.9 + 2.3 * count), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    step = 1 / trace.fps
-    seen, heard = trace.notes.get("sees", True), trace.notes.get("hears", True)
     for person, axes in enumerate(panels):
-        for k, name in enumerate(trace.names):
-            curve = trace.curves[person, :, k]
-            axes.plot(trace.time, curve, color=COLOURS[k % len(COLOURS)], lw=1.6, label=name)
-            if "spread" in trace.values:
-                spread = trace.values["spread"][person, :, k]
-                colour = COLOURS[k % len(COLOURS)]
-                label = "± 1 SD" if k == 0 else None
-                axes.fill_between(
-                    trace.time, curve - spread, curve + spread, color=colour, alpha=0.15, lw=0, label=label
-                )
-        shades = [(trace.face[person], "#999999", "no face", seen), (trace.sound, "#E6D27A", "no sound", heard)]
-        for row, (present, colour, label, wanted) in enumerate(shades):
-            for i, (a, b) in enumerate(gaps(trace.time, present, step) if wanted else ()):
-                low, high = (0.0, 0.93) if row == 0 else (0.93, 1.0)
-                axes.axvspan(a, b, low, high, color=colour, alpha=0.35, lw=0, label=label if i == 0 else None)
+        _draw_curves(axes, trace, person)
+        _draw_gaps(axes, trace, person)
         if "traces" in trace.values:
             axes.axhline(0, color="#444444", lw=0.6)
             reach = np.nanmax(np.abs(trace.curves)) if np.isfinite(trace.curves).any() else 1
@@ -149,3 +127,34 @@ def write_png(trace: Trace, path: pathlib.Path) -> None:
     panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     figure.suptitle(str(trace.notes.get("input", "")), fontsize=10)
     figure.savefig(path, format="png")
+
+
+def _draw_curves(axes: Any, trace: Trace, person: int) -> None:
+    for k, name in enumerate(trace.names):
+        curve, colour = trace.curves[person, :, k], COLOURS[k % len(COLOURS)]
+        axes.plot(trace.time, curve, color=colour, lw=1.6, label=name)
+        if "spread" in trace.values:
+            spread = trace.values["spread"][person, :, k]
+            label = "± 1 SD" if k == 0 else None
+            axes.fill_between(trace.time, curve - spread, curve + spread, color=colour, alpha=0.15, lw=0, label=label)
+
+
+def _draw_gaps(axes: Any, trace: Trace, person: int) -> None:
+    """Shades the panel where no face is seen, and its top edge where nothing is heard; not what the run ignores."""
+    step = 1 / trace.fps
+    if trace.notes.get("sees", True):
+        for i, (a, b) in enumerate(gaps(trace.time, trace.face[person], step)):
+            axes.axvspan(a, b, 0.0, 0.93, color=_NO_FACE, alpha=0.35, lw=0, label=None if i else "no face")
+    if trace.notes.get("hears", True):
+        for i, (a, b) in enumerate(gaps(trace.time, trace.sound, step)):
+            axes.axvspan(a, b, 0.93, 1.0, color=_NO_SOUND, alpha=0.35, lw=0, label=None if i else "no sound")
+
+
+WRITERS = {"csv": write_csv, "json": write_json, "png": write_png}
+
+
+def write(trace: Trace, folder: pathlib.Path, files: Sequence[str]) -> None:
+    """Writes `trace.csv`, `trace.json` and `trace.png`, those that `files` names, into `folder`."""
+    for name, writer in WRITERS.items():
+        if name in files:
+            writer(trace, folder / f"trace.{name}")

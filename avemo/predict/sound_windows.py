@@ -1,6 +1,6 @@
-"""Sound as it arrives: the log-mel windows of frames, from no more than the seconds of sound that they need.
+"""The log-mel window of each frame, computed from sound as it arrives.
 
-The rows and the alignment are `media.audio`'s own; only what has been passed is let go.
+Rows and alignment come from `media.audio`; rows that no later frame needs are dropped.
 """
 
 import math
@@ -10,17 +10,17 @@ import numpy as np
 
 from media import audio
 
-_LOOK_AHEAD = 0.52  # seconds of sound after a frame's time that settle its window (0.48 s and what a row needs)
+_LOOK_AHEAD = 0.52  # seconds of sound after a frame that complete its window: half a window and one row
 _FIRST_WINDOW = (audio.EXAMPLE_ROWS * audio.HOP + audio.WINDOW) / audio.SAMPLE_RATE
 _BLOCK = audio.SAMPLE_RATE  # samples analysed at a time
 
 
-class SoundStream:
-    """Log-mel rows of a sound track, growing at one end and let go at the other.
+class SoundWindows:
+    """Takes samples as they come and returns the windows of frames.
 
     Args:
-      origin: seconds of the container's clock that are time 0; None = the first sample.
-      causal: windows end at the frame's time instead of being centred on it; no sound after it is needed.
+      origin: time 0 on the container's clock, in seconds; None = the first sample.
+      causal: windows end at the frame instead of being centred on it, so they need no later sound.
     """
 
     def __init__(self, origin: float | None = 0.0, causal: bool = False):
@@ -34,13 +34,13 @@ class SoundStream:
 
     @property
     def end(self) -> float:
-        """Seconds up to which sound has been analysed; infinite when it has ended."""
+        """Time up to which sound has been analysed, in seconds; infinite once it has ended."""
         if self._ended:
             return math.inf
         return -math.inf if self._start is None else self._start + (self._count - self._held) / audio.SAMPLE_RATE
 
     def push(self, samples: np.ndarray, start: float, block: int = _BLOCK) -> None:
-        """Takes samples float32 `[n]` (mono, 16 kHz); `start` is the time of the first sample of all."""
+        """Takes samples float32 `[n]` (mono, 16 kHz); `start` is the time of the very first sample."""
         if self._start is None:
             self._start = start - (start if self._origin is None else self._origin)
         self._pending.append(np.nan_to_num(samples))
@@ -50,7 +50,7 @@ class SoundStream:
             self._analyse()
 
     def finish(self) -> None:
-        """No more sound will come."""
+        """Declares that the sound has ended."""
         self._analyse()
         self._ended = True
 
@@ -65,22 +65,22 @@ class SoundStream:
         self._held = len(self._pending[0])
 
     def settled(self, time: float) -> bool:
-        """Whether the window of a frame at `time` can no longer change."""
+        """Whether the window of a frame at `time` is complete."""
         if self._start is None or self._ended:
             return self._ended
         if time < self._start - audio.EDGE_SECONDS:
             return True
-        # Where the track begins, windows are moved inwards and so reach further ahead.
+        # At the start of the track, windows are shifted inwards and so reach further ahead.
         return self.end >= max(time - self._shift + _LOOK_AHEAD, self._start + _FIRST_WINDOW)
 
     def windows(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows of frames in order of time, each time asked for not before those of an earlier call.
+        """Returns the windows of frames. Times must not decrease, from one call to the next either.
 
         Args:
           time: float `[T]`, seconds.
 
         Returns:
-          windows float32 `[n, 96, 64]` of the n frames that have sound, and mask bool `[T]`.
+          windows float32 `[n, 96, 64]` of the n frames with sound, and mask bool `[T]`.
         """
         time = np.asarray(time, np.float64)
         if self._start is None or not len(time):
@@ -89,14 +89,14 @@ class SoundStream:
         kept = audio.Sound(
             self._rows,
             self._peak,
-            self._start + offset + self._shift,  # a window that ends at t is one that is centred, of later sound
+            self._start + offset + self._shift,  # a window that ends at t is a centred one of delayed sound
             self._count / audio.SAMPLE_RATE - offset,
             0.0,
         )
         index, mask = audio.align(time, kept)
         rows, first = audio.window_rows(kept.log_mel, index, mask)
         windows = rows[first[mask][:, None] + np.arange(audio.EXAMPLE_ROWS)[None, :]]
-        # Windows only move on: what is before the last one is not asked for again.
+        # Windows only move forward: no later frame needs the rows before this one.
         passed = int(index[-1])
         self._rows, self._peak = self._rows[passed:], self._peak[passed:]
         self._dropped += passed
@@ -104,29 +104,30 @@ class SoundStream:
 
 
 class SoundReader:
-    """A `SoundStream` that draws on decoded sound as far as the frames asked for need it."""
+    """The same from an iterator of decoded sound, read only as far as the requested frames need it."""
 
-    def __init__(self, parts: Iterable[tuple[float, np.ndarray]], origin: float | None = 0.0, causal: bool = False):
-        self._parts: Iterator[tuple[float, np.ndarray]] = iter(parts)
-        self._stream = SoundStream(origin, causal)
+    def __init__(self, blocks: Iterable[tuple[float, np.ndarray]], origin: float | None = 0.0):
+        self._blocks: Iterator[tuple[float, np.ndarray]] = iter(blocks)
+        self._windows = SoundWindows(origin)
         self.seconds = 0.0
 
     def windows(self, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `SoundStream.windows`, with as much sound as there is for frames at `time`."""
+        """Returns the same as `SoundWindows.windows`, after reading all the sound that frames at `time` need."""
         if len(time):
-            self._read(lambda: self._stream.settled(float(time[-1])))
-        return self._stream.windows(time)
+            self._read(lambda: self._windows.settled(float(time[-1])))
+        return self._windows.windows(time)
 
     def lasts(self, seconds: float) -> bool:
-        """Whether the track is at least so long."""
+        """Whether the track is at least `seconds` long."""
         self._read(lambda: self.seconds >= seconds)
         return self.seconds >= seconds - 1e-6
 
     def _read(self, enough: Callable[[], bool]) -> None:
         while not enough():
-            part = next(self._parts, None)
-            if part is None:
-                self._stream.finish()
+            block = next(self._blocks, None)
+            if block is None:
+                self._windows.finish()
                 return
-            self.seconds += len(part[1]) / audio.SAMPLE_RATE
-            self._stream.push(part[1], part[0])
+            start, samples = block
+            self.seconds += len(samples) / audio.SAMPLE_RATE
+            self._windows.push(samples, start)

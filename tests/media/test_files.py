@@ -1,0 +1,28 @@
+import errno
+
+import pytest
+
+from media import files
+from media.errors import UserError
+
+
+def test_published_files_appear_together_on_success(tmp_path):
+    output = tmp_path / "out"
+    with files.publish(output) as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (output / "a.txt").exists()
+    assert [path.name for path in output.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_the_users_and_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match="No space left"), files.publish(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("a")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), ValueError("a fault")])
+def test_other_errors_are_not_blamed_on_the_output(error, tmp_path):
+    with pytest.raises(type(error)), files.publish(tmp_path / "out"):
+        raise error
+    assert not (tmp_path / "out").exists()
