@@ -1,0 +1,62 @@
+"""Finds installed releases: the folder that a command's `--workdir` names.
+
+The cache is `$AVEMO_CACHE`, else `$XDG_CACHE_HOME/avemo`, else `~/.cache/avemo`. An archive NAME.zip is installed as
+the folder NAME, and each folder inside it is a run. A run is addressed as `fusion`, or as `NAME/fusion` if several
+releases contain a run of that name.
+"""
+
+import os
+import pathlib
+import re
+
+from media.errors import UserError
+
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
+
+
+def folder() -> pathlib.Path:
+    """Returns the cache folder, which need not exist."""
+    named = os.environ.get("AVEMO_CACHE")
+    if named:
+        return pathlib.Path(named)
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo"
+
+
+def names() -> list[str]:
+    """Lists the runs in the cache as `RELEASE/RUN`."""
+    return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in folder().glob("[!.]*/*/config.json"))
+
+
+def find(workdir: str) -> str:
+    """Returns the run folder that `workdir` names: an existing folder, or else an installed run.
+
+    Args:
+      workdir: a folder, or the name of a released run (`RUN` or `RELEASE/RUN`), or several separated by commas.
+
+    Returns:
+      The folder, or the folders separated by commas. A path that exists, a gs:// address and a string that cannot be
+      a name are returned unchanged.
+
+    Raises:
+      UserError: no such folder exists, and no installed run, or more than one, has this name.
+    """
+    workdir = os.fspath(workdir)
+    if "," in workdir and not os.path.exists(workdir):
+        return ",".join(find(part) for part in workdir.split(",") if part)
+    could_be_name = all(NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2
+    if not could_be_name or os.path.exists(os.path.join(workdir, "config.json")):
+        return workdir
+    runs = names()
+    found = [run for run in runs if workdir in (run, run.partition("/")[2])]
+    if len(found) == 1:
+        return str(folder() / found[0])
+    if found:
+        raise UserError(f"{workdir} is in several installed releases: name one of {', '.join(found)}.")
+    if os.path.exists(workdir):
+        return workdir
+    raise UserError(
+        f"{workdir} is not a run folder, and no release with a run of this name is installed in {folder()} "
+        f"({'installed: ' + ', '.join(runs) if runs else 'nothing is installed'}). Make one with `make results` and "
+        "`make release`, or get an archive from someone who has it; then run `python launch.py release "
+        "--install=FILE.zip` (or its http(s) address)."
+    )

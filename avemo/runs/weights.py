@@ -1,0 +1,64 @@
+"""Weights as one file, `weights.npz`, and the fingerprint that identifies them."""
+
+import hashlib
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from media.errors import UserError
+
+FILENAME = "weights.npz"
+
+
+def fingerprint(variables: Any) -> str:
+    """SHA-256 (first 16 hex digits) over the names, shapes and bytes of all arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(variables), key=lambda item: str(item[0])):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)}{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def pack(step: int, variables: Any) -> bytes:
+    """Returns the bytes of `weights.npz`: one array per leaf under its path, `params/trunk/…`, and `step`.
+
+    The same weights give the same bytes, because the file holds no dates.
+
+    Raises:
+      UserError: a leaf has a type that NumPy's format does not support (bfloat16).
+    """
+    arrays = {"step": np.asarray(step, np.int64)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        name, array = "/".join(str(entry.key) for entry in path), np.asarray(leaf)
+        if array.dtype.kind not in "biuf":
+            raise UserError(f"weight {name} is {array.dtype}: only float and integer weights can be written.")
+        arrays[name] = array
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def read(path: str | epath.Path) -> tuple[int, dict[str, Any]]:
+    """Returns `(step, variables)` from a file that `pack` made.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        with epath.Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            stored = dict(arrays)
+        step = int(stored.pop("step"))
+    except Exception as error:  # the remedy is the same whatever is broken inside
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): install the release again.") from error
+    variables: dict[str, Any] = {}
+    for name, array in stored.items():
+        *parents, leaf = name.split("/")
+        node = variables
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = array
+    return step, variables
