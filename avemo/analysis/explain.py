@@ -11,8 +11,8 @@ from avemo.analysis.run import AnalysisRun, features_of
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
 from avemo.predict.networks import Head, open_run
-from avemo.predict.session import FusionStream
 from avemo.predict.palette import COLOURS
+from avemo.predict.session import FusionStream
 from media.errors import UserError, unknown
 
 

@@ -103,7 +103,7 @@ def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def clip_probabilities(logits: np.ndarray) -> np.ndarray:
-    """The clip's probabilities `[B, C]` from logits `[B, T, C]`, as clips are scored: logits averaged over known frames."""
+    """The clip's probabilities `[B, C]` from logits `[B, T, C]`, averaged over known frames, as clips are scored."""
     known = np.isfinite(logits).all(-1, keepdims=True)
     mean = np.where(known, logits, 0).sum(1) / np.maximum(known.sum(1), 1)
     return np.where(known.any(1), metrics.softmax(mean), np.nan).astype(np.float32)

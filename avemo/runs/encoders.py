@@ -13,9 +13,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo.data import shards
-from media.errors import UserError
 from avemo.data.features import OUTPUTS
 from avemo.runs import installed
+from media.errors import UserError
 from media.faces import FaceOptions
 
 FILENAME = "encoders.json"

@@ -15,9 +15,13 @@ def test_published_files_appear_together_on_success(tmp_path):
 
 
 def test_a_full_disk_is_the_users_and_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match="No space left"), files.publish(tmp_path / "out") as folder:
-        (folder / "a.txt").write_text("a")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def write():
+        with files.publish(tmp_path / "out") as folder:
+            (folder / "a.txt").write_text("a")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left"):
+        write()
     assert not (tmp_path / "out").exists()
 
 

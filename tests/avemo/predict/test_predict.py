@@ -646,8 +646,8 @@ def test_a_fault_outside_the_decoder_is_not_blamed_on_the_pipe(error, runs, tmp_
     def emit(line):
         raise error
 
+    models = predict.Models(runs["fusion"], batch_size=1)
     with path.open("rb") as file, pytest.raises(type(error)):
-        models = predict.Models(runs["fusion"], batch_size=1)
         standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=emit)
 
 

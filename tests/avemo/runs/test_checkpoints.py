@@ -6,14 +6,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers import toy
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from avemo.runs import checkpoints, metrics_log
 from avemo import configuration
 from avemo.ops import parallel
+from avemo.runs import checkpoints, metrics_log
 from avemo.training import loop
+from helpers import toy
 from media.errors import UserError
 
 TINY = [

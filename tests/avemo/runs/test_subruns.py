@@ -5,22 +5,20 @@ import pathlib
 import shutil
 import zipfile
 
-from helpers import films
 import jax
 import numpy as np
 import pytest
-from helpers import tiny_runs
-from helpers import toy
 
 import launch
-from avemo.runs import checkpoints
 from avemo import configuration, predict, tasks
+from avemo.data.shards import find_dataset
 from avemo.evaluation import extract
-from avemo.training import loop
-from media.errors import UserError
 from avemo.predict import recording
 from avemo.release import install, pack
-from avemo.data.shards import find_dataset
+from avemo.runs import checkpoints
+from avemo.training import loop
+from helpers import films, tiny_runs, toy
+from media.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,9 @@ def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
     command = ["predict", f"--workdir={tmp_path / 'elsewhere'}", f"--input={film}", f"--output={tmp_path / 'out'}"]
     assert launch.main([*command, "--files=csv"]) == 0
     assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
-    ours, theirs = (predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "elsewhere", start))
+    ours, theirs = (
+        predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "elsewhere", start)
+    )
     assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
 
 
