@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from avemo import configuration  # noqa: E402
 from avemo.data import examples, pipeline, shards  # noqa: E402
 from data_prep import builder  # noqa: E402
-from media import records  # noqa: E402
+from media.images import encode_jpeg  # noqa: E402
 
 SIDE, BATCH = 160, 64
 
@@ -61,7 +61,7 @@ def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
         kind = "synthetic faces"
     for number, picture in enumerate(pictures):
         large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        (folder / f"{number:06}.jpg").write_bytes(records.encode_jpeg(cv2.cvtColor(large, cv2.COLOR_BGR2RGB)))
+        (folder / f"{number:06}.jpg").write_bytes(encode_jpeg(cv2.cvtColor(large, cv2.COLOR_BGR2RGB)))
     return kind
 
 

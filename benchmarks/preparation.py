@@ -25,7 +25,7 @@ import av
 import cv2
 import numpy as np
 
-from data_prep import preload, work
+from data_prep import forkserver_preload, task_runner
 from data_prep.corpora import CORPORA
 from data_prep.corpora.own import Options as ClipOptions
 from media import audio, video
@@ -46,9 +46,9 @@ def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: in
 def one_core(corpus, items) -> float:
     """Processor seconds of the items' work, into the spool."""
     with tempfile.TemporaryDirectory() as spool:
-        work.run_task(corpus, items[:1], f"{spool}/warm")
+        task_runner.run_task(corpus, items[:1], f"{spool}/warm")
         began = time.process_time()
-        work.run_task(corpus, items, f"{spool}/a")
+        task_runner.run_task(corpus, items, f"{spool}/a")
         return time.process_time() - began
 
 
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0, help="measure the memory of a video so long instead")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    assert preload  # imports everything before the clock starts
+    assert forkserver_preload  # imports everything before the clock starts
     options = {key: getattr(arguments, key) for key in ("detector", "detector_model", "detect_every")}
     if options["detector_model"]:
         options["detector_model"] = str(pathlib.Path(options["detector_model"]).resolve())

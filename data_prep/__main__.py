@@ -2,7 +2,7 @@
 
 import sys
 
-from data_prep.command import main
+from data_prep.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

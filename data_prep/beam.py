@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data_prep import work
-from data_prep.corpus import Corpus, Item
+from data_prep import task_runner
+from data_prep.corpora.base import Corpus, Item
 from media.errors import UserError
 
 INSTALL = "pip install -r requirements-beam.txt (an environment of its own), or leave --runner=beam out"
@@ -62,7 +62,7 @@ class Task:
         items, path = task
         attempt = f"{path}.{uuid.uuid4().hex}"
         try:
-            work.run_task(self._corpus, items, attempt)
+            task_runner.run_task(self._corpus, items, attempt)
             os.replace(attempt, path)
             os.replace(attempt + ".json", path + ".json")  # last: an index that exists is a task that is done
         finally:
@@ -71,10 +71,10 @@ class Task:
         return path
 
 
-def execute(options: Any) -> work.Execute:
-    """The way `data_prep.work.run` executes its tasks on Beam, with these pipeline options."""
+def execute(options: Any) -> task_runner.Execute:
+    """The way `data_prep.task_runner.run` executes its tasks on Beam, with these pipeline options."""
 
-    def on_beam(corpus: Corpus, waiting: Sequence[work.Waiting], finished: Callable[..., None]) -> None:
+    def on_beam(corpus: Corpus, waiting: Sequence[task_runner.Waiting], finished: Callable[..., None]) -> None:
         beam = _beam()
         tasks = [(list(items), os.fspath(path.resolve())) for items, path in waiting]
         try:

@@ -14,10 +14,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder, file_adapters, naming, splits
 
-from data_prep import beam, card, work
+from data_prep import beam, task_runner
+from data_prep.card import contents
+from data_prep.card.counts import Statistics
 from data_prep.corpora import CORPORA
-from data_prep.corpus import Corpus, Item
-from data_prep.statistics import Statistics
+from data_prep.corpora.base import Corpus, Item
 from media import tfrecord
 from media.errors import UserError, unknown
 from media.records import SCHEMA_VERSION
@@ -39,8 +40,8 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     """The TFDS builder of any `Corpus`.
 
     It differs from a `GeneratorBasedBuilder` in where the records wait until the shards are written: in the spool of
-    `data_prep.work` (several processes, resumable, memory flat) and not in TFDS's shuffler, which keeps up to 1 GB in
-    memory and needs TensorFlow beyond.
+    `data_prep.task_runner` (several processes, resumable, memory flat) and not in TFDS's shuffler, which keeps up to
+    1 GB in memory and needs TensorFlow beyond.
     """
 
     VERSION = tfds.core.Version(SCHEMA_VERSION)
@@ -72,7 +73,7 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         del dl_manager
         plan, options = self._plan, getattr(download_config, "beam_options", None)
         execute = None if options is None else beam.execute(options)
-        indices = work.run(self.corpus, plan["items"], plan["spool"], plan["workers"], plan["quiet"], execute)
+        indices = task_runner.run(self.corpus, plan["items"], plan["spool"], plan["workers"], plan["quiet"], execute)
         stats = Statistics(self.corpus.kind)
         for index in indices:
             stats.merge(Statistics.from_json(self.corpus.kind, index["stats"]))
@@ -80,9 +81,9 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         infos = [self._write_split(name, indices) for name in ("train", "dev", "test")]
         infos = [info for info in infos if info is not None]
         if not infos:
-            raise UserError(f"{self.corpus.source} gave not one record: {card.reasons(indices)}.")
+            raise UserError(f"{self.corpus.source} gave not one record: {contents.reasons(indices)}.")
         self.info.set_splits(splits.SplitDict(infos))
-        card.write(self.data_path, self.corpus, self.info, stats, indices, plan["arguments"], plan["items"])
+        contents.write(self.data_path, self.corpus, self.info, stats, indices, plan["arguments"], plan["items"])
 
     def _write_split(self, split: str, indices: Sequence[Mapping[str, Any]]) -> splits.SplitInfo | None:
         entries = [
@@ -265,7 +266,7 @@ def _clean(output: pathlib.Path, name: str, spool: pathlib.Path) -> None:
 
 def _check_same(target: pathlib.Path, arguments: Mapping[str, Any]) -> None:
     try:
-        before = json.loads((target / card.FILENAME).read_text())["arguments"]
+        before = json.loads((target / contents.FILENAME).read_text())["arguments"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{target} exists but is no data set of this program: remove it or use another --output."

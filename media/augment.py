@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from media.errors import UserError
+from media.images import resize
 
 ERASED_AREA = (0.02, 0.33)  # share of the picture, and height over width: Zhong et al. 2017, arXiv 1708.04896
 ERASED_ASPECT = (0.3, 1 / 0.3)
@@ -25,14 +26,6 @@ def check(strength: Mapping[str, Any]) -> None:
         if value < 0 or (not whole and value > 1) or (name == "crop" and value == 1):
             allowed = "a number from 0" if whole else "a share from 0 to " + ("below 1" if name == "crop" else "1")
             raise UserError(f"data.augment.{name} is {value}: it takes {allowed}.")
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`; area averaging when shrinking."""
-    if image.shape[:2] == (size, size):
-        return image
-    shrink = image.shape[0] > size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
 
 def crop(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:

@@ -5,14 +5,14 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
 
 from media.errors import Registry, UserError
-from media.records import JPEG_QUALITY, check_image_format, encode_image
+from media.images import JPEG_QUALITY, check_image_format, encode_image
 from media.video import Frame
 
 DETECTORS = Registry("face detector")
@@ -44,6 +44,12 @@ class FaceOptions:
     lost_after: float = 1.0
     image_format: str = "jpeg"
     jpeg_quality: int = JPEG_QUALITY
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Takes the options out of `values`; keys that are not options, as of another version, are ignored."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work, before any video is opened."""

@@ -1,72 +1,53 @@
-"""Still pictures: reading what lies on the disk as JPEG or WebP bytes, whole or cut out."""
-
-import pathlib
+"""Still images: encoding, decoding and resizing."""
 
 import cv2
 import numpy as np
 
-from media.errors import BadItem
-from media.records import encode_image
+from media.errors import BadItem, unknown
+
+JPEG_QUALITY = 95
+IMAGE_FORMATS = {  # name: suffix and quality flag of OpenCV's encoder
+    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY),
+    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
+}
 
 
-def read(path: pathlib.Path) -> np.ndarray:
-    """Decodes a picture to uint8 `[H, W, 3]`, RGB, upright by its EXIF note.
+def check_image_format(name: str) -> None:
+    """Raises a `UserError` for an `--image_format` that records cannot store."""
+    if name not in IMAGE_FORMATS:
+        raise unknown("image format", name, IMAGE_FORMATS)
 
-    Raises:
-      BadItem: no such file, or not a picture.
-    """
-    return decode(_bytes(path), path.name)
+
+def encode_image(image: np.ndarray, image_format: str = "jpeg", quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey, repeated into three channels) as JPEG or WebP."""
+    code = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
+    suffix, flag = IMAGE_FORMATS[image_format]
+    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), [flag, quality])
+    if not done:
+        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {image_format}")
+    return data.tobytes()
+
+
+def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
+    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey) as JPEG."""
+    return encode_image(image, "jpeg", quality)
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """Decodes an encoded picture to uint8 `[H, W, 3]`, RGB."""
+    """Decodes an image to uint8 `[H, W, 3]`, RGB, upright according to its EXIF orientation.
+
+    Raises:
+      BadItem: the bytes are not an image; `name` is named.
+    """
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise BadItem(f"picture {name} cannot be decoded")
+        raise BadItem(f"image {name} cannot be decoded")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def recoded(data: bytes, name: str, size: int = 0, image_format: str = "jpeg") -> bytes:
-    """Bytes of an encoded picture in another format, unchanged where it is a colour JPEG already, JPEG is wanted and
-    `size` (of the side) is 0.
-
-    Raises:
-      BadItem: it cannot be decoded, or is cut short.
-    """
-    image = decode(data, name)
-    if data[:2] == b"\xff\xd8":
-        if b"\xff\xd9" not in data[-64:]:
-            raise BadItem(f"picture {name} is cut short")
-        if image_format == "jpeg" and not size and b"Exif" not in data[:64] and _components(data) == 3:
-            return data
-    if size and image.shape[:2] != (size, size):
-        shrink = max(image.shape[:2]) > size
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-    return encode_image(image, image_format)
-
-
-def read_encoded(path: pathlib.Path, size: int = 0, image_format: str = "jpeg") -> bytes:
-    """Bytes of a picture on the disk, as `recoded`.
-
-    Raises:
-      BadItem: no such file, or not a picture.
-    """
-    return recoded(_bytes(path), path.name, size, image_format)
-
-
-def _bytes(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadItem(f"picture {path.name} is missing or unreadable") from error
-
-
-def _components(data: bytes) -> int:
-    """Number of colour components in a JPEG's frame header; 0 if none is found."""
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[position + 9]
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return 0
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`, by area averaging if it shrinks and bilinearly otherwise."""
+    if image.shape[:2] == (size, size):
+        return image
+    shrink = image.shape[0] > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)

@@ -8,15 +8,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from media.errors import unknown
 from media.tf_example import Encoder
 
 # Rises whenever a field changes its name, type or meaning: it is the TFDS version, and so the name of the folder.
 SCHEMA_VERSION = "1.0.0"
+
+# `data_prep.synthetic` writes this file beside its corpora; its presence marks a corpus as synthetic.
+SYNTHETIC_MANIFEST = "manifest.json"
 
 # AffectNet's numbering 0-7, used for every corpus of expressions.
 CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
@@ -25,18 +26,6 @@ TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET"
 
 # Longest run of frames in one `clips` record: a minute at 25 fps, so that memory does not grow with the recording.
 MAX_FRAMES = 1500
-
-JPEG_QUALITY = 95
-IMAGE_FORMATS = {  # name: suffix and quality flag of OpenCV's encoder
-    "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY),
-    "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
-}
-
-
-def check_image_format(name: str) -> None:
-    """Raises a `UserError` for an `--image_format` that is not stored."""
-    if name not in IMAGE_FORMATS:
-        raise unknown("image format", name, IMAGE_FORMATS)
 
 
 def _image(image_format: str = "jpeg") -> tfds.features.Image:
@@ -146,21 +135,6 @@ def extracted_features(
             "audio": _floats(None, audio_dim),
         }
     )
-
-
-def encode_image(image: np.ndarray, image_format: str = "jpeg", quality: int = JPEG_QUALITY) -> bytes:
-    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey, repeated into three channels) as JPEG or WebP."""
-    code = cv2.COLOR_GRAY2BGR if image.ndim == 2 else cv2.COLOR_RGB2BGR
-    suffix, flag = IMAGE_FORMATS[image_format]
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, code), [flag, quality])
-    if not done:
-        raise ValueError(f"OpenCV could not encode an image of shape {image.shape} as {image_format}")
-    return data.tobytes()
-
-
-def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """Encodes uint8 `[H, W, 3]` RGB (or `[H, W]` grey) as JPEG."""
-    return encode_image(image, "jpeg", quality)
 
 
 def jpeg(data: bytes) -> io.BytesIO:

@@ -136,7 +136,7 @@ class Faces:
 
 def faces(run: AnalysisRun, split: str | None = None, count: int | None = None) -> Faces:
     """The faces that an expression run was scored on, in the order of its predictions, at the size it sees."""
-    from media.augment import resize
+    from media.images import resize
 
     source = mixture.open_split(run.data("faces"), run.split(split))
     size = int(run.config["model"]["image_size"])

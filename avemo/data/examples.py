@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from avemo.data.shards import Images
 from media import augment
-from media.augment import resize
+from media.images import resize
 
 Example = dict[str, Any]
 MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz

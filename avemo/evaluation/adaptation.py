@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 from avemo import metrics
 from avemo.data import mixture
 from avemo.models import expression
-from media import augment
 from media.errors import UserError, unknown
+from media.images import resize
 
 KINDS = ("statistics", "person")
 _BATCHES, _ROWS = 8, 128
@@ -61,7 +61,7 @@ def faces(folder: str, split: str, image_size: int) -> np.ndarray:
     images = []
     for number, group in itertools.groupby((places[i] for i in chosen), operator.itemgetter(0)):
         (stored,) = data.fields(number, [field])  # once for all of its faces
-        images += [augment.resize(stored.decode(index), image_size) for _, index in group]
+        images += [resize(stored.decode(index), image_size) for _, index in group]
     return np.stack(images)
 
 

@@ -25,8 +25,8 @@ from avemo.ops import parallel
 from avemo.runs import checkpoints, installed, run_folder, subruns
 from avemo.runs.weights import fingerprint
 from avemo.tasks import audio as audio_task
-from media.augment import resize
 from media.errors import UserError
+from media.images import resize
 
 logger = logging.getLogger(__name__)
 VISUAL_TASKS, AUDIO_TASKS = ("teacher", "student"), ("audio",)

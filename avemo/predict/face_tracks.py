@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from avemo.data.shards import Images
-from media.augment import resize
 from media.faces import DETECTORS, Face, FaceFrame, FaceOptions, Follower, overlap
+from media.images import resize
 from media.video import Frame
 
 # One frame: each person's `FaceFrame` and crop, uint8 [S, S, 3] (None without a face).

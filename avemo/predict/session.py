@@ -9,9 +9,9 @@ import numpy as np
 
 from avemo.predict.networks import BATCH, Head, Network, open_run
 from avemo.runs import encoders, installed, run_folder, subruns
-from media.augment import resize
 from media.errors import UserError
 from media.faces import FaceOptions
+from media.images import resize
 
 CHUNK = 128  # frames given to a recurrent network at once
 WINDOW, CONTEXT = 1500, 250  # frames seen at once by a network that needs its whole sequence, and their overlap

@@ -13,8 +13,8 @@ from avemo import configuration
 from avemo.data import mixture, shards
 from avemo.runs import encoders
 from media.errors import UserError
+from media.records import SYNTHETIC_MANIFEST
 
-_MANIFEST = "manifest.json"  # what `data_prep.synthetic` writes beside its corpora
 ROLES = ("faces", "triplets", "unlabelled", "clips", "features")
 # Words of the licences in `data_prep.corpora` and `avemo.models.pretrained` that rule out commercial use.
 _RESTRICTED = re.compile(r"research|non-?commercial|\bNC\b", re.IGNORECASE)
@@ -130,7 +130,7 @@ def _data(workdir: str, role: str, text: str, recorded: str | None, via: str) ->
 def _synthetic(card: Mapping[str, Any]) -> bool:
     """Whether `data_prep.synthetic` wrote the corpus, in the name of the one that it imitates."""
     source = (card.get("arguments") or {}).get("source")
-    manifest = epath.Path(source).parent / _MANIFEST if source else None
+    manifest = epath.Path(source).parent / SYNTHETIC_MANIFEST if source else None
     return manifest is not None and manifest.exists() and "participants" in json.loads(manifest.read_text())
 
 

@@ -129,7 +129,7 @@ def resolve(
 
 def face_options(card: Mapping[str, Any]) -> FaceOptions:
     """The face options in `encoders.json`; unknown keys of another version are left out."""
-    return FaceOptions(**{k: v for k, v in (card.get("faces") or {}).items() if k in _FACE_OPTIONS})
+    return FaceOptions.from_mapping(card.get("faces") or {})
 
 
 def _locate(workdir: epath.Path, modality: str, recorded: str) -> str:

@@ -25,7 +25,7 @@ from avemo.runs import checkpoints, encoders, run_folder, subruns
 from avemo.runs.weights import fingerprint
 from avemo.tasks import audio, audiovisual, start
 from avemo.tasks.base import Metrics, Predictions, Task
-from media import augment
+from media.images import resize
 
 MODALITIES = audiovisual.MODALITIES
 _LIGHT = ("time", "face_mask", "audio_mask", "targets", "target_mask", "raters")
@@ -64,7 +64,7 @@ class Clips:
         for row, (index, frame) in enumerate(self._places[recording.name][begin : begin + length]):
             record = self._record(index)
             if recording.visual_mask[begin + row]:
-                image[row] = augment.resize(record["frames"].decode(frame), size)
+                image[row] = resize(record["frames"].decode(frame), size)
             if recording.audio_mask[begin + row]:
                 first = record["audio_index"][frame]
                 windows[row] = record["log_mel"][first : first + examples.MEL_ROWS]

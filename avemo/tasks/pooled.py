@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from avemo import metrics
 from avemo.data import padding
 from avemo.evaluation import adaptation
-from media import augment
+from media.images import resize
 
 
 def pool_frames(
@@ -41,7 +41,7 @@ def pool_frames(
                 labels.append(int(record["label"]))
                 persons.append(record["subject"])
             for index in np.flatnonzero(record["face_mask"]):
-                image = augment.resize(record["frames"].decode(int(index)), config.model.image_size)
+                image = resize(record["frames"].decode(int(index)), config.model.image_size)
                 yield {"image": image, "place": np.int32(place)}
 
     classes = config.model.num_classes

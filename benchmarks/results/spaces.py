@@ -19,7 +19,7 @@ from avemo.data import shards
 from avemo.models import expression, pretrained
 from avemo.models.pretrained import networks
 from avemo.runs import checkpoints
-from media.augment import resize
+from media.images import resize
 
 SPACES = ("teacher", "classifier", "untrained", "faceres", "pixels")
 _BATCH = 256

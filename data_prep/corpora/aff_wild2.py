@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import annotations
+from data_prep import annotations, stills
 from data_prep.clips import ClipOptions, Traces, segment_records
-from data_prep.corpus import Corpus, Item, listing
-from media import audio, images, video
+from data_prep.corpora.base import Corpus, Item, listing
+from media import audio, video
 from media.errors import BadItem
 from media.faces import FaceFrame
-from media.records import clips_features, encode_image
+from media.images import encode_image
+from media.records import clips_features
 
 SETS = (("Train_Set", "train"), ("Validation_Set", "dev"))
 SKIP = -5.0  # the mark of a frame without annotation
@@ -104,7 +105,7 @@ class AffWild2(Corpus):
         for number, seconds in enumerate(time, start=1):
             path = present.get(f"{number:05d}")
             found = path is not None
-            data = images.read_encoded(path, size, form) if found else black
+            data = stills.read_encoded(path, size, form) if found else black
             # The place in the picture is not published with the crops.
             yield FaceFrame(float(seconds), data, found, (0.0, 0.0, 0.0, 0.0), float(found))
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.corpus import Corpus, Item, listing
-from media import images
+from data_prep import stills
+from data_prep.corpora.base import Corpus, Item, listing
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
-from media.records import CLASSES, check_image_format, encode_image, face_record, faces_features
+from media.images import check_image_format, encode_image
+from media.records import CLASSES, face_record, faces_features
 
 ALPHABETICAL = tuple(sorted(CLASSES))
 TRAIN_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)  # of the new release, classes 0-7
@@ -154,7 +155,7 @@ class AffectNet(Corpus):
         if not self._labelled or valence < -1 or arousal < -1:
             valence = arousal = math.nan
         if item.payload["release"] == "new":
-            image = images.read_encoded(path, self.options.image_size, self.options.image_format)
+            image = stills.read_encoded(path, self.options.image_size, self.options.image_format)
         else:
             image = self._cut(path, item.payload)
         classes = len(self.options.classes)
@@ -173,7 +174,7 @@ class AffectNet(Corpus):
         return values[0], values[1], values[2]
 
     def _cut(self, path: pathlib.Path, row: Mapping[str, Any]) -> bytes:
-        picture = images.read(path)
+        picture = stills.read(path)
         x, y, width, height = (_number(row[n], n) for n in ("face_x", "face_y", "face_width", "face_height"))
         side = max(width, height)
         if side <= 0:

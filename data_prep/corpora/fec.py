@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import download
-from data_prep.corpus import Corpus, Item
-from media import images
+from data_prep import download, stills
+from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
-from media.records import TRIPLET_TYPES, check_image_format, encode_image, jpeg, triplets_features
+from media.images import check_image_format, encode_image
+from media.records import TRIPLET_TYPES, jpeg, triplets_features
 
 FILES = (
     ("faceexp-comparison-data-train-public.csv", "train"),
@@ -168,7 +168,7 @@ class FEC(Corpus):
         return next((path for path in candidates if path.is_file()), None)
 
     def _cut(self, path: pathlib.Path, box: tuple[float, float, float, float]) -> bytes:
-        picture = images.read(path)
+        picture = stills.read(path)
         height, width = picture.shape[:2]
         left, right, top, bottom = box
         side = max((right - left) * width, (bottom - top) * height)

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.corpus import Corpus, Item
-from media import images
+from data_prep import stills
+from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
-from media.records import CLASSES, check_image_format, face_record, faces_features, jpeg, triplets_features
+from media.images import check_image_format
+from media.records import CLASSES, face_record, faces_features, jpeg, triplets_features
 
 # Columns of label.csv after name and box; the last two are no expressions.
 COLUMNS = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
@@ -198,7 +199,7 @@ class FER(Corpus):
         data = Pictures.read(self.source, rated.part, rated.name)
         yield face_record(
             item.key,
-            images.recoded(data, rated.name, self.options.image_size, self.options.image_format),
+            stills.recoded(data, rated.name, self.options.image_size, self.options.image_format),
             label=rated.label,
             votes=rated.votes,
         )
@@ -238,7 +239,7 @@ class FERUnlabelled(Corpus):
         """One face."""
         name = item.payload["name"]
         data = Pictures.read(self.source, PARTS[0][0], name)
-        yield face_record(item.key, images.recoded(data, name, self.options.image_size, self.options.image_format))
+        yield face_record(item.key, stills.recoded(data, name, self.options.image_size, self.options.image_format))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,7 +340,7 @@ class FERTriplets(Corpus):
         form = self.options.image_size, self.options.image_format
         yield {
             "name": item.key,
-            "images": [jpeg(images.recoded(one, name, *form)) for name, one in data],
+            "images": [jpeg(stills.recoded(one, name, *form)) for name, one in data],
             "odd": item.payload["odd"],
             "type": item.payload["type"],
             "agreement": np.float32(item.payload["margin"]),

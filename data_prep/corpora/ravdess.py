@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.clips import ClipOptions, clip_records
+from data_prep.corpora.base import Corpus, Item, listing
 from data_prep.corpora.speakers import by_speaker, numbers
-from data_prep.corpus import Corpus, Item, listing
 from media import video
 from media.errors import BadItem, UserError
 from media.records import clips_features

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep import annotations
 from data_prep.clips import ClipOptions, Traces, clip_records
-from data_prep.corpus import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item, listing
 from media.errors import BadItem, UserError
 from media.records import clips_features
 from media.video import SUFFIXES

@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_prep.corpus import Corpus, Item, listing
-from media import images, video
+from data_prep import stills
+from data_prep.corpora.base import Corpus, Item, listing
+from media import video
 from media.errors import Dropped, UserError
 from media.faces import FaceOptions, Follower
 from media.records import face_record, faces_features
@@ -58,9 +59,9 @@ class UnlabelledFaces(Corpus):
         if path.suffix.lower() in video.SUFFIXES:
             frames = video.decode(path, fps=self.options.fps, threads=1)
         elif self.options.detect_images:
-            frames = iter([video.Frame(0.0, images.read(path))])
+            frames = iter([video.Frame(0.0, stills.read(path))])
         else:
-            yield face_record(item.key, images.read_encoded(path, self.options.image_size, self.options.image_format))
+            yield face_record(item.key, stills.read_encoded(path, self.options.image_size, self.options.image_format))
             return
         # So few frames a second are too far apart to know a face's place from its neighbours.
         follow = Follower(dataclasses.replace(self.options, detect_every=1))

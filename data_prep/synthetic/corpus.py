@@ -14,9 +14,9 @@ import soundfile
 
 from data_prep.synthetic import latent, raters, recording, stills
 from media.errors import UserError
+from media.records import SYNTHETIC_MANIFEST
 
 VERSION = 3  # of the drawing: a folder made by another version is another corpus
-MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def generate(output, settings: Settings | None = None, *, workers: int = 2, prog
             return made
         shutil.rmtree(partial, ignore_errors=True)
         manifest = json.loads(json.dumps(asked | _fill(partial, output, settings, workers, progress)))
-        stills.dump(partial / MANIFEST, manifest)
+        stills.dump(partial / SYNTHETIC_MANIFEST, manifest)
         partial.rename(output)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
@@ -109,7 +109,7 @@ def _existing(output: pathlib.Path, asked: dict) -> dict | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     try:
-        made = json.loads((output / MANIFEST).read_text())
+        made = json.loads((output / SYNTHETIC_MANIFEST).read_text())
         old = made["settings"] | {"version": made["version"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{output} exists and is not a finished synthetic corpus: choose another --output") from None

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_prep import beam, corpora, work
+from data_prep import beam, corpora, task_runner
 from data_prep.builder import prepare
 from media.errors import UserError
 
@@ -81,7 +81,7 @@ def test_clips_on_two_beam_workers(tmp_path, draw, red_square, apache_beam):
 
 def test_finished_tasks_of_a_run_that_stopped_are_not_done_again(tmp_path, interrupted, monkeypatch, apache_beam):
     source, whole, _ = interrupted
-    real = work.run_task
+    real = task_runner.run_task
     tasks = []
     monkeypatch.setattr(beam.Task, "__call__", lambda self, task: tasks.append(task[1]) or _run(self, task, real))
     again, _ = prepare("affectnet", source, tmp_path / "cut", runner="beam", quiet=True)

@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 
-from data_prep import card_augmentations, card_page
 from data_prep.builder import prepare
-from data_prep.statistics import CELLS, Statistics, share
-from media import augment, records
+from data_prep.card import augmented
+from data_prep.card.counts import CELLS, Statistics, share
+from data_prep.card.page import SAMPLES, page
+from media import augment
+from media.images import encode_jpeg
 
 FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, our own four, RandAugment's but for the identity
 
@@ -39,12 +41,12 @@ def test_the_card_of_faces(tmp_path, draw):
     assert np.sum(train["plane"]) == 21  # one has no valence and arousal
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
-    page = Page((target / "card.html").read_text())
-    assert page.images == card_page.SAMPLES + FACES
-    assert {"flip", "crop 0.3", "colour 0.4", "erase", "RandAugment: shear x"} <= set(page.words)
-    assert "22" in page.words
-    assert "subjects" not in page.words
-    assert any("train_set/" in word for word in page.words)
+    shown = Page((target / "card.html").read_text())
+    assert shown.images == SAMPLES + FACES
+    assert {"flip", "crop 0.3", "colour 0.4", "erase", "RandAugment: shear x"} <= set(shown.words)
+    assert "22" in shown.words
+    assert "subjects" not in shown.words
+    assert any("train_set/" in word for word in shown.words)
 
 
 def test_the_card_of_clips(tmp_path, draw, red_square):
@@ -56,9 +58,9 @@ def test_the_card_of_clips(tmp_path, draw, red_square):
     assert train["face_miss_rate"] == 0.0
     assert train["counts"]["frames_with_target"] == 25
     assert train["subjects"] == 1
-    page = Page((target / "card.html").read_text())
-    assert page.images == card_page.SAMPLES + FACES + 2
-    assert {"log-mel, 0.96 s", "SpecAugment 32 rows, 16 bands"} <= set(page.words)
+    shown = Page((target / "card.html").read_text())
+    assert shown.images == SAMPLES + FACES + 2
+    assert {"log-mel, 0.96 s", "SpecAugment 32 rows, 16 bands"} <= set(shown.words)
 
 
 def test_silent_clipped_and_missing_sound_is_flagged(tmp_path, draw, red_square):
@@ -106,7 +108,7 @@ def test_markup_in_a_name_is_shown_and_not_run():
         "skipped": [{"item": "<b>.mp4", "split": "train", "reason": "a & b"}],
         "source_fingerprint": "0", "arguments": {},
     }  # fmt: skip
-    text = card_page.page(card, [])
+    text = page(card, [])
     assert "<script>" not in text
     assert "&lt;b&gt;.mp4" in text
 
@@ -115,13 +117,13 @@ def test_each_augmentation_is_shown_and_each_differs():
     y, x = np.mgrid[0:80, 0:80]
     wave = 120 + 60 * np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], -1)
     log_mel = np.random.default_rng(0).normal(size=(120, 64)).astype(np.float32)
-    shown = card_augmentations.pictures(records.encode_jpeg(wave.astype(np.uint8)), log_mel)
+    shown = augmented.pictures(encode_jpeg(wave.astype(np.uint8)), log_mel)
     assert len(shown) == FACES + 2
     assert len({data for data, _ in shown}) == len(shown)
-    assert shown == card_augmentations.pictures(records.encode_jpeg(wave.astype(np.uint8)), log_mel)
-    assert card_augmentations.pictures(None, None) == []
+    assert shown == augmented.pictures(encode_jpeg(wave.astype(np.uint8)), log_mel)
+    assert augmented.pictures(None, None) == []
 
 
 def test_preparing_needs_no_jax():
-    code = "import sys, data_prep.card; assert 'jax' not in sys.modules"
+    code = "import sys, data_prep.card.contents; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep import work
+from data_prep import task_runner
 from data_prep.builder import prepare
 from data_prep.corpora import CORPORA, own, recola, unlabelled
-from data_prep.corpus import Item
+from data_prep.corpora.base import Item
 from media.errors import UserError
 
 
@@ -53,7 +53,7 @@ def account(tmp_path, draw, count: int, red_square: str) -> None:
     (template,) = base.items()
     clips = own.Own(tmp_path, own.Options(detector=red_square, crop_size=16))
     pictures = unlabelled.UnlabelledFaces(tmp_path, unlabelled.Options(detector=red_square, detect_images=True))
-    work.run_task(base, [template], str(tmp_path / "spool"))  # imports what is imported on first use
+    task_runner.run_task(base, [template], str(tmp_path / "spool"))  # imports what is imported on first use
     slowest = 0.0
     for number in range(count):
         suffix = ("mp4", "wav", "jpg", "csv")[number % 4]
@@ -66,7 +66,7 @@ def account(tmp_path, draw, count: int, red_square: str) -> None:
         else:
             corpus, item = clips, Item(path.name, "test", "", {"path": str(path)})
         began = time.monotonic()
-        work.run_task(corpus, [item], str(tmp_path / "spool"))
+        task_runner.run_task(corpus, [item], str(tmp_path / "spool"))
         slowest = max(slowest, time.monotonic() - began)
         index = json.loads((tmp_path / "spool.json").read_text())
         assert index["done"] + len(index["skipped"]) + sum(index["dropped"].values()) == 1, path.name

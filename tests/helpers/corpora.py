@@ -172,11 +172,11 @@ def draw():
 @pytest.fixture
 def stopped(monkeypatch):
     """`stopped(tasks, *arguments, **options)`: a preparation interrupted after so many tasks; lists them."""
-    from data_prep import work
+    from data_prep import task_runner
     from data_prep.builder import prepare
 
     def run(tasks, *arguments, **options):
-        real, done = work.run_task, []
+        real, done = task_runner.run_task, []
 
         def until(corpus, items, path):
             if len(done) == tasks:
@@ -184,10 +184,10 @@ def stopped(monkeypatch):
             done.append(path)
             real(corpus, items, path)
 
-        monkeypatch.setattr(work, "run_task", until)
+        monkeypatch.setattr(task_runner, "run_task", until)
         with pytest.raises(KeyboardInterrupt):
             prepare(*arguments, **options)
-        monkeypatch.setattr(work, "run_task", real)
+        monkeypatch.setattr(task_runner, "run_task", real)
         return done
 
     return run

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from media import records
+from media.images import encode_jpeg
 
 SIZE = 80
 
@@ -38,7 +39,7 @@ def write(
 def image(level: float, rng: np.random.Generator, size: int = SIZE) -> bytes:
     """A JPEG whose brightness is `level` in 0..1, with noise."""
     noise = rng.normal(0, 8, (size, size, 3))
-    return records.encode_jpeg(np.clip(40 + 170 * level + noise, 0, 255).astype(np.uint8))
+    return encode_jpeg(np.clip(40 + 170 * level + noise, 0, 255).astype(np.uint8))
 
 
 def faces(folder: pathlib.Path, train: int = 32, dev: int = 12, labelled: bool = True, name: str = "faces") -> str:

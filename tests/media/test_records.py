@@ -9,22 +9,23 @@ from tensorflow_datasets.core import example_serializer
 
 from media import records
 from media.errors import UserError
+from media.images import check_image_format, encode_image, encode_jpeg
 
 
 def face(rng):
-    image = records.encode_jpeg(rng.integers(0, 255, (8, 10, 3), np.uint8))
+    image = encode_jpeg(rng.integers(0, 255, (8, 10, 3), np.uint8))
     return lambda: records.face_record("a é", image, label=3, valence=0.25, subject="s")
 
 
 def triplet(rng):
-    images = [records.encode_jpeg(rng.integers(0, 255, (8, 8, 3), np.uint8)) for _ in range(3)]
+    images = [encode_jpeg(rng.integers(0, 255, (8, 8, 3), np.uint8)) for _ in range(3)]
     return lambda: {
         "name": "t", "images": [records.jpeg(i) for i in images], "odd": 2, "type": 1, "agreement": np.float32(0.75),
     }  # fmt: skip
 
 
 def clip(rng, frames=3, rows=300, raters=6):
-    images = [records.encode_jpeg(np.full((4, 4, 3), i, np.uint8)) for i in range(frames)]
+    images = [encode_jpeg(np.full((4, 4, 3), i, np.uint8)) for i in range(frames)]
     arrays = {
         "time": np.arange(frames, dtype=np.float32) / 25,
         "face_mask": rng.random(frames) < 0.5,
@@ -74,11 +75,11 @@ def test_a_clip_comes_back():
 def test_images_come_back_in_rgb_and_black_is_black():
     image = np.zeros((16, 16, 3), np.uint8)
     image[..., 0] = 250
-    data = records.encode_jpeg(image)
+    data = encode_jpeg(image)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert decoded[8, 8, 0] > 240
     assert decoded[8, 8, 2] < 15
-    grey = records.encode_jpeg(np.full((8, 8), 77, np.uint8))
+    grey = encode_jpeg(np.full((8, 8), 77, np.uint8))
     assert cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_COLOR).shape == (8, 8, 3)
 
 
@@ -126,10 +127,10 @@ def test_jpeg_bytes_are_marked_once():
 def test_webp_is_smaller_and_comes_back_in_rgb():
     yy, xx = np.mgrid[:64, :64].astype(np.uint8)
     image = np.stack([2 * xx + 100, 2 * yy, np.full_like(xx, 10)], axis=-1)
-    data = records.encode_image(image, "webp")
+    data = encode_image(image, "webp")
     assert data[:4] == b"RIFF"
     assert data[8:12] == b"WEBP"
-    assert len(data) < len(records.encode_image(image, "jpeg"))
+    assert len(data) < len(encode_image(image, "jpeg"))
     serializer = records.Serializer(records.faces_features(image_format="webp"))
     back = serializer.decode(serializer.encode(records.face_record("a", data)))["image"]
     assert np.abs(back.astype(int) - image).mean() < 3
@@ -137,4 +138,4 @@ def test_webp_is_smaller_and_comes_back_in_rgb():
 
 def test_an_image_format_that_is_not_stored_is_refused():
     with pytest.raises(UserError, match="did you mean 'webp'"):
-        records.check_image_format("wepb")
+        check_image_format("wepb")

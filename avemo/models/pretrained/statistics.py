@@ -17,8 +17,8 @@ from flax import traverse_util
 
 from avemo.data import examples, mixture
 from avemo.models.layers import BatchNorm
-from media import augment
 from media.errors import UserError
+from media.images import resize
 
 Tree = dict[str, Any]
 _BATCHES, _ROWS = 16, 64
@@ -44,7 +44,7 @@ def inputs(folder: str | os.PathLike, shape: tuple[int, ...], image_size: int) -
     for part in np.array_split(chosen, max(1, len(chosen) // _ROWS)):
         records = [data[int(number)] for number in part]
         if pictures:
-            yield np.stack([augment.resize(record["image"].decode(0), image_size) for record in records])
+            yield np.stack([resize(record["image"].decode(0), image_size) for record in records])
         else:
             middles = [max(0, (len(record["log_mel"]) - examples.MEL_ROWS) // 2) for record in records]
             windows = [r["log_mel"][m : m + examples.MEL_ROWS] for r, m in zip(records, middles, strict=True)]

@@ -76,8 +76,9 @@ def test_colours_are_rgb(tmp_path):
     red = np.zeros((80, 80, 3), np.uint8)
     red[..., 0] = 200
     from media import records
+    from media.images import encode_jpeg
 
-    rows = [records.face_record("red", records.encode_jpeg(red), label=0)]
+    rows = [records.face_record("red", encode_jpeg(red), label=0)]
     folder = toy.write(tmp_path, "faces", records.faces_features(), {"train": rows})
     config = configuration.load("configs/demo/teacher.py:smoke")
     source = pipeline.Source(folder, examples.face_example, 1, "train")

@@ -21,9 +21,9 @@ from avemo.tasks import audiovisual as task
 from data_prep.clips import ClipOptions, clip_records
 from helpers import films, tiny_runs, toy
 from media import audio, records, video
-from media.augment import resize
 from media.errors import UserError
 from media.faces import FaceOptions, Follower
+from media.images import resize
 
 QUICK = ("csv", "json")
 

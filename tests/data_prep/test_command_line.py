@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep import builder, command, corpora, work
+from data_prep import builder, command_line, corpora, task_runner
 from data_prep.builder import prepare
 from media import tfrecord
 from media.errors import UserError
@@ -27,14 +27,14 @@ def shards(folder):
 
 
 def run(capsys, *arguments):
-    status = command.main([str(a) for a in arguments])
+    status = command_line.main([str(a) for a in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
 
 def test_no_tensorflow_and_no_jax_is_imported():
     code = (
-        "import sys, data_prep.command, data_prep.builder, data_prep.corpora; "
+        "import sys, data_prep.command_line, data_prep.builder, data_prep.corpora; "
         "assert not {'tensorflow', 'jax', 'torch'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -45,7 +45,7 @@ def test_list_names_every_corpus_and_help_its_options(capsys):
     assert status == 0
     assert all(name in out for name in corpora.CORPORA)
     with pytest.raises(SystemExit) as stop:
-        command.main(["recola", "--help"])
+        command_line.main(["recola", "--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "--gold_standard" in shown
@@ -185,13 +185,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, draw, capsys, monk
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, interrupted, monkeypatch):
     source, whole, done = interrupted
     assert not (tmp_path / "cut" / "affectnet" / "1.0.0").exists()
-    real, later = work.run_task, []
+    real, later = task_runner.run_task, []
 
     def rest(corpus, items, path):
         later.append(path)
         real(corpus, items, path)
 
-    monkeypatch.setattr(work, "run_task", rest)
+    monkeypatch.setattr(task_runner, "run_task", rest)
     again, _ = prepare("affectnet", source, tmp_path / "cut", workers=1, quiet=True)
     assert len(later) == 3
     assert not set(later) & set(done)

@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 import tqdm
 
-from data_prep import statistics
-from data_prep.corpus import Corpus, Item
+from data_prep.card.counts import Statistics
+from data_prep.corpora.base import Corpus, Item
 from media import tfrecord
 from media.errors import BadItem, Dropped, UserError
 from media.records import Serializer, check_clip
@@ -47,7 +47,7 @@ def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
     serializer = _serializer(corpus)
     records: list[list[Any]] = []
     skipped, dropped = [], collections.Counter()
-    stats = statistics.Statistics(corpus.kind)
+    stats = Statistics(corpus.kind)
     done = 0
     with open(path, "wb") as file:
         for item in items:
@@ -155,7 +155,7 @@ def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, fini
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["data_prep.preload"])
+        context.set_forkserver_preload(["data_prep.forkserver_preload"])
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
         futures = {pool.submit(run_task, corpus, task, str(path)): (task, path) for task, path in waiting}
         try:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from data_prep import card_augmentations, card_page
-from data_prep.corpus import Corpus, Item
-from data_prep.statistics import Statistics, share
+from data_prep.card import augmented, page
+from data_prep.card.counts import Statistics, share
+from data_prep.corpora.base import Corpus, Item
 from media.records import SCHEMA_VERSION, Serializer
 
 FILENAME = "card.json"
@@ -83,8 +83,8 @@ def write(
     }
     (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     samples, log_mel = _samples(corpus, indices, names)
-    augmented = card_augmentations.pictures(samples[0][0] if samples else None, log_mel)
-    (folder / PAGE).write_text(card_page.page(card, samples, augmented))
+    shown = augmented.pictures(samples[0][0] if samples else None, log_mel)
+    (folder / PAGE).write_text(page.page(card, samples, shown))
     lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in skipped]
     (folder / SKIPPED).write_text("".join(lines))
 
@@ -94,14 +94,14 @@ def _samples(
 ) -> tuple[list[tuple[bytes, str]], np.ndarray | None]:
     """Pictures of records spread evenly over the data set, and the log-mel `[rows, 64]` of the first with sound."""
     entries = [(index["path"], offset, length) for index in indices for _, _, offset, length in index["records"]]
-    wanted = min(len(entries), card_page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
+    wanted = min(len(entries), page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
     serializer, samples, log_mel = Serializer(corpus.features()), [], None
-    for position in range(card_page.SAMPLES if corpus.kind == "clips" else wanted):
+    for position in range(page.SAMPLES if corpus.kind == "clips" else wanted):
         path, offset, length = entries[position % wanted * len(entries) // wanted]
         with open(path, "rb") as file:
             file.seek(offset)
             raw = serializer.parse(file.read(length))
-        samples += card_page.sample_images(corpus.kind, raw, names, position)
+        samples += page.sample_images(corpus.kind, raw, names, position)
         if log_mel is None and corpus.kind == "clips" and np.any(raw["audio_mask"]):
             log_mel = np.reshape(raw["log_mel"], (-1, 64))
     return samples, log_mel

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 
 from media import augment
-from media.images import decode
-from media.records import encode_jpeg
+from media.images import decode, encode_jpeg, resize
 
 SIDE = 96
 # Strong enough to be seen at a glance; what a run uses is in its config.
@@ -31,7 +30,7 @@ def pictures(face: bytes | None, log_mel: np.ndarray | None) -> list[tuple[bytes
     """
     shown = []
     if face is not None:
-        image = augment.resize(decode(face, "sample"), SIDE)
+        image = resize(decode(face, "sample"), SIDE)
         shown.append((image, "as stored"))
         shown += [(_changed(image, strength), name) for name, strength in _FACES.items()]
         shown += [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.statistics import CELLS
+from data_prep.card.counts import CELLS
 
 SAMPLES = 24
 

@@ -108,7 +108,7 @@ def _boolean(text: str) -> bool:
 def _summary(target: Any) -> str:
     import json
 
-    from data_prep.card import FILENAME, SKIPPED
+    from data_prep.card.contents import FILENAME, SKIPPED
 
     card = json.loads((target / FILENAME).read_text())
     lines = []
