@@ -3,7 +3,7 @@
 Importing this package imports no accelerator code.
 """
 
-__version__ = "0.1.0"
+from avemo.version import __version__ as __version__
 
 
 def load(folder):

@@ -22,7 +22,7 @@ FLOORS = (
     {"runs", "data"},
     {"models", "losses", "metrics"},
     {"ops"},
-    {"configuration", "runtime"},
+    {"configuration", "runtime", "version"},
 )
 
 # Aliases of third-party modules that everybody in the field writes.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import avemo
+from avemo.version import __version__
 
 if TYPE_CHECKING:
     from avemo.release.pack import Member
@@ -43,7 +43,7 @@ def write(members: "Sequence[Member]", filename: str) -> str:
     lines = [
         "# Model card",
         "",
-        f"Trained runs of avemo {avemo.__version__} (audio-visual emotion recognition, after arXiv 2103.09154).",
+        f"Trained runs of avemo {__version__} (audio-visual emotion recognition, after arXiv 2103.09154).",
         "",
         "| run | what it says | parameters | weights | commercial use |",
         "|---|---|---|---|---|",

@@ -15,9 +15,9 @@ import jax
 import jax.export
 import numpy as np
 
-from avemo import __version__
 from avemo.predict.networks import Head, Network
 from avemo.predict.session import WINDOW, Models
+from avemo.version import __version__
 from media.files import publish
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -12,10 +12,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-import avemo
 from avemo import configuration
 from avemo.release import archive, card, sources
 from avemo.runs import checkpoints, encoders, installed, subruns, weights
+from avemo.version import __version__
 from media.errors import UserError
 
 TASKS = ("teacher", "student", "audio", "audiovisual")
@@ -74,7 +74,7 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
         files |= {f"{name}/{file}": data for file, data in _files(member).items()}
     files["MODEL_CARD.md"] = card.write(list(members.values()), pathlib.Path(output).name).encode()
     runs = {name: {"task": m.config.task, "fingerprint": m.fingerprint} for name, m in members.items()}
-    size = archive.write(output, files, {"avemo": avemo.__version__, "runs": runs})
+    size = archive.write(output, files, {"avemo": __version__, "runs": runs})
     return {"output": str(output), "bytes": size, "runs": {name: m.fingerprint for name, m in members.items()}}
 
 

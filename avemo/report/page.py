@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from etils import epath
 
-import avemo
 from avemo.report import classes, markup, modalities, stages, traces
 from avemo.report.markup import escape, tag
 from avemo.runs import reader
 from avemo.runs.reader import Notes, Run
+from avemo.version import __version__
 from media.errors import UserError
 
 # Nothing is loaded from anywhere: the browser itself enforces what the page promises.
@@ -180,6 +180,4 @@ def _provenance(runs: Sequence[Run]) -> str:
 
 def _footer() -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return tag(
-        "footer", f"Written by avemo {escape(avemo.__version__)} on {now}. This page loads nothing from the network."
-    )
+    return tag("footer", f"Written by avemo {escape(__version__)} on {now}. This page loads nothing from the network.")

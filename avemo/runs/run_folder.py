@@ -12,7 +12,7 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
-import avemo
+from avemo.version import __version__
 from avemo import configuration
 from avemo.data import mixture
 from media.errors import UserError
@@ -82,7 +82,7 @@ def environment() -> dict[str, Any]:
     import flax
 
     return {
-        "avemo": avemo.__version__,
+        "avemo": __version__,
         "jax": jax.__version__,
         "flax": flax.__version__,
         "optax": optax.__version__,

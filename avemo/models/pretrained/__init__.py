@@ -20,9 +20,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-import avemo
 from avemo.data import mixture
 from avemo.models.pretrained import networks, statistics
+from avemo.version import __version__
 from media.errors import UserError, unknown
 
 PROVENANCE = "provenance.json"
@@ -79,7 +79,7 @@ def convert(
         "sha256": digest,
         "licence": source.licence,
         "parameters": networks.size(source.shapes),
-        "converter": f"avemo {avemo.__version__}",
+        "converter": f"avemo {__version__}",
         **({"statistics": mixture.fingerprint(str(examples))} if examples else {}),
     }
     try:

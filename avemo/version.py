@@ -1,0 +1,3 @@
+"""The version that runs, reports and releases record."""
+
+__version__ = "0.1.0"
