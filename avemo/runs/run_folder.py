@@ -12,9 +12,9 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo.version import __version__
 from avemo import configuration
 from avemo.data import mixture
+from avemo.version import __version__
 from media.errors import UserError
 from media.files import write_atomically
 

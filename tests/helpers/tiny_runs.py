@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from avemo.runs.weights import fingerprint
 from ml_collections import ConfigDict
 
 from avemo.models import audiovisual, expression
 from avemo.runs import checkpoints
+from avemo.runs.weights import fingerprint
 from avemo.tasks import audio as audio_task
 from avemo.tasks.base import TrainState
 from avemo.training import loop

@@ -10,7 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from avemo.runs.weights import fingerprint
 
 import avemo
 import launch
@@ -19,6 +18,7 @@ from avemo.evaluation import evaluate
 from avemo.predict import Models
 from avemo.release import archive, install, pack
 from avemo.runs import checkpoints, installed
+from avemo.runs.weights import fingerprint
 from helpers import films, tiny_runs, toy
 from media.errors import UserError
 
