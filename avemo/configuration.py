@@ -1,10 +1,12 @@
-"""Configs: one Python file is one experiment; `file.py:variant` chooses a variant, `--config.a.b=value` overrides
-a field."""
+"""Configs: one Python file is one experiment. `file.py:variant` chooses a variant; `--config.a.b=value` overrides a
+field."""
 
 import ast
 import difflib
 import importlib.util
 import json
+import math
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +14,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from media.errors import UserError, unknown
+
+# What the tuples that are empty by default hold: the value does not show it.
+_ELEMENTS: dict[str, type] = {"optimizer.freeze": str, "loss.class_weights": float}
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -25,8 +30,9 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads `path.py[:variant]` and applies overrides.
 
     Args:
-      spec: path of a config file, whose `get_config(variant)` returns a `ConfigDict`.
-      overrides: `--config.path.to.field=value` strings; values are read as the field's type.
+      spec: path of a config file with a function `get_config(variant)` that returns a `ConfigDict`. If the file
+        declares `VARIANTS`, no other variant is accepted and the first is the default.
+      overrides: `--config.path.to.field=value` strings. Each value is read as the field's type.
 
     Raises:
       UserError: the file, the variant or a field does not exist, or a value has the wrong type.
@@ -35,8 +41,12 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not path.endswith(".py") or not epath.Path(path).exists():
         raise UserError(f"no config file {path!r}: --config takes a path such as configs/paper/fusion.py[:smoke].")
     try:
-        module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("experiment", path))
-        module.__spec__.loader.exec_module(module)
+        module = _module(path)
+        declared = getattr(module, "VARIANTS", None)
+        if declared is not None:
+            variant = variant or declared[0]
+            if variant not in declared:
+                raise unknown(f"variant of {path}", variant, filter(None, declared))
         config = module.get_config(variant)
     except UserError:
         raise
@@ -50,17 +60,26 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
-def _override(config: ConfigDict, name: str, text: str) -> None:
-    """Sets one field by its dotted name; the text is read as a value of the field's present type.
+def _module(path: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"config file {path!r} cannot be imported.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    `None` takes a number out of `model`: another network, named by `model.name`, may have no such number.
+
+def _override(config: ConfigDict, name: str, text: str) -> None:
+    """Sets one field by its dotted name. The text is read as a value of the field's present type.
+
+    `None` removes a field from `model`, because another network (`model.name`) may not have it.
     """
     parent, _, leaf = name.rpartition(".")
     known = set(_fields(config))
-    holder = config
-    for part in parent.split(".") if parent else ():
-        holder = holder.get(part) if isinstance(holder, ConfigDict) else None
-    # The arguments of a registered module (`fusion_args`) are open: that module names its own.
+    holder: Any = config
+    for key in parent.split(".") if parent else ():
+        holder = holder.get(key) if isinstance(holder, ConfigDict) else None
+    # The arguments of a registered module (`fusion_args`) are open: the module checks their names.
     if name not in known and not (parent.endswith("_args") and parent in known):
         raise _unknown_field(name, known)
     if text == "None" and parent == "model":
@@ -69,30 +88,84 @@ def _override(config: ConfigDict, name: str, text: str) -> None:
         return
     old = holder.get(leaf)
     if isinstance(old, ConfigDict) and name.endswith("_args") and text.startswith("{"):
-        # Another module may take none of the numbers that are there: the group is replaced.
-        with holder.unlocked():
-            holder[leaf] = ConfigDict(ast.literal_eval(text))
-        return
-    if isinstance(old, ConfigDict):
+        # Another module may take none of the present arguments, so the whole group is replaced.
+        value = _literal(text)
+        if not isinstance(value, dict):
+            raise UserError(f"config field {name!r} takes a dictionary such as {{'features': 64}}, not {text!r}.")
+        value = ConfigDict(value)
+    elif isinstance(old, ConfigDict):
         members = ", ".join(sorted(f for f in known if f.startswith(f"{name}.")))
         raise UserError(f"config field {name!r} is a group: set one of {members}.")
-    try:
-        value = text if isinstance(old, str) else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(old, tuple) and isinstance(value, (list, str, int, float)):
-        value = tuple(value) if isinstance(value, list) else tuple(v for v in str(value).split(",") if v)
-    number_or_numbers = isinstance(old, float) and isinstance(value, (tuple, list))  # e.g. a margin a triplet type
-    if (old is not None and not isinstance(value, type(old))) or (
-        isinstance(old, int) and isinstance(value, bool) != isinstance(old, bool)
-    ):
-        if not number_or_numbers:
-            raise UserError(f"config field {name!r} takes a {type(old).__name__} such as {old!r}, not {text!r}.")
-        value = tuple(value)
+    else:
+        value = _read(name, old, text)
     with holder.unlocked(), holder.ignore_type():
         holder[leaf] = value
+
+
+def _read(name: str, old: Any, text: str) -> Any:
+    """Reads the text as a value of the type of `old`, the field's present value.
+
+    A number may become a tuple of numbers (a margin per triplet type). A tuple is written `(1,2)`, `[1,2]` or `1,2`; a
+    single value is a tuple of one.
+
+    Raises:
+      UserError: the text is no such value.
+    """
+    if isinstance(old, str):
+        return text
+    value = _literal(text)
+    if old is None:
+        return value
+    several, kind, example = isinstance(old, tuple), type(old), repr(old)
+    if isinstance(old, tuple):
+        kind = type(old[0]) if old else _ELEMENTS.get(name)
+        if not old:
+            example = "(1.0, 2.0)" if kind is float else "('a', 'b')"
+        value = _elements(text, value, kind)
+    elif isinstance(old, float) and isinstance(value, (tuple, list)):
+        several = True
+    try:
+        return tuple(_convert(element, kind) for element in value) if several else _convert(value, kind)
+    except (ValueError, OverflowError) as error:
+        what = "an int" if type(old) is int else f"a {type(old).__name__}"
+        raise UserError(f"config field {name!r} takes {what} such as {example}, not {text!r}.") from error
+
+
+def _literal(text: str) -> Any:
+    """The Python literal that the text is, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _elements(text: str, value: Any, kind: type | None) -> list[Any]:
+    """The elements of a tuple field given as `text`, whose literal is `value`."""
+    if kind is str and not isinstance(value, str) and not text.lstrip().startswith(("(", "[")):
+        value = text  # `1,2` of names are the names 1 and 2
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    if value is text:
+        return [element for element in text.split(",") if element]
+    return [value]
+
+
+def _convert(value: Any, kind: type | None) -> Any:
+    """The value as a `kind`: 1 is also a float, 1e3 also an int, `true` also a bool; a bool is no number.
+
+    Raises:
+      ValueError, OverflowError: it is not one.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and number and math.isfinite(value):
+        return float(value)
+    if kind is int and number and value == int(value):
+        return int(value)
+    if kind is bool and value in ("true", "false"):
+        return value == "true"
+    if kind is None or (type(value) is kind and kind not in (int, float)):
+        return value
+    raise ValueError(value)
 
 
 def _unknown_field(name: str, known: set[str]) -> UserError:
@@ -103,12 +176,12 @@ def _unknown_field(name: str, known: set[str]) -> UserError:
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
-    """The config as plain JSON-able values."""
+    """The config as plain JSON values."""
     return json.loads(config.to_json_best_effort())
 
 
 def in_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
-    """The config of the same run in another compute dtype; a copy of it where `dtype` is empty."""
+    """Returns a copy of the config that computes in `dtype`, or in the same dtype if `dtype` is empty."""
     config = config.copy_and_resolve_references()
     if dtype:
         with config.unlocked():

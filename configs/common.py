@@ -1,10 +1,13 @@
-"""Fields that every experiment has."""
+"""Fields that every experiment has.
+
+Every config file declares its variants in `VARIANTS`, the default first; `configuration.load` refuses others.
+"""
 
 from ml_collections import ConfigDict
 
 
 def base(task: str) -> ConfigDict:
-    """Loop, optimizer and input fields with neutral values."""
+    """Returns the loop, optimizer and input fields with neutral values."""
     return ConfigDict(
         {
             "task": task,
@@ -15,18 +18,18 @@ def base(task: str) -> ConfigDict:
             "eval_splits": ("dev",),
             "best_metric": "dev/accuracy",
             "parallel": "pmap",  # or shard_map
-            "accumulate": 1,  # micro-batches a step runs one after another; the loss stays that of the whole batch
-            "profile": 0,  # steps to trace for XProf, from the third on, into the run folder's profile/; 0: none
-            "ema": 0.0,  # decay of the moving average of the weights and their statistics that is evaluated; 0: none
+            "accumulate": 1,  # micro-batches per step, run one after another; the loss is that of the whole batch
+            "profile": 0,  # number of steps to trace for XProf from the third on, into the run's profile/; 0: none
+            "ema": 0.0,  # decay of the moving average of weights and statistics, which is then evaluated; 0: none
             "optimizer": {
                 "name": "sgd",  # sgd (Nesterov), adam, adamw
                 "learning_rate": 5e-3,
                 "schedule": "constant",  # constant, cosine, step
-                "warmup": 0.0,  # share of the steps
+                "warmup": 0.0,  # share of all steps
                 "momentum": 0.9,
-                "weight_decay": 0.0,
+                "weight_decay": 0.0,  # sgd and adamw
                 "clip_norm": 0.0,  # 0: no clipping
-                "freeze": (),  # regular expressions over parameter paths
+                "freeze": (),  # regular expressions; parameters with a matching path do not train
             },
             "data": {"threads": 2, "prefetch": 8, "eval_batch": 64},
             "model": {},

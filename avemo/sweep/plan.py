@@ -108,17 +108,6 @@ def random(axes: Mapping[str, Sequence[Any] | Uniform], count: int, seed: int = 
     return [{name: draw(axis) for name, axis in axes.items()} for _ in range(count)]
 
 
-def variant_of(experiments: Mapping[str, str], variant: str) -> str:
-    """The experiment of a sweep's variant.
-
-    Raises:
-      UserError: there is no such variant.
-    """
-    if variant not in experiments:
-        raise unknown("variant", variant, [k or "(none)" for k in experiments])
-    return experiments[variant]
-
-
 def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
     """Loads a sweep `path.py[:variant]`; overrides set its `seeds` or `title`, or a field of every cell's experiment.
 

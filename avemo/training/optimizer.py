@@ -69,6 +69,11 @@ def make(config: ConfigDict, steps: int, params: Any) -> optax.GradientTransform
             optax.sgd(rate, momentum=options.momentum, nesterov=True),
         )
     elif options.name == "adam":
+        if options.weight_decay:
+            raise UserError(
+                f"optimizer.weight_decay={options.weight_decay:g} has no effect with optimizer.name=adam: "
+                "use adamw, or set it to 0."
+            )
         core = optax.adam(rate)
     elif options.name == "adamw":
         core = optax.adamw(rate, weight_decay=options.weight_decay, mask=decayed)

@@ -1,11 +1,14 @@
-"""Encoders fine-tuned end to end against cached features: what trains, everything else the same.
+"""Encoders fine-tuned end to end against cached features: only what trains differs.
 
-The first row freezes both encoders, and so is the run on cached features gone on for as many steps. The cells train
-from frames, one run after another (`launch.py train`'s own loop). Variants: default (configs/paper/end_to_end.py),
-`demo`, `smoke`.
+The first row freezes both encoders, so it continues the run on cached features for the same number of steps. The cells
+train from frames, one run after another, in the loop of `launch.py train`.
+
+Expected: not measured. Hardware: that of the experiment; two CPU cores for `demo`.
 
     python launch.py sweep --config=configs/ablations/end_to_end.py --workdir=runs/end_to_end \\
         --config.fusion=runs/fusion --config.data.clips=DATA/recola
+
+Variants: default (configs/paper/end_to_end.py); `demo` and `smoke`, those of configs/demo/end_to_end.py.
 """
 
 from avemo.sweep import plan
@@ -15,12 +18,13 @@ EXPERIMENTS = {
     "demo": "configs/demo/end_to_end.py:synthetic",
     "smoke": "configs/demo/end_to_end.py:smoke",
 }
+VARIANTS = tuple(EXPERIMENTS)
 
 
 def get_config(variant: str = "") -> plan.Sweep:
     return plan.Sweep(
         title="End to end against cached features",
-        experiment=plan.variant_of(EXPERIMENTS, variant),
+        experiment=EXPERIMENTS[variant],
         settings=[
             {"name": "encoders frozen", "optimizer.freeze": ("^visual/", "^audio/")},
             {"name": "visual fine-tuned", "optimizer.freeze": ("^audio/",)},

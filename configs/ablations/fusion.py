@@ -1,10 +1,15 @@
-"""Every fusion strategy, same data, budget and seeds; compared with the paper's model-level fusion (2103.09154, P).
+"""Every fusion strategy on the same data, budget and seeds, against the paper's model-level fusion (2103.09154, P).
 
-Variants: default (the sizes of configs/paper/fusion.py), `demo` (those of the demo: minutes on two cores), `real` (the
-demo's RAVDESS takes, emotions), `results` (the takes as in docs/results.md), `results-alone` (of these late
-and model-level fusion and both modalities alone), `smoke` (one step). Cached features come from `launch.py extract`.
+Cached features come from `launch.py extract`.
+
+Expected: measured for `demo`, `real`, `results` (docs/ablations.md, docs/results.md); not for the default.
+Hardware: two CPU cores for those three, minutes.
 
     python launch.py sweep --config=configs/ablations/fusion.py --workdir=runs/ablation --config.data.features=FEATURES
+
+Variants: default (the sizes of configs/paper/fusion.py); `demo` (the demo's sizes); `real` (the demo's RAVDESS takes,
+emotions); `results` (the takes as in docs/results.md); `results-alone` (of `results`, only late fusion, model-level
+fusion and each modality alone); `smoke` (one step).
 """
 
 from avemo.models.fusion import FUSIONS
@@ -18,9 +23,10 @@ EXPERIMENTS = {
     "results-alone": "configs/results/fusion.py",
     "smoke": "configs/demo/fusion.py:smoke",
 }
+VARIANTS = tuple(EXPERIMENTS)
 
 
-# On takes a decision-level fusion is of two models that each learn alone; a single modality has nothing to drop.
+# On takes, late fusion combines two models that each learn alone; a single modality has nothing to drop.
 _DROPPED = {"late": 1.0, "audio": 0.0, "visual": 0.0}
 RESULTS = [
     {"name": name, "model.fusion": name, **({"model.modality_dropout": _DROPPED[name]} if name in _DROPPED else {})}
@@ -33,7 +39,7 @@ def get_config(variant: str = "") -> plan.Sweep:
     settings = {"results": RESULTS, "results-alone": alone}
     return plan.Sweep(
         title="Fusion strategies",
-        experiment=plan.variant_of(EXPERIMENTS, variant),
+        experiment=EXPERIMENTS[variant],
         settings=settings.get(variant) or plan.grid({"model.fusion": tuple(FUSIONS)}),
         seeds=2 if variant == "smoke" else 5,
         reference="late" if variant == "results-alone" else "model_level",

@@ -1,19 +1,23 @@
-"""Modality dropout and what stands in for an absent modality, for two fusions: does the fused checkpoint hold when the
-sound or the face is gone? Read the columns `audio only` and `visual only`.
+"""Modality dropout and what replaces an absent modality, for two fusions: does the fused checkpoint still work without
+sound or face? Read the columns `audio only` and `visual only`.
 
-Variants as in configs/ablations/fusion.py.
+Expected: not measured. Hardware: two CPU cores for `demo`.
 
     python launch.py sweep --config=configs/ablations/missing.py --workdir=runs/missing --config.data.features=FEATURES
+
+Variants: as in configs/ablations/fusion.py.
 """
 
 from avemo.sweep import plan
 from configs.ablations.fusion import EXPERIMENTS
 
+VARIANTS = tuple(EXPERIMENTS)
+
 
 def get_config(variant: str = "") -> plan.Sweep:
     return plan.Sweep(
         title="Modality dropout and missing modalities",
-        experiment=plan.variant_of(EXPERIMENTS, variant),
+        experiment=EXPERIMENTS[variant],
         settings=plan.grid(
             {
                 "model.fusion": ("model_level", "gmu"),

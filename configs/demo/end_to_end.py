@@ -1,17 +1,21 @@
-"""The demo's end-to-end fine-tuning: `configs/paper/end_to_end.py` with shorter windows and fewer steps.
+"""The demo's end-to-end fine-tuning: `configs/paper/end_to_end.py` with smaller batches and fewer steps.
 
-Not a stage of `launch.py demo`; run it on a finished demo:
+Expected: not measured. Hardware: two CPU cores.
+
+It is not a stage of `launch.py demo`; run it on a finished demo:
 
     python launch.py train --config=configs/demo/end_to_end.py --workdir=runs/end_to_end \\
         --config.fusion=runs/demo/fusion --config.data.clips=runs/demo/data/clips
 
-Variants: `synthetic` (default), `smoke`.
+Variants: `synthetic` (default); `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 from configs.paper import end_to_end
+
+VARIANTS = ("synthetic", "smoke")
 
 
 def get_config(variant: str = "synthetic") -> ConfigDict:

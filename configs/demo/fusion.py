@@ -1,12 +1,22 @@
 """The demo's fusion: `configs/paper/fusion.py` with half the hidden size and fewer steps.
 
-Variants: `synthetic` (default; valence and arousal), `real` (RAVDESS takes: emotions), `smoke`.
+Expected: mean CCC 0.80 on dev and 0.78 on test of the synthetic corpus (README.md); `real`: docs/ablations.md.
+Hardware: two CPU cores; the whole demo took 4 min 49 s.
+
+`python launch.py demo --workdir=runs/demo` prepares the data and runs this command:
+
+    python launch.py train --config=configs/demo/fusion.py:synthetic --workdir=runs/demo/fusion \\
+        --config.data.features=runs/demo/features --config.seed=0
+
+Variants: `synthetic` (default), valence and arousal; `real`, the emotions of RAVDESS takes; `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 from configs.paper import fusion
+
+VARIANTS = ("synthetic", "real", "smoke")
 
 
 def get_config(variant: str = "synthetic") -> ConfigDict:

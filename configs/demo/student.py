@@ -1,12 +1,23 @@
-"""The demo's student: `configs/paper/student.py` with the demo teacher's numbers.
+"""The demo's student: `configs/paper/student.py` with the demo teacher's sizes.
 
-Variants: `synthetic` (default), `real`, `smoke`.
+Expected: dev accuracy 0.66 on the synthetic faces, where its teacher has 0.57 (README.md). `real` is not measured.
+Hardware: two CPU cores; the whole demo took 4 min 49 s.
+
+`python launch.py demo --workdir=runs/demo` prepares the data and runs this command:
+
+    python launch.py train --config=configs/demo/student.py:synthetic --workdir=runs/demo/student \\
+        --config.teacher=runs/demo/teacher --config.data.faces=runs/demo/data/affectnet \\
+        --config.data.triplets=runs/demo/data/fec --config.data.unlabelled=runs/demo/data/unlabelled --config.seed=0
+
+Variants: `synthetic` (default); `real`, FER+ and unlabelled video frames; `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs.demo import teacher
 from configs.paper import student
+
+VARIANTS = ("synthetic", "real", "smoke")
 
 
 def get_config(variant: str = "synthetic") -> ConfigDict:

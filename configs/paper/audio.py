@@ -1,20 +1,24 @@
-"""Audio encoder: VGGish on log-mel windows, fine-tuned on valence and arousal, then frozen (arXiv 2103.09154; recipe
-A).
+"""Audio encoder: VGGish on log-mel windows, fine-tuned on valence and arousal, then frozen (2103.09154, recipe A).
 
-72,141,184 parameters; one window of 0.96 s around every video frame. Targets: the gold standard, moved earlier by the
-raters' reaction delay.
+72,141,184 parameters; one window of 0.96 s around every video frame. The targets are the gold standard, moved earlier
+by the raters' reaction delay.
 
-Expected: no figure of the paper is known; for scale, end-to-end audio on RECOLA reaches a dev CCC of 0.76 (arousal) and
-0.43 (valence) in other work. Not run by this project: RECOLA is behind a licence. Hardware: one GPU of 16 GB.
+Expected: no figure of the paper is known. For scale, end-to-end audio on RECOLA reaches a dev CCC of 0.76 (arousal) and
+0.43 (valence) in other work. Not measured here: RECOLA needs a licence.
+Hardware: estimated at one GPU of 16 GB, hours.
 
     python -m avemo.models.pretrained vggish --file=vggish_model.ckpt --output=weights/vggish
     python launch.py train --config=configs/paper/audio.py --workdir=runs/audio --config.data.clips=DATA/recola \\
         --config.model.init_from=weights/vggish
+
+Variants: `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+
+VARIANTS = ("", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -30,9 +34,9 @@ def get_config(variant: str = "") -> ConfigDict:
             "clips": "",
             "batch": {"clips": 8},
             "windows": 32,
-            "window_hop": 0.96,  # windows a clip, s between them (A)
-            "delay": 2.8,  # s; searched on dev in other work, 2-4 s (A)
-            # Widest shift in bands; SpecAugment's widest masks, in rows of 10 ms and in bands.
+            "window_hop": 0.96,  # windows per clip, and s between their starts (A)
+            "delay": 2.8,  # s (A); other work searches 2-4 s on dev
+            # The largest shift in bands; SpecAugment's largest masks, in rows of 10 ms and in bands.
             "augment": {"spec_shift": 0, "spec_time": 0, "spec_freq": 0},
             "eval_batch": 8,
         }

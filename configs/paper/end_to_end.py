@@ -1,18 +1,23 @@
 """Fusion end to end: a trained fusion run and its encoders, fine-tuned together from frames and log-mel (A throughout).
 
-How much of the paper's system was trained jointly is not stated in any source we could read. The start is the run on
-cached features, so the difference to it is what fine-tuning the encoders adds; `optimizer.freeze` takes parts out of
-it: `visual/`, `audio/`, `fusion/`. A finished run opens by itself; its three networks lie in `parts/` of its folder.
+No source that we could read says how much of the paper's system was trained jointly. Training starts from the run on
+cached features, so the difference to that run is what fine-tuning the encoders adds. `optimizer.freeze` excludes
+networks: `visual/`, `audio/`, `fusion/`. A finished run opens by itself; its three networks are in its folder `parts/`.
 
-Expected: no figure is known. Not run by this project at this size. Hardware: eight chips or GPUs of 16 GB.
+Expected: no figure is known. Not measured here at this size.
+Hardware: estimated at eight chips or GPUs of 16 GB.
 
     python launch.py train --config=configs/paper/end_to_end.py --workdir=runs/end_to_end \\
         --config.fusion=runs/fusion --config.data.clips=DATA/recola
+
+Variants: `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+
+VARIANTS = ("", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -23,16 +28,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.update(name="adam", learning_rate=1e-5, schedule="cosine", warmup=0.1, clip_norm=1.0)
     config.data.update(
         clips="",
-        batch={"clips": 8},  # 800 pictures of faces
+        batch={"clips": 8},  # 800 face crops
         sequence_length=100,  # frames: 4 s at 25 Hz
         sequence_hop=50,
-        delay=2.8,  # s: that of the fusion run
+        delay=2.8,  # s, as in the fusion run
         eval_batch=4,  # recordings
         eval_frames=128,
     )
     config.model = {
-        "num_classes": 0,  # the fusion run's own; here for those who read the config
-        "dtype": "",  # of the computation of all three networks; empty: each run's own
+        "num_classes": 0,  # replaced by the fusion run's
+        "dtype": "",  # compute dtype of all three networks; empty: that of each run
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

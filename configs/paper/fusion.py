@@ -1,19 +1,24 @@
-"""Fusion and time: model-level fusion of cached features, a recurrent network, valence and arousal per frame
+"""Fusion and time: model-level fusion of cached features and a recurrent network, valence and arousal per frame
 (arXiv 2103.09154, P; sizes A).
 
-Each modality keeps its own encoder, the hidden representations are joined, a recurrent network runs over the joint
-sequence. A GRU over `scan` is this project's default; the thesis has an LSTM (S): `--config.model.temporal=lstm`.
+Each modality keeps its own encoder. The hidden representations are joined and a recurrent network runs over the joint
+sequence. The default is a GRU over `scan`; the thesis has an LSTM (S): `--config.model.temporal=lstm`.
 
-Expected: no RECOLA figure of the paper is certain, so none is quoted. Hardware: minutes on one GPU, or on a laptop.
+Expected: no RECOLA figure of the paper is certain, so none is quoted. Not measured here: RECOLA needs a licence.
+Hardware: estimated at minutes on one GPU; a laptop will do.
 
     python launch.py extract --workdir=runs/student,runs/audio --data=DATA/recola --output=DATA/recola_features
     python launch.py train --config=configs/paper/fusion.py --workdir=runs/fusion \\
         --config.data.features=DATA/recola_features
+
+Variants: `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+
+VARIANTS = ("", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -40,11 +45,11 @@ def get_config(variant: str = "") -> ConfigDict:
         "temporal": "gru",
         "temporal_args": {"features": 128},
         "num_classes": 0,
-        "num_raters": 0,  # heads that learn each rater's own trace instead of the gold standard
+        "num_raters": 0,  # above 0: one head per rater, trained on that rater's trace instead of the gold standard
         "dropout": 0.2,
-        "modality_dropout": 0.0,  # share of training sequences that lose one modality
-        "missing": "zero",  # or "token": a learned vector in the place of an absent modality
-        "dtype": "float32",  # of the computation; "bfloat16" on a TPU
+        "modality_dropout": 0.0,  # share of the training sequences that lose one modality
+        "missing": "zero",  # or "token": a learned vector replaces an absent modality
+        "dtype": "float32",  # compute dtype; "bfloat16" on a TPU
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

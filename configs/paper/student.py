@@ -1,23 +1,25 @@
-"""Student: self-distillation of the teacher with additional unlabelled faces (arXiv 2103.09154, P; the recipe is
-assumed, A).
+"""Student: self-distillation of the teacher with additional unlabelled faces (arXiv 2103.09154, P; recipe assumed, A).
 
-The teacher's own architecture, trained from the frozen teacher: supervised losses where labels exist, and on every
-image T² · KL(teacher ‖ student) on tempered logits and a distance between the embeddings. The unlabelled set is any
-folder of face crops or videos prepared by `python -m data_prep unlabelled`.
+The student has the teacher's architecture and learns from the frozen teacher. It keeps the supervised losses where
+labels exist. On every image it adds T² · KL(teacher ‖ student) on tempered logits and a distance between embeddings.
+The unlabelled set is any folder of face crops or videos, prepared by `python -m data_prep unlabelled`.
 
-Variants: `noisy` adds the noise of Noisy Student (arXiv 1911.04252) to the images: RandAugment and random erasing,
-which teacher and student see alike; `smoke`.
-
-Expected: 61.6 % on AffectNet's eight classes, 65.4 % on seven (P, leaderboard entry). Not run by this project.
+Expected: 61.6 % on AffectNet's eight classes, 65.4 % on seven (P, leaderboard entry). Not measured here.
+Hardware: estimated at twice the teacher's time on the same machine.
 
     python launch.py train --config=configs/paper/student.py --workdir=runs/student --config.teacher=runs/teacher \\
         --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.data.unlabelled=DATA/unlabelled
+
+Variants: `noisy` adds Noisy Student's noise to the images (arXiv 1911.04252): RandAugment and random erasing, and the
+teacher sees the same distorted images; `v5e` as the teacher's; `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 from configs.paper import teacher
+
+VARIANTS = ("", "noisy", "v5e", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,22 +1,24 @@
-"""Teacher: facial expression from AffectNet and Google FEC, jointly (arXiv 2103.09154, section on the visual
-extractor).
+"""Teacher: facial expression, trained jointly on AffectNet and Google FEC (arXiv 2103.09154, visual extractor).
 
-FaceNet Inception-ResNet-v1 to `mixed_7a`, a dense block, two heads: 15,556,008 parameters at 140 px. The figure and the
-algorithm are known second hand, from a thesis that re-implements them (S); what no source says is assumed (A).
+FaceNet Inception-ResNet-v1 up to `mixed_7a`, a dense block and two heads: 15,556,008 parameters at 140 px. Figure and
+algorithm are known second hand, from a thesis that re-implements them (S). What no source states is assumed (A).
 
-Expected: about 61.3 % on AffectNet's eight classes (S). Not run by this project: both corpora are behind licences.
-Hardware: one TPU v3-8 or two GPUs of 16 GB (batch 64 + 64 triplets at 140 px).
-
-`:v5e` computes in bfloat16 on larger batches, which is what a TPU's memory traffic asks for.
+Expected: about 61.3 % on AffectNet's eight classes (S). Not measured here: both corpora need a licence.
+Hardware: estimated at one TPU v3-8 or two GPUs of 16 GB (64 faces and 64 triplets per batch at 140 px).
 
     python -m avemo.models.pretrained facenet_vggface2 --file=20180402-114759-vggface2.pt --output=weights/facenet
     python launch.py train --config=configs/paper/teacher.py --workdir=runs/teacher \\
         --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.model.init_from=weights/facenet
+
+Variants: `v5e` computes in bfloat16 on larger batches, because a TPU's memory traffic asks for it; `smoke` trains one
+step.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
+
+VARIANTS = ("", "v5e", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -30,14 +32,14 @@ def get_config(variant: str = "") -> ConfigDict:
             "faces": "",
             "triplets": "",
             "batch": {"faces": 64, "triplets": 64},  # S: batch 64 of each
-            "balanced": False,  # True: every class equally often; class_weights below is the other remedy
+            "balanced": False,  # True: every class equally often; loss.class_weights is the alternative
             "augment": {
                 "flip": True,
                 "crop": 0.1,
                 "colour": 0.1,  # A
                 "erase": 0.0,  # probability of random erasing
                 "operations": 0,
-                "magnitude": 0.0,  # RandAugment: how many of its operations, at which share of their range
+                "magnitude": 0.0,  # RandAugment: number of operations, and the share of their range
             },
         }
     )
@@ -58,17 +60,17 @@ def get_config(variant: str = "") -> ConfigDict:
         "bn_momentum": 0.9,  # A
         "dtype": "float32",
         "freeze_trunk": False,
-        "init_from": "",  # VGGFace2 weights (S): see above
+        "init_from": "",  # VGGFace2 weights (S), see above
     }
     config.loss = {
         "fec_weight": 1.0,
         "ce_weight": 0.1,  # S: L = L_FEC + 0.1 CE
-        "margin": 0.2,  # S: flat; FECNet's own is (0.1, 0.2, 0.2) by type
+        "margin": 0.2,  # S: one for all; FECNet has (0.1, 0.2, 0.2) by type
         "labels": "hard",  # or "votes": KL to the raters' distribution
         "class_weights": (),
         "label_smoothing": 0.0,
     }
-    if variant == "v5e":  # for eight chips, 96 pictures each: docs/cloud_tpu.md; the learning rate is not tuned to it
+    if variant == "v5e":  # eight chips, 96 pictures each (docs/cloud_tpu.md); the learning rate is not tuned for it
         config.model.dtype = "bfloat16"
         config.data.batch = {"faces": 192, "triplets": 192}
         config.steps = 13 * 287_651 // 192

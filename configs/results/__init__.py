@@ -1,1 +1,1 @@
-"""The experiments of docs/results.md: real corpora that two CPU cores can learn from, `make results` runs them."""
+"""The experiments of docs/results.md: real corpora, small enough for two CPU cores. `make results` runs them."""

@@ -1,22 +1,27 @@
-"""Results: fusion on RAVDESS takes, thirteen takes to learn from, on what both encoders' classes say of each frame.
+"""Results: fusion on RAVDESS takes, thirteen takes to learn from, on the class logits of both encoders per frame.
 
-The face network knows FER+'s eight classes, the audio encoder RAVDESS's eight from other speakers: features are their
-logits (`launch.py extract --layer=logits`), sixteen numbers a frame, and what is learned from one speaker's takes is
-small: one hidden layer, no recurrence. Half of the training sequences lose a modality, so that each learns to answer
-alone; `late`, the mean of two models' logits, loses one in all of them. Chosen on the dev part of fold 1; the length is
-a budget and the last checkpoint counts.
+The face network knows FER+'s eight classes and the audio encoder knows RAVDESS's eight from other speakers. The
+features are their logits (`launch.py extract --layer=logits`), sixteen numbers per frame. One speaker's takes are few,
+so there is one hidden layer and no recurrence. Half of the training sequences lose a modality, so that each modality
+learns to answer alone. `late`, the mean of two models' logits, loses one in every sequence. The settings were chosen on
+the dev part of fold 1; the number of steps is a budget and the last checkpoint counts.
+
+Expected: accuracy 0.842 [0.746, 0.935] for `late`, 0.885 [0.812, 0.950] for `model_level` (docs/results.md).
+Hardware: two CPU cores, seconds.
 
     python launch.py extract --workdir=runs/teacher,runs/speech --data=DATA/takes --output=FEATURES --layer=logits
     python launch.py train --config=configs/results/fusion.py --workdir=runs/results/fusion \\
         --config.data.features=FEATURES
 
-Variants: `smoke`. All fusions: `configs/ablations/fusion.py:results`.
+Variants: `smoke` trains one step. All fusions: `configs/ablations/fusion.py:results`.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
 from configs.paper import fusion
+
+VARIANTS = ("", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:

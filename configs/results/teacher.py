@@ -1,15 +1,18 @@
-"""Results: the expression teacher on FER+, from a face-recognition trunk, for two CPU cores.
+"""Results: the expression teacher on FER+, fine-tuned from a face-recognition trunk.
 
-MobileNet-v1 with VGGFace2 weights (`faceres-deep`) in place of FaceNet's Inception-ResNet-v1, whose published weights
-could not be had; 48 px, what FER+ has. Its BatchNorm was folded away and got statistics of these faces again
-(`--statistics` of `avemo.models.pretrained`). All of it trains: on the raters' votes, and on triplets made from the
-votes. Every choice was made on `dev`, a twentieth of FER+'s training part; `test` is its validation part.
+The trunk is MobileNet-v1 with VGGFace2 weights (`faceres-deep`) at 48 px, FER+'s own size. FaceNet's
+Inception-ResNet-v1 is not used because its published weights were not available. The published BatchNorm was folded
+into the convolutions; `avemo.models.pretrained --statistics` restores it from these faces. Every layer trains, on the
+raters' votes and on triplets made from the votes. All choices were made on `dev`, a twentieth of FER+'s training part;
+`test` is FER+'s validation part.
+
+Expected: accuracy 0.804 [0.791, 0.817] on eight classes (docs/results.md). Hardware: two CPU cores, 51 minutes.
 
     python launch.py train --config=configs/results/teacher.py --workdir=runs/results/runs/teacher \\
         --config.data.faces=DATA/fer --config.data.triplets=DATA/fer_triplets --config.model.init_from=WEIGHTS
 
-Variants: `faces` learns from the votes alone; `frozen` leaves BatchNorm's statistics as they came; `robust` is for
-other corpora: every class equally often, pictures distorted as the noisy student's are; `smoke`.
+Variants: `faces` learns from the votes alone; `frozen` keeps BatchNorm's published statistics; `robust` is for other
+corpora, with balanced classes and the noisy student's distortions; `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
@@ -17,9 +20,11 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.paper import teacher
 
+VARIANTS = ("", "faces", "frozen", "robust", "smoke")
+
 
 def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
-    """Sets what teacher and student share: the pictures, the trunk's kind, the optimizer, the votes."""
+    """Sets what teacher and student share: pictures, trunk, optimizer and votes."""
     config.steps, config.log_every, config.eval_every = 3600, 50, 600
     config.data.batch.update(faces=64, triplets=8)
     config.data.eval_batch = 128

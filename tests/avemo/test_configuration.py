@@ -1,10 +1,19 @@
+import ast
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avemo import configuration
 from avemo.models import expression
 from media.errors import Registry, UserError
 
 TEACHER = "configs/paper/teacher.py"
+
+
+def load(name, text):
+    return configuration.load(TEACHER, [f"--config.{name}={text}"])
 
 
 def test_override_takes_the_fields_type():
@@ -21,6 +30,134 @@ def test_a_margin_may_become_one_a_triplet_type():
     assert config.loss.margin == (0.1, 0.2, 0.2)
 
 
+@pytest.mark.parametrize("text", ["2.0", "2", "1,2", "(1,2)", "[1, 2.5]", "-1,2e3", "(3,)", "()", ""])
+def test_class_weights_are_numbers_although_the_default_is_empty(text):
+    weights = load("loss.class_weights", text).loss.class_weights
+    literal = ast.literal_eval(text or "()")
+    assert weights == tuple(literal if isinstance(literal, (tuple, list)) else [literal])
+    assert all(type(weight) is float for weight in weights)
+
+
+NUMBERS = st.one_of(st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False))
+FORMS = st.sampled_from(["({},)", "[{}]", "{}"])
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=8), FORMS)
+def test_numbers_written_in_any_form_are_read_as_they_are(numbers, form):
+    text = form.format(", ".join(map(repr, numbers)))
+    weights = load("loss.class_weights", text).loss.class_weights
+    assert weights == tuple(map(float, numbers))
+    if len(numbers) > 1:  # one number alone takes the place of the flat margin
+        assert load("loss.margin", text).loss.margin == weights
+    assert load("optimizer.learning_rate", repr(numbers[0])).optimizer.learning_rate == numbers[0]
+
+
+@given(st.integers(-(10**6), 10**6), st.sampled_from(["{}", "{}.0", "{}e3"]))
+def test_whole_numbers_in_any_form_are_ints(number, form):
+    text = form.format(number)
+    steps = load("steps", text).steps
+    assert steps == float(text)
+    assert type(steps) is int
+
+
+@given(
+    st.one_of(
+        st.text(max_size=12), st.sampled_from(["nan", "inf", "1e999", "9" * 400, "None", "True", "1.5", "{", "(", "(1"])
+    )
+)
+def test_an_override_gives_a_value_of_the_fields_type_or_one_clear_error(text):
+    for name, holds in (
+        ("steps", lambda v: type(v) is int),
+        ("optimizer.learning_rate", lambda v: all(type(x) is float for x in (v if isinstance(v, tuple) else [v]))),
+        ("data.balanced", lambda v: type(v) is bool),
+        ("loss.class_weights", lambda v: type(v) is tuple and all(type(x) is float and math.isfinite(x) for x in v)),
+        ("optimizer.freeze", lambda v: type(v) is tuple and all(type(x) is str for x in v)),
+        ("eval_splits", lambda v: type(v) is tuple and all(type(x) is str for x in v)),
+        ("data.faces", lambda v: v == text),
+    ):
+        try:
+            value = load(name, text)
+        except UserError as error:
+            assert f"config field {name!r} takes a" in str(error)  # noqa: PT017
+            continue
+        for key in name.split("."):
+            value = value[key]
+        assert holds(value), (name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("loss.class_weights", "many"),
+        ("loss.class_weights", "1,two"),
+        ("loss.class_weights", "(1,'2')"),
+        ("loss.class_weights", "True"),
+        ("loss.class_weights", "None"),
+        ("loss.class_weights", "((1,2),3)"),
+        ("loss.margin", "(0.1,'a')"),
+        ("optimizer.freeze", "(1,2)"),
+        ("eval_splits", "['dev',3]"),
+        ("data.balanced", "1"),
+        ("steps", "1.5"),
+        ("steps", "True"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, text):
+    with pytest.raises(UserError, match=f"config field '{name}' takes an? "):
+        load(name, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ("^visual/", ("^visual/",)),
+        ("^visual/,^audio/", ("^visual/", "^audio/")),
+        ("('^a{1,2}$',)", ("^a{1,2}$",)),
+        ("['a','b']", ("a", "b")),
+        ("3,4", ("3", "4")),
+        ("()", ()),
+    ],
+)
+def test_patterns_stay_text(text, patterns):
+    assert load("optimizer.freeze", text).optimizer.freeze == patterns
+
+
+@pytest.mark.parametrize(("text", "value"), [("True", True), ("true", True), ("False", False), ("false", False)])
+def test_a_switch_is_true_or_false(text, value):
+    assert load("data.balanced", text).data.balanced is value
+
+
+def test_a_broken_group_is_one_clear_error():
+    with pytest.raises(UserError, match=r"'model\.fusion_args' takes a dictionary"):
+        configuration.load("configs/paper/fusion.py", ["--config.model.fusion_args={'features': "])
+
+
+OWN = """
+from ml_collections import ConfigDict
+{declaration}
+def get_config(variant):
+    return ConfigDict({{"variant": variant}})
+"""
+
+
+def test_a_config_that_declares_its_variants_refuses_others(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN.format(declaration='VARIANTS = ("plain", "smoke")'))
+    assert configuration.load(str(path)).variant == "plain"
+    assert configuration.load(f"{path}:smoke").variant == "smoke"
+    with pytest.raises(
+        UserError, match=r"unknown variant of .*own.py 'smok'; did you mean 'smoke'\? Known: plain, smoke"
+    ):
+        configuration.load(f"{path}:smok")
+
+
+def test_a_config_without_declared_variants_gets_whatever_is_asked_for(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN.format(declaration=""))
+    assert configuration.load(str(path)).variant == ""
+    assert configuration.load(f"{path}:mine").variant == "mine"
+
+
 def test_module_arguments_are_open():
     config = configuration.load("configs/paper/fusion.py", ["--config.model.fusion_args.rank=4"])
     assert config.model.fusion_args.rank == 4
@@ -32,7 +169,7 @@ def test_module_arguments_are_open():
         ("configs/paper/nothing.py", "--config.seed=1", "no config file"),
         (TEACHER, "--config.optimiser.name=sgd", "did you mean 'optimizer.name'"),
         (TEACHER, "--config.optimizer.learning_rat=1", "did you mean 'optimizer.learning_rate'"),
-        (TEACHER, "--config.steps=many", "takes a int"),
+        (TEACHER, "--config.steps=many", "takes an int such as"),
         (TEACHER, "--config.optimizer=sgd", "is a group"),
         (TEACHER, "--seed=1", "is not an override"),
     ],

@@ -1,5 +1,7 @@
 """Every config loads, and its `:smoke` variant trains one real step."""
 
+import importlib
+import inspect
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ from avemo.evaluation import extract
 from avemo.runs import checkpoints
 from avemo.training import loop
 from helpers import toy
+from media.errors import UserError
 
 FILES = sorted(
     str(p) for folder in ("paper", "demo") for p in pathlib.Path("configs", folder).glob("*.py") if p.stem != "__init__"
@@ -33,9 +36,33 @@ def test_a_config_says_what_it_is_and_is_json(path):
     json.dumps(configuration.to_dict(config))
     docstring = pathlib.Path(path).read_text().split('"""')[1]
     assert len(docstring.splitlines()) > 2
-    if "paper" in path:
-        assert "python launch.py train" in docstring
-        assert "Expected:" in docstring
+    for part in ("python launch.py train", "Expected:", "Hardware:", "Variants:"):
+        assert part in docstring
+
+
+ALL = sorted(str(p) for p in pathlib.Path("configs").glob("*/*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_a_config_names_its_variants_and_refuses_others(path):
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    text = module.__doc__
+    assert all(part in text for part in ("python launch.py", "Expected:", "Hardware:", "Variants:"))
+    if "Variants: as in" in text:  # the sweeps over cached features share theirs
+        text = importlib.import_module("configs.ablations.fusion").__doc__
+    for variant in module.VARIANTS:
+        configuration.load(f"{path}:{variant}")
+        assert not variant or f"`{variant}`" in text, variant
+    default = inspect.signature(module.get_config).parameters["variant"].default
+    assert default == module.VARIANTS[0]
+    for wrong in ("smok", "synthetik", "Smoke", "none"):
+        with pytest.raises(UserError, match=f"unknown variant of {path} '{wrong}'.*Known: .*smoke"):
+            configuration.load(f"{path}:{wrong}")
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "demo" in p])
+def test_a_demo_config_without_a_variant_is_the_synthetic_one(path):
+    assert configuration.difference(configuration.load(path), configuration.load(f"{path}:synthetic")) == []
 
 
 @pytest.mark.parametrize("variant", ["synthetic", "real"])

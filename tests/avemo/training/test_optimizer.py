@@ -26,7 +26,7 @@ def updates(*overrides):
 
 @pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
 def test_a_pattern_freezes_what_it_matches_and_nothing_else(name):
-    change = updates(f"name={name}", "weight_decay=0.1", "freeze=('trunk/.*kernel',)")
+    change = updates(f"name={name}", f"weight_decay={0 if name == 'adam' else 0.1}", "freeze=('trunk/.*kernel',)")
     assert not np.any(change["trunk"]["conv"]["kernel"])
     assert np.all(change["trunk"]["conv"]["bias"])
     assert np.all(change["head"]["kernel"])
@@ -36,6 +36,12 @@ def test_weight_decay_spares_biases():
     change, plain = updates("weight_decay=0.5"), updates()
     np.testing.assert_array_equal(change["head"]["bias"], plain["head"]["bias"])
     assert np.abs(change["head"]["kernel"]).min() > np.abs(plain["head"]["kernel"]).max()
+
+
+def test_adam_refuses_a_weight_decay_that_it_would_ignore():
+    with pytest.raises(UserError, match=r"weight_decay=0\.1 .* use adamw"):
+        updates("name=adam", "weight_decay=0.1")
+    assert np.all(updates("name=adamw", "weight_decay=0.1")["head"]["kernel"])
 
 
 @pytest.mark.parametrize(
