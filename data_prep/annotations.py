@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from media.errors import BadItem, Registry
+from media.errors import BadItem
+from media.registry import Registry
 
-GOLD_STANDARDS: Registry = Registry("gold standard")
+GOLD_STANDARDS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("gold standard")
 
 
 def pairwise(raters: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:

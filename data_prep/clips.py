@@ -1,4 +1,4 @@
-"""A recording to `clips` records: the way every corpus of videos or sound takes."""
+"""From a recording to `clips` records, for every corpus of videos or sound files."""
 
 import dataclasses
 import itertools
@@ -16,9 +16,9 @@ from media.records import MAX_FRAMES, jpeg
 
 @dataclasses.dataclass(frozen=True)
 class ClipOptions(FaceOptions):
-    """Options of corpora of recordings, beside those of the faces.
+    """Options for corpora of recordings: those for faces, and these.
 
-    fps: at most so many frames a second, 0 = all; max_frames: longest run of frames in one record.
+    fps: at most this many frames per second, 0 = all; max_frames: most frames in one record.
     """
 
     fps: float = 0.0
@@ -28,14 +28,14 @@ class ClipOptions(FaceOptions):
         """Raises a `UserError` for values that cannot work."""
         super().check()
         if self.fps < 0:
-            raise UserError(f"--fps must not be negative, it is {self.fps}.")
+            raise UserError(f"--fps must not be negative; it is {self.fps}.")
         if self.max_frames < 1:
             raise UserError(f"--max_frames must be at least 1, not {self.max_frames}.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Traces:
-    """Continuous annotation at the times of frames, NaN where there is none.
+class Annotation:
+    """Continuous annotation at the times of some frames, NaN where it is missing.
 
     targets: float32 `[T, 2]` (valence, arousal); raters: float32 `[T, R, 2]`, R >= 1.
     """
@@ -44,9 +44,12 @@ class Traces:
     raters: np.ndarray
 
 
-def no_traces(time: np.ndarray) -> Traces:
-    """The traces of a recording that nobody annotated."""
-    return Traces(np.full((len(time), 2), np.nan, np.float32), np.full((len(time), 1, 2), np.nan, np.float32))
+Annotate = Callable[[np.ndarray], Annotation]  # from times [T] in seconds to the annotation at these times
+
+
+def no_annotation(time: np.ndarray) -> Annotation:
+    """Annotates a recording that nobody rated."""
+    return Annotation(np.full((len(time), 2), np.nan, np.float32), np.full((len(time), 1, 2), np.nan, np.float32))
 
 
 def clip_records(
@@ -56,47 +59,49 @@ def clip_records(
     subject: str = "",
     picture: pathlib.Path | None = None,
     sound: pathlib.Path | None = None,
-    traces: Callable[[np.ndarray], Traces] = no_traces,
+    annotate: Annotate = no_annotation,
     label: int = -1,
 ) -> Iterator[dict[str, Any]]:
     """Yields the `clips` records of one recording, in order.
 
-    Time 0 is the first frame (the first sample, without a picture). Sound from a file of its own begins at time 0; the
-    video's own track keeps its distance to the picture.
+    Time 0 is the first frame (the first sample if there is no video). A separate sound file starts at time 0; the
+    video's own track keeps its offset to the frames.
 
     Args:
       recording: its name; subject: who is seen and heard.
-      options: of faces and clips.
-      picture: a video; None = frames without a face at regular times, `options.fps` or 25 a second, over the sound.
+      options: for faces and clips.
+      picture: a video; None = frames without a face at `options.fps` (25 by default) over the sound.
       sound: a sound file; None = the video's own track.
-      traces: gives the annotation at the times it is asked for.
+      annotate: gives the annotation at the frames' times.
       label: the clip's emotion, -1 = none.
 
     Raises:
-      BadItem: picture or sound cannot be decoded.
+      BadItem: the video or the sound cannot be decoded.
     """
-    if sound is None and picture is None:
-        raise ValueError("a recording needs a picture or a sound")
-    heard = audio.load(sound if sound is not None else picture)
+    source = sound or picture
+    if source is None:
+        raise ValueError("a recording needs a video or a sound file")
+    heard = audio.load(source)
     if picture is None:
         rate = options.fps or 25.0
-        count = max(1, int(np.floor(heard.duration * rate + 1e-6)))
         heard = heard.shifted(-heard.start)
-        black = Follower(options).black
-        faces: Iterator[FaceFrame] = (
-            FaceFrame(i / rate, black, False, (0.0, 0.0, 0.0, 0.0), 0.0) for i in range(count)
-        )
+        faces = _frames_without_picture(heard.duration, rate, Follower(options).black)
     else:
         rate = video.probe(picture).fps
+        if options.fps:
+            rate = min(rate, options.fps)
         frames = video.decode(picture, fps=options.fps or None, threads=1)
         first = next(frames)
         origin = first.time
         heard = heard.shifted(-heard.start if sound is not None else -origin)
-        if options.fps:
-            rate = min(rate, options.fps)
         shifted = (video.Frame(frame.time - origin, frame.image) for frame in itertools.chain([first], frames))
         faces = Follower(options)(shifted)
-    yield from segment_records(recording, faces, heard, rate, options, subject=subject, traces=traces, label=label)
+    yield from segment_records(recording, faces, heard, rate, options, subject=subject, annotate=annotate, label=label)
+
+
+def _frames_without_picture(seconds: float, fps: float, black: bytes) -> Iterator[FaceFrame]:
+    for i in range(max(1, int(np.floor(seconds * fps + 1e-6)))):
+        yield FaceFrame(i / fps, black, False, (0.0, 0.0, 0.0, 0.0), 0.0)
 
 
 def segment_records(
@@ -107,30 +112,40 @@ def segment_records(
     options: ClipOptions,
     *,
     subject: str = "",
-    traces: Callable[[np.ndarray], Traces] = no_traces,
+    annotate: Annotate = no_annotation,
     label: int = -1,
 ) -> Iterator[dict[str, Any]]:
-    """Cuts a recording, given as its frames' faces and its sound on the same clock, into `clips` records.
+    """Cuts a recording, given as one face per frame and its sound on the same clock, into `clips` records.
 
     Args:
       recording: its name; subject: who is seen and heard.
-      faces: one a frame, in order of time.
-      heard: the sound; `audio.NO_SOUND` where there is none.
-      rate: frames a second, used where there is but one frame.
-      options: of faces and clips.
-      traces: gives the annotation at the times it is asked for.
+      faces: one per frame, in order of time.
+      heard: the sound; `audio.NO_SOUND` if there is none.
+      rate: frames per second, used only if there is a single frame.
+      options: for faces and clips.
+      annotate: gives the annotation at the frames' times.
       label: the clip's emotion, -1 = none.
     """
     for segment in itertools.count():
         run = list(itertools.islice(faces, options.max_frames))
         if not run:
             return
-        if segment == 0 and len(run) > 1:  # the stamps know better than the header's average
+        if segment == 0 and len(run) > 1:  # the time stamps are more accurate than the average in the header
             rate = (len(run) - 1) / (run[-1].time - run[0].time)
-        yield _record(run, recording, subject, segment, rate, heard, traces, label, options)
+        yield {
+            "recording": recording,
+            "subject": subject,
+            "segment": segment,
+            "fps": np.float32(rate),
+            "label": label,
+            **_face_fields(run, options),
+            **_sound_fields(run, heard),
+            **_annotation_fields(run, annotate),
+            "sound_flag": sound_flag(heard),  # for the card only: the schema has no such field
+        }
 
 
-# Share of samples at full scale above which a recording's sound is called clipped: a tenth of a second in 100 s.
+# A recording's sound is called clipped above this share of samples at full scale: a tenth of a second in 100 s.
 CLIPPED_SHARE = 0.001
 
 
@@ -143,40 +158,34 @@ def sound_flag(heard: audio.Sound) -> str:
     return "clipped" if heard.clipped > CLIPPED_SHARE else ""
 
 
-def _record(
-    run: Sequence[FaceFrame],
-    recording: str,
-    subject: str,
-    segment: int,
-    rate: float,
-    heard: audio.Sound,
-    traces: Callable[[np.ndarray], Traces],
-    label: int,
-    options: ClipOptions,
-) -> dict[str, Any]:
-    time = np.array([face.time for face in run])
+def _times(run: Sequence[FaceFrame]) -> np.ndarray:
+    return np.array([face.time for face in run])
+
+
+def _face_fields(run: Sequence[FaceFrame], options: ClipOptions) -> dict[str, Any]:
+    time = _times(run)
     mask = np.array([face.mask for face in run])
     box = np.array([face.box for face in run], np.float32)
-    index, audible = audio.align(time, heard)
-    rows, index = audio.window_rows(heard.log_mel, index, audible)
-    annotation = traces(time)
-    known = np.isfinite(annotation.targets).all(axis=1)
     return {
-        "recording": recording,
-        "subject": subject,
-        "segment": segment,
-        "fps": np.float32(rate),
         "time": time.astype(np.float32),
         "frames": [jpeg(face.jpeg) for face in run],
         "face_mask": mask,
         "face_box": bridge_gaps(time, box, mask, options.max_gap),
         "face_confidence": np.array([face.confidence for face in run], np.float32),
-        "log_mel": rows,
-        "audio_index": index,
-        "audio_mask": audible,
+    }
+
+
+def _sound_fields(run: Sequence[FaceFrame], heard: audio.Sound) -> dict[str, Any]:
+    index, audible = audio.align(_times(run), heard)
+    rows, index = audio.window_rows(heard.log_mel, index, audible)
+    return {"log_mel": rows, "audio_index": index, "audio_mask": audible}
+
+
+def _annotation_fields(run: Sequence[FaceFrame], annotate: Annotate) -> dict[str, Any]:
+    annotation = annotate(_times(run))
+    known = np.isfinite(annotation.targets).all(axis=1)
+    return {
         "targets": np.where(known[:, None], annotation.targets, 0).astype(np.float32),
         "target_mask": known,
         "raters": np.asarray(annotation.raters, np.float32),
-        "label": label,
-        "sound_flag": sound_flag(heard),  # for the card; no field of the stored record, whose audio_mask says the rest
     }

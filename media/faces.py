@@ -11,8 +11,9 @@ from typing import Any, Protocol, Self
 import cv2
 import numpy as np
 
-from media.errors import Registry, UserError
+from media.errors import UserError
 from media.images import JPEG_QUALITY, check_image_format, encode_image
+from media.registry import Registry
 from media.video import Frame
 
 DETECTORS = Registry("face detector")

@@ -8,7 +8,7 @@ another neck, other numbers.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -24,9 +24,10 @@ from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
 from avemo.models.mobilenet import MobileNetV1
 from avemo.ops.linear import statistics_dtype
-from media.errors import Registry, UserError, unknown
+from media.errors import UserError, unknown
+from media.registry import Registry
 
-TRUNKS = Registry("expression network")
+TRUNKS: Registry[Callable] = Registry("expression network")
 TRUNKS.register("inception_resnet_v1")(InceptionResNetV1)
 TRUNKS.register("mobilenet_v1")(MobileNetV1)
 TRUNKS.register("densenet201")(DenseNet)

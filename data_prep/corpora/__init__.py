@@ -1,9 +1,10 @@
 """The corpora that `python -m data_prep` knows, by name."""
 
 from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, own, ravdess, recola, unlabelled
-from media.errors import Registry
+from data_prep.corpora.base import Corpus
+from media.registry import Registry
 
-CORPORA = Registry("corpus")
+CORPORA: Registry[type[Corpus]] = Registry("corpus")
 
 for _corpus in (
     aff_wild2.AffWild2,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import annotations, stills
-from data_prep.clips import ClipOptions, Traces, segment_records
+from data_prep.clips import Annotation, ClipOptions, segment_records
 from data_prep.corpora.base import Corpus, Item, listing
 from media import audio, video
 from media.errors import BadItem
@@ -96,7 +96,7 @@ class AffWild2(Corpus):
             rate,
             options,
             subject=item.subject,
-            traces=lambda at: _at(time, targets, at),
+            annotate=lambda at: _at(time, targets, at),
         )
 
     def _faces(self, time: np.ndarray, present: dict[str, pathlib.Path]) -> Iterator[FaceFrame]:
@@ -136,9 +136,9 @@ def read_table(path: pathlib.Path) -> np.ndarray:
     return table
 
 
-def _at(time: np.ndarray, targets: np.ndarray, at: np.ndarray) -> Traces:
+def _at(time: np.ndarray, targets: np.ndarray, at: np.ndarray) -> Annotation:
     values = annotations.resample(time, targets, at)
-    return Traces(values, np.full((len(at), 1, 2), np.nan))
+    return Annotation(values, np.full((len(at), 1, 2), np.nan))
 
 
 def _video_of(stem: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import annotations
-from data_prep.clips import ClipOptions, Traces, clip_records, no_traces
+from data_prep.clips import Annotation, ClipOptions, clip_records, no_annotation
 from data_prep.corpora.base import Corpus, Item, listing
 from media import video
 from media.errors import BadItem, UserError
@@ -193,10 +193,10 @@ class Own(Corpus):
         if not item.payload["path"]:
             raise BadItem(f"named in {LABELS} but not in the folder")
         path, table = pathlib.Path(item.payload["path"]), self._table()
-        label, traces = -1, no_traces
+        label, annotate = -1, no_annotation
         if table:
             label = table.classes.index(table.labels[item.key]) if item.key in table.labels else -1
-            traces = _RatedTraces(table.traces.get(item.key, {}), table.raters, self.options.gold_standard)
+            annotate = _RatedTraces(table.traces.get(item.key, {}), table.raters, self.options.gold_standard)
         picture = path if path.suffix.lower() in video.SUFFIXES else None
         yield from clip_records(
             item.key,
@@ -204,7 +204,7 @@ class Own(Corpus):
             subject=item.subject,
             picture=picture,
             sound=None if picture else path,
-            traces=traces,
+            annotate=annotate,
             label=label,
         )
 
@@ -223,11 +223,11 @@ class _RatedTraces:
         gold = [annotations.gold_standard(self._raters[:, :, d], method) for d in range(2)] if len(self._time) else []
         self._gold = np.stack(gold, axis=1) if gold else np.zeros((0, 2))
 
-    def __call__(self, at: np.ndarray) -> Traces:
+    def __call__(self, at: np.ndarray) -> Annotation:
         if not len(self._time):
-            return Traces(np.full((len(at), 2), np.nan), np.full((len(at), self._count, 2), np.nan))
+            return Annotation(np.full((len(at), 2), np.nan), np.full((len(at), self._count, 2), np.nan))
         raters = [annotations.resample(self._time, self._raters[:, :, d], at) for d in range(2)]
-        return Traces(annotations.resample(self._time, self._gold, at), np.stack(raters, axis=2))
+        return Annotation(annotations.resample(self._time, self._gold, at), np.stack(raters, axis=2))
 
 
 def _held_out(name: str) -> str:

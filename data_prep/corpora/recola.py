@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import annotations
-from data_prep.clips import ClipOptions, Traces, clip_records
+from data_prep.clips import Annotation, ClipOptions, clip_records
 from data_prep.corpora.base import Corpus, Item, listing
 from media.errors import BadItem, UserError
 from media.records import clips_features
@@ -218,18 +218,18 @@ class Recola(Corpus):
         if not annotated and item.split != "test":
             raise BadItem("its annotation is missing")
         # Without annotation the schema still has six raters, all absent.
-        source = _Annotation(item.payload, self.options.gold_standard) if annotated else _unrated
+        annotate = _RatedTraces(item.payload, self.options.gold_standard) if annotated else _unrated
         yield from clip_records(
             item.key,
             options=self.options,
             subject=item.subject,
             picture=pathlib.Path(video),
             sound=pathlib.Path(sound),
-            traces=source,
+            annotate=annotate,
         )
 
 
-class _Annotation:
+class _RatedTraces:
     """A recording's raters and gold standard, at any times."""
 
     def __init__(self, files: dict[str, str], method: str):
@@ -248,14 +248,14 @@ class _Annotation:
                 gold_time, gold = time, annotations.gold_standard(raters, method)
             self._parts.append((time, raters, gold_time, gold))
 
-    def __call__(self, at: np.ndarray) -> Traces:
+    def __call__(self, at: np.ndarray) -> Annotation:
         targets = [annotations.resample(time, gold, at) for _, _, time, gold in self._parts]
         raters = [annotations.resample(time, values, at) for time, values, _, _ in self._parts]
-        return Traces(np.stack(targets, axis=1), np.stack(raters, axis=2))
+        return Annotation(np.stack(targets, axis=1), np.stack(raters, axis=2))
 
 
-def _unrated(at: np.ndarray) -> Traces:
-    return Traces(np.full((len(at), 2), np.nan), np.full((len(at), len(RATERS), 2), np.nan))
+def _unrated(at: np.ndarray) -> Annotation:
+    return Annotation(np.full((len(at), 2), np.nan), np.full((len(at), len(RATERS), 2), np.nan))
 
 
 def _by_stem(folder: pathlib.Path, suffixes: Sequence[str]) -> dict[str, str]:

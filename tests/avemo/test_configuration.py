@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from avemo import configuration
 from avemo.models import expression
-from media.errors import Registry, UserError
+from media.errors import UserError
+from media.registry import Registry
 
 TEACHER = "configs/paper/teacher.py"
 
@@ -194,7 +195,7 @@ def test_json_round_trip(tmp_path):
 
 
 def test_registry_names_what_it_knows():
-    registry = Registry("fusion")
+    registry: Registry = Registry("fusion")
     registry.register("gated")(dict)
     assert registry["gated"] is dict
     with pytest.raises(UserError, match=r"unknown fusion 'gatd'; did you mean 'gated'\? Known: gated\."):

@@ -9,7 +9,7 @@ the strategy has one. Recurrent entries also take `mask` [B, T] (frames of the s
 temporal model and heads for each modality and hands over their outputs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,9 +20,9 @@ from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCross
 from avemo.models.fusion.basic import Audio, Concat, Late, ModelLevel, Visual
 from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
 from avemo.models.fusion.tensor import LowRankTensorFusion, TensorFusion
-from media.errors import Registry
+from media.registry import Registry
 
-FUSIONS = Registry("fusion")
+FUSIONS: Registry[Callable] = Registry("fusion")
 FUSIONS.register("audio")(Audio)
 FUSIONS.register("visual")(Visual)
 FUSIONS.register("concat")(Concat)

@@ -7,7 +7,7 @@ D])` is a chunk of one frame. Where it is None (`bigru`, `transformer`, a `tcn` 
 the whole sequence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,9 @@ from avemo.models.construct import construct
 from avemo.models.temporal.convolution import TCN
 from avemo.models.temporal.recurrent import GRU, LSTM, Identity, MinGRU, Recurrent
 from avemo.models.temporal.transformer import Transformer
-from media.errors import Registry
+from media.registry import Registry
 
-TEMPORALS = Registry("temporal model")
+TEMPORALS: Registry[Callable] = Registry("temporal model")
 TEMPORALS.register("gru")(partial(Recurrent, cell="gru"))
 TEMPORALS.register("bigru")(partial(Recurrent, cell="gru", bidirectional=True))
 TEMPORALS.register("lstm")(partial(Recurrent, cell="lstm"))
