@@ -53,7 +53,7 @@ def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dic
     from avemo import predict
     from avemo.predict import media
 
-    models = predict.Models(run)
+    models = predict.open_models(run)
     paths = clips(arguments.source)[: arguments.clips]
     predict.analyse(models, media.probe(paths[0]))  # compiles
     out: dict[str, float] = {"clips": len(paths), "cores": os.cpu_count() or 1, "load_before": os.getloadavg()[0]}
@@ -174,7 +174,7 @@ def memory(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> di
 
     film = scratch / "film.mp4"
     length = join(clips(arguments.source), arguments.minutes, film)
-    models = predict.Models(run)
+    models = predict.open_models(run)
     marks: dict[str, float] = {}
     began = time.perf_counter()
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun, features_of
 from avemo.models.attention import AttentionBlock, masked_softmax
-from avemo.predict.networks import Head, open_run
+from avemo.predict.fusion import Fusion
+from avemo.runs.checkpoints import open_run
 
 
 def attention(
@@ -34,7 +35,7 @@ def attention(
     chosen = features_of(run, recording, split)
     frames = min(len(chosen), max(1, round(seconds * chosen.fps)))
     batch = {k: getattr(chosen, k)[None, :frames] for k in ("audio", "visual", "audio_mask", "visual_mask")}
-    head = Head(str(run.folder), config, variables)
+    fusion = Fusion(str(run.folder), config, variables)
     projected: dict[tuple[str, ...], dict[str, Any]] = {}
     found: dict[str, np.ndarray] = {}
 
@@ -48,7 +49,7 @@ def attention(
         return out
 
     with nn.intercept_methods(watch):
-        head.function(head.variables, {**batch, "mask": np.ones((1, frames), bool)}, None)
+        fusion.function(fusion.variables, {**batch, "mask": np.ones((1, frames), bool)}, None)
     return found
 
 

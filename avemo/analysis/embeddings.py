@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from avemo.analysis.run import AnalysisRun, Faces
-from avemo.predict.networks import Network
 from avemo.predict.palette import COLOURS
+from avemo.runs.encoder import Encoder
 from media.errors import UserError
 
 
@@ -19,7 +19,7 @@ def embedding_map(run: AnalysisRun, faces: Faces | np.ndarray) -> np.ndarray:
       UserError: the run is no teacher or student.
     """
     images = faces.images if isinstance(faces, Faces) else faces
-    return Network(str(run.folder), "visual")(images)["embedding"]
+    return Encoder(str(run.folder), "visual")(images)["embedding"]
 
 
 def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:

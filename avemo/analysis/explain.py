@@ -10,9 +10,9 @@ from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun, features_of
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
-from avemo.predict.networks import Head, open_run
+from avemo.predict.fusion import Fusion, FusionStream
 from avemo.predict.palette import COLOURS
-from avemo.predict.session import FusionStream
+from avemo.runs.checkpoints import open_run
 from media.errors import UserError, unknown
 
 
@@ -81,13 +81,13 @@ def occlusion(
         raise unknown("modality", modality, ("audio", "visual"))
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
     chosen = features_of(run, recording, split)
-    head = Head(str(run.folder), config, variables)
-    name = "logits" if head.classes else "traces"
+    fusion = Fusion(str(run.folder), config, variables)
+    name = "logits" if fusion.classes else "traces"
     size = max(1, round(width * chosen.fps))
     batch = {k: getattr(chosen, k) for k in ("audio", "visual", "audio_mask", "visual_mask")}
 
     def curve(values: dict[str, np.ndarray]) -> np.ndarray:
-        stream = FusionStream(head)
+        stream = FusionStream(fusion)
         parts = [*stream.push({k: v[None] for k, v in values.items()}), *stream.finish()]
         return np.concatenate([part[name][0] for part in parts])
 

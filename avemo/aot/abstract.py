@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.data.examples import MEL_ROWS
+from avemo.models import audio_regressor
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
 from avemo.ops import parallel
-from avemo.runs import checkpoints
-from avemo.runs import encoders as recorded
+from avemo.runs import checkpoints, recorded_encoders
 from avemo.tasks import TASKS, TrainState, audio, audiovisual, end_to_end, expression
 from avemo.tasks.base import Task
 from avemo.training import optimizer
@@ -126,7 +126,7 @@ def _end_to_end_runs(config: ConfigDict) -> tuple[ConfigDict, dict[str, ConfigDi
         )
         return fusion, {"visual": visual, "audio": sound}
     fusion, _, _ = checkpoints.load(config.fusion)
-    found = recorded.resolve(config.fusion, fusion)
+    found = recorded_encoders.resolve(config.fusion, fusion)
     paths = {modality: getattr(found, modality) for modality in _FEATURES}
     if None in paths.values():
         raise UserError(f"fusion {config.fusion} has one encoder only: compiling it end to end takes both.")
@@ -149,7 +149,7 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     if config.task not in TASKS:
         raise unknown("task", config.task, TASKS)
     if config.task == "audio":
-        model = audio.build(config)
+        model = audio_regressor.build(config.model, axis_name=parallel.AXIS)
         inputs = (_array(1, MEL_ROWS, 64),)
         forward, criterion = functools.partial(audio.forward, model), functools.partial(audio.criterion, config)
     elif config.task == "audiovisual":

@@ -1,93 +1,75 @@
-"""Frozen encoders over prepared clips: per-frame visual and audio features with masks, cached as shards.
+"""Runs frozen encoders over prepared clips and caches per-frame features of both modalities, with masks, as shards.
 
-Fusion is then trained on the features alone, in minutes. Frames without a face and stretches without sound keep their
+A fusion is then trained on the features alone, in minutes. Frames without a face and stretches without sound keep their
 place and are masked.
 """
 
-import functools
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from avemo import configuration
 from avemo.data import shards
 from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
-from avemo.models import expression
-from avemo.ops import parallel
-from avemo.runs import checkpoints, installed, run_folder, subruns
-from avemo.runs.weights import fingerprint
-from avemo.tasks import audio as audio_task
+from avemo.runs import encoder, installed, run_folder, subruns
+from avemo.runs.encoder import Encoder
+from media import records
 from media.errors import UserError
 from media.images import resize
 
 logger = logging.getLogger(__name__)
-VISUAL_TASKS, AUDIO_TASKS = ("teacher", "student"), ("audio",)
+BATCH = 256  # inputs per batch over all devices
+CHUNK = 512  # frames decoded at once
+_COPIED = ("recording", "subject", "fps", "label")
+_TIMED = ("time", "targets", "target_mask", "raters")
 
 
-class Encoder:
-    """A run's network as a function of a stack of inputs `[N, ...]` on the host to features float32 `[N, D]`.
+def open_encoder(workdir: str, layer: str = "embedding") -> Encoder:
+    """Opens a teacher, student or audio run as an encoder over all devices.
 
-    Attributes:
-      modality: "visual" (face images uint8 `[N, S, S, 3]` RGB) or "audio" (log-mel windows float32 `[N, 96, 64]`).
-      output: which of the network's outputs is the feature.
-      dim: D.
-      image_size: S; 0 for audio.
-      fingerprint: of the weights.
+    Args:
+      workdir: run folder.
+      layer: "embedding" (a face network's descriptor, an audio network's embedding) or "logits".
+
+    Raises:
+      UserError: `workdir` is not such a run, or its network has no logits.
     """
-
-    def __init__(self, workdir: str, batch_size: int = 256, layer: str = "embedding"):
-        self.config, _, variables = checkpoints.load(run_folder.require(workdir, "encoder"))
-        if self.config.task in VISUAL_TASKS:
-            self.modality, self.image_size = "visual", int(self.config.model.image_size)
-            model = expression.build(self.config.model, axis_name=parallel.AXIS)
-            example = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
-        elif self.config.task in AUDIO_TASKS:
-            self.modality, self.image_size = "audio", 0
-            model = audio_task.build(self.config)
-            example = np.zeros((1, MEL_ROWS, 64), np.float32)
-        else:
-            hint = f" Its encoders are in {workdir}/{subruns.FOLDER}." if self.config.task == "end_to_end" else ""
-            raise UserError(
-                f"{workdir} is a run of task {self.config.task!r}: extract takes a teacher, student or audio run.{hint}"
-            )
-        output = "logits" if layer == "logits" else OUTPUTS[self.modality]
-        shapes = jax.eval_shape(functools.partial(model.apply, train=False), variables, example)
-        if output not in shapes:
-            raise UserError(f"{workdir} gives no logits (model.num_classes=0): extract its embedding instead.")
-        self.output, self.fingerprint = output, fingerprint(variables)
-        self._variables = jax.device_put(variables)
-        apply = lambda state, batch, _: model.apply(state, batch, train=False)[output]  # noqa: E731
-        self.dim = shapes[output].shape[-1]
-        self._mapped = parallel.map_step(apply, donate_state=False, gather_outputs=True)
-        self._devices = jax.local_device_count()
-        self._size = -(-batch_size // self._devices) * self._devices
-
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Encodes `[N, ...]` in batches of one size, a shorter one padded to the next power of two: few programs serve
-        every N, and clips of a second are not computed as batches."""
-        out = [np.zeros((0, self.dim), np.float32)]
-        for begin in range(0, len(inputs), self._size):
-            part = inputs[begin : begin + self._size]
-            rows = min(self._size, self._devices * (1 << (-(-len(part) // self._devices) - 1).bit_length()))
-            padded = np.pad(part, [(0, rows - len(part))] + [(0, 0)] * (part.ndim - 1))
-            features = parallel.unshard(self._mapped(self._variables, parallel.shard_batch(padded), {}))
-            out.append(np.asarray(features[: len(part)], np.float32))
-        return np.concatenate(out)
+    task = configuration.from_json(f"{run_folder.require(workdir, 'encoder')}/config.json").get("task")
+    if not any(task in tasks for tasks in encoder.TASKS.values()):
+        hint = f" Its encoders are in {workdir}/{subruns.FOLDER}." if task == "end_to_end" else ""
+        raise UserError(f"{workdir} is a run of task {task!r}: extract takes a teacher, student or audio run.{hint}")
+    # Remainders are padded to a power of two: clips of a second would waste most of a whole batch.
+    return Encoder(
+        workdir,
+        feature="logits" if layer == "logits" else "",
+        feature_only=True,
+        batch_size=BATCH,
+        smallest_batch=1,
+        all_devices=True,
+    )
 
 
 def encode_segment(
-    record: dict[str, Any], visual: Encoder | None, audio: Encoder | None, chunk: int = 512
+    record: Mapping[str, Any], visual: Encoder | None, audio: Encoder | None, chunk: int = CHUNK
 ) -> dict[str, np.ndarray]:
-    """Features of one `clips` record: visual `[T, Dv]`, audio `[T, Da]`, zero where masked; memory bounded by
-    `chunk`."""
+    """Encodes one `clips` record.
+
+    Args:
+      record: the record.
+      visual, audio: encoders; None leaves the modality masked.
+      chunk: frames decoded at once, which bounds memory.
+
+    Returns:
+      `visual` `[T, Dv]` and `audio` `[T, Da]`, zero where masked, `visual_mask` and `audio_mask` `[T]`.
+    """
     length = len(record["time"])
     face, sound = record["face_mask"].astype(bool), record["audio_mask"].astype(bool)
     out = {"visual_mask": face & (visual is not None), "audio_mask": sound & (audio is not None)}
@@ -97,7 +79,7 @@ def encode_segment(
         (present,) = np.nonzero(mask)
         for begin in range(0, len(present) if encoder else 0, chunk):
             index = present[begin : begin + chunk]
-            features[index] = encoder(np.stack([fetch(i) for i in index]))
+            features[index] = encoder(np.stack([fetch(i) for i in index]))[encoder.feature]
         return features
 
     out["visual"] = fill(visual, out["visual_mask"], lambda i: resize(record["frames"].decode(i), visual.image_size))
@@ -119,30 +101,26 @@ def extract(
         both.
       data: folder of prepared clips.
       output: folder for the features data set.
-      progress: whether to draw a progress bar; by default where stderr is a terminal.
-      layer: "embedding" (of a face network its descriptor), or "logits", what its classes say: few numbers, for corpora
-        of a few dozen recordings.
+      progress: whether to draw a progress bar; by default only if stderr is a terminal.
+      layer: "embedding" (a face network's descriptor), or "logits", which are only a few numbers and suit corpora of a
+        few dozen recordings.
 
     Returns:
-      The data set's folder. One that is complete, of the same encoders and data, is left as it is.
+      The data set's folder. A complete one of the same encoders and data is left as it is.
 
     Raises:
-      UserError: no clips, no encoder, two of one modality, or the output holds features of other encoders.
+      UserError: `data` has no clips, a workdir is not an encoder, two encoders have one modality, or the output holds
+        features of other encoders.
     """
-    import tensorflow_datasets as tfds
-
-    from media import records
-
-    encoders: dict[str, Encoder] = {}
     workdirs = [installed.find(workdir) for workdir in workdirs]
+    encoders: dict[str, Encoder] = {}
     for workdir in workdirs:
-        encoder = Encoder(workdir, layer=layer)
-        if encoder.modality in encoders:
-            raise UserError(f"--workdir names two {encoder.modality} encoders: name at most one of each modality.")
-        encoders[encoder.modality] = encoder
+        opened = open_encoder(workdir, layer)
+        if opened.modality in encoders:
+            raise UserError(f"--workdir names two {opened.modality} encoders: name at most one of each modality.")
+        encoders[opened.modality] = opened
     visual, audio = encoders.get("visual"), encoders.get("audio")
-    names = shards.splits(data)
-    sources = {split: shards.Shards(data, split) for split in names}
+    sources = {split: shards.Shards(data, split) for split in shards.splits(data)}
     first = next(iter(sources.values()))
     if "log_mel" not in first.features:
         raise UserError(f"{data} holds no clips (fields: {', '.join(sorted(first.features))}): extract takes clips.")
@@ -150,7 +128,7 @@ def extract(
         "data": shards.fingerprint(data),
         "clips": str(data),
         **{
-            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint, "output": e.output}
+            e.modality: {"workdir": str(w), "fingerprint": e.fingerprint, "output": e.feature}
             for e, w in zip(encoders.values(), workdirs, strict=True)
         },
     }
@@ -161,10 +139,22 @@ def extract(
             raise UserError(f"{target} holds features of other encoders or data: choose another --output.")
         logger.info("%s is complete: nothing to do.", target)
         return target
-    raters = first.features["raters"].shape[1]
-    schema = records.extracted_features(
-        visual.dim if visual else 1, audio.dim if audio else 1, first.class_names, raters
+    dims = (visual.dim if visual else 1, audio.dim if audio else 1)
+    schema = records.extracted_features(*dims, first.class_names, first.features["raters"].shape[1])
+    began = time.time()
+    _write(
+        output,
+        schema,
+        {split: _recordings(source, visual, audio, progress, split) for split, source in sources.items()},
     )
+    (target / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
+    logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
+    return target
+
+
+def _write(output: str, schema: Any, recordings: Mapping[str, Iterator[dict[str, Any]]]) -> None:
+    """Writes a `features` data set; `recordings` yields the records of each split."""
+    import tensorflow_datasets as tfds  # slow to import, and only writing needs it
 
     class Features(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Per-frame features of frozen encoders."""
@@ -176,21 +166,16 @@ def extract(
             return tfds.core.DatasetInfo(builder=self, features=schema, disable_shuffling=True)
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-            return {split: self._generate_examples(split) for split in names}
+            return {split: self._generate_examples(split) for split in recordings}
 
         def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-            yield from enumerate(_recordings(sources[split], visual, audio, progress, split))
+            yield from enumerate(recordings[split])
 
-    began = time.time()
     tfds.disable_progress_bar()
-    builder = Features(data_dir=str(output), file_format="array_record")
-    builder.download_and_prepare()
-    (target / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
-    logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
-    return target
+    Features(data_dir=str(output), file_format="array_record").download_and_prepare()
 
 
-def _identity(card: dict[str, Any]) -> tuple:
+def _identity(card: Mapping[str, Any]) -> tuple:
     made_by = [(m, card.get(m) or {}) for m in ("visual", "audio")]
     return card["data"], *((one.get("fingerprint"), one.get("output", OUTPUTS[m])) for m, one in made_by)
 
@@ -198,27 +183,24 @@ def _identity(card: dict[str, Any]) -> tuple:
 def _recordings(
     source: shards.Shards, visual: Encoder | None, audio: Encoder | None, progress: bool | None, split: str
 ) -> Iterator[dict[str, Any]]:
-    """Joins consecutive segments into recordings, encoded."""
-    fixed = ("recording", "subject", "fps", "label")
-    timed = ("time", "targets", "target_mask", "raters")
+    """Encodes the segments of a split and joins those of one recording."""
     order = sorted(range(len(source)), key=lambda i: _segment_key(source, i))
-    parts: list[dict[str, Any]] = []
-
-    def join() -> dict[str, Any]:
-        return {
-            **{k: parts[0][k] for k in fixed},
-            **{k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k not in fixed},
-        }
-
+    segments: list[dict[str, Any]] = []
     disable = not (sys.stderr.isatty() if progress is None else progress)
     for index in tqdm(order, desc=f"extract {split}", unit="segment", disable=disable):
         record = source[index]
-        if parts and parts[0]["recording"] != record["recording"]:
-            yield join()
-            parts = []
-        parts.append({**{k: record[k] for k in (*fixed, *timed)}, **encode_segment(record, visual, audio)})
-    if parts:
-        yield join()
+        if segments and segments[0]["recording"] != record["recording"]:
+            yield _join(segments)
+            segments = []
+        segments.append({**{k: record[k] for k in (*_COPIED, *_TIMED)}, **encode_segment(record, visual, audio)})
+    if segments:
+        yield _join(segments)
+
+
+def _join(segments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Joins the encoded segments of one recording."""
+    first = segments[0]
+    return {k: v if k in _COPIED else np.concatenate([segment[k] for segment in segments]) for k, v in first.items()}
 
 
 def _segment_key(source: shards.Shards, index: int) -> tuple[str, int]:

@@ -5,15 +5,13 @@ The path of a recording: `command` -> `stream` (`recording`, `face_tracks`, `sou
 """
 
 from avemo.predict.command import FILES, predict, predict_file
-from avemo.predict.ensemble import Ensemble, open_models
+from avemo.predict.models import Models, open_models
 from avemo.predict.predictor import Estimate, Predictor
-from avemo.predict.session import Models
 from avemo.predict.stream import Options, analyse
 from avemo.predict.trace import Trace
 
 __all__ = [
     "FILES",
-    "Ensemble",
     "Estimate",
     "Models",
     "Options",

@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from avemo import runtime
 from avemo.predict import overlay, recording, standard_input, stream, trace_files, viewer
-from avemo.predict.ensemble import Ensemble, open_models
+from avemo.predict.models import Models, open_models
 from avemo.predict.recording import Recording
-from avemo.predict.session import Models
 from avemo.predict.trace import Trace
 from avemo.runs import installed
 from media.errors import UserError, unknown
@@ -90,7 +89,7 @@ def predict(
 
 
 def predict_file(
-    models: Models | Ensemble,
+    models: Models,
     input: str | os.PathLike,
     output: str | os.PathLike,
     options: stream.Options = stream.Options(),  # noqa: B008 - frozen
@@ -154,7 +153,7 @@ def _progress_bar(source: Recording, show: bool) -> _ProgressBar:
 
 
 def _predict_folder(
-    models: Models | Ensemble,
+    models: Models,
     input: pathlib.Path,
     output: pathlib.Path,
     options: stream.Options,

@@ -11,8 +11,8 @@ import numpy as np
 
 from avemo import metrics
 from avemo.predict import face_tracks
-from avemo.predict.ensemble import Ensemble, open_models
-from avemo.predict.session import Models
+from avemo.predict.models import Models, open_models
+from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundWindows
 from avemo.predict.trace import spread_of
 from media import audio as sounds
@@ -77,7 +77,7 @@ class Predictor:
 
     def __init__(
         self,
-        run: str | Models | Ensemble,
+        run: str | Models,
         *,
         causal: bool = False,
         sound: bool = True,
@@ -90,7 +90,7 @@ class Predictor:
         self.models = open_models(run, visual, audio, batch_size=1) if isinstance(run, str) else run
         options = dataclasses.replace(faces or self.models.faces, detect_every=1)
         self._compile()
-        self._session = self.models.session(1, live=True)
+        self._session = Session(self.models, 1, live=True)
         self._feed: collections.deque[Frame] = collections.deque()
         self._faces: Iterator[FaceFrame] | None = None
         if self.models.visual is not None:
@@ -112,7 +112,7 @@ class Predictor:
     def _compile(self) -> None:
         """Runs two blank frames, so that the first real ones do not wait for compilation."""
         sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports lazily, on its first call
-        session = self.models.session(1, live=True)
+        session = Session(self.models, 1, live=True)
         faces = [np.zeros((self.models.crop_size or 96,) * 2 + (3,), np.uint8)] if self.models.visual else []
         for _ in range(2):
             windows = np.zeros((1, sounds.EXAMPLE_ROWS, sounds.NUM_BANDS), np.float32)

@@ -10,9 +10,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from avemo.predict import trace_files
-from avemo.predict.ensemble import Ensemble
+from avemo.predict.models import Models
 from avemo.predict.predictor import Estimate, Predictor
-from avemo.predict.session import Models
 from avemo.predict.stream import Options, notes_of
 from avemo.predict.trace import Trace, clip_probabilities
 from media import audio, video
@@ -21,7 +20,7 @@ from media.files import publish
 
 
 def predict_pipe(
-    models: Models | Ensemble,
+    models: Models,
     source: BinaryIO,
     output: str,
     options: Options,
@@ -159,7 +158,7 @@ def _emit(predictor: Predictor, emit: Callable[[str], Any]) -> Iterator[Estimate
         yield estimate
 
 
-def _trace(estimates: list[Estimate], models: Models | Ensemble, rate: float, predictor: Predictor) -> Trace:
+def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Predictor) -> Trace:
     nan = float("nan")
     values: dict[str, np.ndarray] = {}
     if models.class_names:

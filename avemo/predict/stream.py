@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from avemo.predict import face_tracks, prefetch
-from avemo.predict.ensemble import Ensemble, EnsembleSession
 from avemo.predict.face_tracks import PeopleInFrame
+from avemo.predict.models import Models
 from avemo.predict.recording import Recording, check_complete, decoding
-from avemo.predict.session import Models, Session
+from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundReader
 from avemo.predict.trace import Collector, Trace
 from media import audio, video
@@ -54,7 +54,7 @@ class Options:
 
 
 def analyse(
-    models: Models | Ensemble,
+    models: Models,
     recording: Recording,
     options: Options = Options(),
     progress: Callable[[float], None] = lambda seconds: None,
@@ -79,7 +79,7 @@ def analyse(
         faces.check()
     persons = MAX_PERSONS if looks and options.face != "largest" else 1
     most, rate = _frame_rates(models, recording, options)
-    session, collector = models.session(persons), Collector()
+    session, collector = Session(models, persons), Collector()
     last, width, height = 0.0, 0, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding(recording))
@@ -120,7 +120,7 @@ def analyse(
 
 
 def notes_of(
-    models: Models | Ensemble, name: str, fps: float, sees: bool, hears: bool, size: tuple[int, int] | None = None
+    models: Models, name: str, fps: float, sees: bool, hears: bool, size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """What `trace.json` says of the input and the run; `size` is the picture's (width, height)."""
     return {
@@ -134,14 +134,14 @@ def notes_of(
     }
 
 
-def _check_tracks(models: Models | Ensemble, recording: Recording) -> None:
+def _check_tracks(models: Models, recording: Recording) -> None:
     """Raises a `UserError` if the run of a single encoder finds nothing in the recording that it can read."""
-    if models.head is None and not (recording.picture if models.visual is not None else recording.sound):
+    if models.fusion is None and not (recording.picture if models.visual is not None else recording.sound):
         wanted = "picture" if models.visual is not None else "sound"
         raise UserError(f"{recording.path} has no {wanted} track, and {models.workdir} reads nothing else.")
 
 
-def _frame_rates(models: Models | Ensemble, recording: Recording, options: Options) -> tuple[float | None, float]:
+def _frame_rates(models: Models, recording: Recording, options: Options) -> tuple[float | None, float]:
     """The most frames per second to decode (None = all), and the resulting frame rate of the trace."""
     most = options.fps or (models.fps if recording.fps > _FASTER * models.fps else 0.0)
     rate = min(recording.fps or np.inf, most or np.inf) if recording.picture else most or models.fps
@@ -179,9 +179,7 @@ def _without_picture(sound: SoundReader, rate: float) -> Iterator[PeopleInFrame]
         yield _nobody(i / rate)
 
 
-def _push(
-    batch: list[PeopleInFrame], sound: SoundReader, session: Session | EnsembleSession, collector: Collector
-) -> float:
+def _push(batch: list[PeopleInFrame], sound: SoundReader, session: Session, collector: Collector) -> float:
     """Runs frames through the networks; returns the time of the last one."""
     time = np.array([faces[0].time for faces, _ in batch])
     windows, heard = sound.windows(time)

@@ -1,7 +1,7 @@
-"""A run as frozen programs (`jax.export`, StableHLO) that need neither this project nor its config, only jax.
+"""Exports a run as frozen programs (`jax.export`, StableHLO) that need jax alone: neither this project nor a config.
 
-The folder holds one `.jaxexport` file a part, `manifest.json`, and `loader.py`, which opens them with jax alone. The
-weights are inside the programs; batch is symbolic, and time where the network allows it; CPU, CUDA and TPU are served.
+The folder holds one `.jaxexport` file per network, `manifest.json`, and `loader.py`, which opens them. The programs
+contain the weights. The batch size is symbolic, and so is time if the network allows it. They run on CPU, CUDA and TPU.
 """
 
 import dataclasses
@@ -15,9 +15,11 @@ import jax
 import jax.export
 import numpy as np
 
-from avemo.predict.networks import Head, Network
-from avemo.predict.session import WINDOW, Models
+from avemo.predict.fusion import WINDOW, Fusion
+from avemo.predict.models import RunNetworks, open_models
+from avemo.runs.encoder import Encoder
 from avemo.version import __version__
+from media.errors import UserError
 from media.files import publish
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -28,33 +30,34 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
     """Writes a run as frozen programs.
 
     Args:
-      workdir: run folder of any stage; output: folder for the programs.
-      visual, audio: encoder runs in place of those that a fusion run names.
+      workdir: run folder of any stage.
+      output: folder for the programs.
+      visual, audio: encoder runs that replace the ones a fusion run recorded.
 
     Returns:
-      The manifest: parts with their inputs and outputs, preprocessing, classes, versions.
+      The manifest: the programs with their inputs and outputs, preprocessing, classes, versions.
 
     Raises:
       UserError: the run cannot be opened, or `output` cannot be written.
     """
-    models = Models(workdir, visual, audio)
+    runs = open_models(workdir, visual, audio).runs
+    if len(runs) > 1:
+        raise UserError(f"--workdir={workdir} names {len(runs)} runs: export takes one.")
+    run = runs[0]
     with publish(output) as folder:
-        parts = {}
-        for network in (models.visual, models.audio):
-            if network is not None:
-                parts[network.modality] = _network(network, folder)
-        if models.head is not None:
-            parts["fusion"] = _fusion(models.head, folder)
-            if models.head.streams:
-                parts["step"] = _step(models.head, folder)
+        programs = {e.modality: _encoder(e, folder) for e in (run.visual, run.audio) if e is not None}
+        if run.fusion is not None:
+            programs["fusion"] = _fusion(run.fusion, folder)
+            if run.fusion.streams:
+                programs["step"] = _step(run.fusion, folder)
         manifest = {
-            "task": models.task,
-            "classes": list(models.class_names),
-            "fps": models.fps,
-            "delay": models.delay,
+            "task": run.task,
+            "classes": list(run.class_names),
+            "fps": run.fps,
+            "delay": run.delay,
             "platforms": list(PLATFORMS),
-            "parts": parts,
-            "preprocessing": _preprocessing(models),
+            "parts": programs,
+            "preprocessing": _preprocessing(run),
             "made_by": {"avemo": __version__, "jax": jax.__version__},
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
@@ -62,11 +65,11 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
     return manifest
 
 
-def _preprocessing(models: Models) -> dict[str, Any]:
+def _preprocessing(run: RunNetworks) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    if models.visual is not None:
-        out["visual"] = {"size": models.visual.image_size, "channels": "RGB, uint8", **dataclasses.asdict(models.faces)}
-    if models.audio is not None:
+    if run.visual is not None:
+        out["visual"] = {"size": run.visual.image_size, "channels": "RGB, uint8", **dataclasses.asdict(run.faces)}
+    if run.audio is not None:
         out["audio"] = {
             "sample_rate": 16000,
             "log_mel": "VGGish: 25 ms every 10 ms, 64 bands 125 to 7500 Hz, ln(x + 0.01)",
@@ -74,63 +77,59 @@ def _preprocessing(models: Models) -> dict[str, Any]:
     return out
 
 
-def _network(network: Network, folder: pathlib.Path) -> dict[str, Any]:
-    """An encoder: inputs `[b, ...]` to its features and heads."""
-    variables = jax.device_get(network.variables)
+def _encoder(encoder: Encoder, folder: pathlib.Path) -> dict[str, Any]:
+    """Exports an encoder: inputs `[b, ...]` to its features and heads."""
+    variables = jax.device_get(encoder.variables)
     (batch,) = jax.export.symbolic_shape("b")
-    example = jax.ShapeDtypeStruct((batch, *network.example.shape), network.example.dtype)
-    return _write(lambda inputs: network.function(variables, inputs), folder / f"{network.modality}.jaxexport", example)
+    example = jax.ShapeDtypeStruct((batch, *encoder.example.shape), encoder.example.dtype)
+    return _write(lambda inputs: encoder.network(variables, inputs), folder / f"{encoder.modality}.jaxexport", example)
 
 
-def _inputs(head: Head, batch: Any, frames: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    shapes = {m: jax.ShapeDtypeStruct((batch, frames, d), np.float32) for m, d in head.dims.items()}
+def _inputs(fusion: Fusion, batch: Any, frames: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    shapes = {m: jax.ShapeDtypeStruct((batch, frames, d), np.float32) for m, d in fusion.dims.items()}
     masks = {name: jax.ShapeDtypeStruct((batch, frames), np.bool_) for name in ("audio_mask", "visual_mask", "mask")}
     return {**shapes, **masks}
 
 
-def _fusion(head: Head, folder: pathlib.Path) -> dict[str, Any]:
-    """The fusion over whole sequences: audio and visual `[b, t, D]`, their masks and `mask` `[b, t]`.
+def _fusion(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
+    """Exports the fusion over whole sequences: audio and visual `[b, t, D]`, their masks and `mask` `[b, t]`.
 
-    Time is symbolic where every layer allows it. Positions of attention and associative scans do not: such a program
-    takes `WINDOW` frames, up to which the loader pads.
+    Time is symbolic if every layer allows it. Positions of attention and associative scans do not; such a program takes
+    `WINDOW` frames, and the loader pads shorter sequences.
     """
-    variables = jax.device_get(head.variables)
+    variables = jax.device_get(fusion.variables)
 
     def whole(inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        out = head.function(variables, inputs, None)
-        return {name: out[name] for name in head.outputs}
+        out = fusion.function(variables, inputs, None)
+        return {name: out[name] for name in fusion.outputs}
 
     path = folder / "fusion.jaxexport"
     batch, frames = jax.export.symbolic_shape("b, t")
     try:
-        return _write(whole, path, _inputs(head, batch, frames))
-    except (jax.errors.JAXTypeError, NotImplementedError):  # a length that must be known while tracing
+        return _write(whole, path, _inputs(fusion, batch, frames))
+    except (jax.errors.JAXTypeError, NotImplementedError):  # a layer needs a concrete length
         (batch,) = jax.export.symbolic_shape("b")
-        return {**_write(whole, path, _inputs(head, batch, WINDOW)), "frames": WINDOW}
+        return {**_write(whole, path, _inputs(fusion, batch, WINDOW)), "frames": WINDOW}
 
 
-def _step(head: Head, folder: pathlib.Path) -> dict[str, Any]:
-    """The fusion frame by frame: (carry, features of one frame `[b, 1, D]`) to (carry, outputs `[b, 1, ...]`)."""
-    variables = jax.device_get(head.variables)
+def _step(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
+    """Exports the fusion frame by frame: (carry, features of one frame `[b, 1, D]`) to (carry, outputs `[b, 1, ...]`).
+
+    The carry is exported as a flat list of its leaves.
+    """
+    variables = jax.device_get(fusion.variables)
     (batch,) = jax.export.symbolic_shape("b")
-    # A sequence starts from the carry that one padded frame leaves: padding changes nothing.
-    first = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), _inputs(head, 1, 1))
-    start = jax.device_get(head.function(variables, first, None)["carry"])
-
-    def step(carry: Any, inputs: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
-        out = head.function(variables, inputs, carry)
-        return out["carry"], {name: out[name] for name in head.outputs}
-
-    leaves, tree = jax.tree.flatten(start)
-    carry = tree.unflatten([jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for leaf in leaves])
+    # A sequence starts from the carry that one padded frame leaves, because padding changes nothing.
+    first = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), _inputs(fusion, 1, 1))
+    leaves, tree = jax.tree.flatten(jax.device_get(fusion.function(variables, first, None)["carry"]))
     np.savez(folder / "start.npz", *leaves)
 
-    def flat(carry: list[jax.Array], inputs: dict[str, jax.Array]) -> tuple[list[jax.Array], dict[str, jax.Array]]:
-        new, out = step(tree.unflatten(carry), inputs)
-        return jax.tree.leaves(new), out
+    def step(carry: list[jax.Array], inputs: dict[str, jax.Array]) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+        out = fusion.function(variables, inputs, tree.unflatten(carry))
+        return jax.tree.leaves(out["carry"]), {name: out[name] for name in fusion.outputs}
 
-    shapes = jax.tree.leaves(carry)
-    return {**_write(flat, folder / "step.jaxexport", shapes, _inputs(head, batch, 1)), "start": "start.npz"}
+    carry = [jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
+    return {**_write(step, folder / "step.jaxexport", carry, _inputs(fusion, batch, 1)), "start": "start.npz"}
 
 
 def _write(function: Callable, path: pathlib.Path, *examples: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.release import archive, card, sources
-from avemo.runs import checkpoints, encoders, installed, subruns, weights
+from avemo.runs import checkpoints, installed, recorded_encoders, subruns, weights
 from avemo.version import __version__
 from media.errors import UserError
 
@@ -123,9 +123,9 @@ def _encoders(
     members: dict[str, Member], path: str, config: ConfigDict
 ) -> tuple[dict[str, str], dict[str, Any], pathlib.Path | None]:
     """Adds the encoders that a fusion run reads; returns their names, its `encoders.json`, and its detector's file."""
-    found = encoders.resolve(path, config)
+    found = recorded_encoders.resolve(path, config)
     names: dict[str, str] = {}
-    for modality in encoders.MODALITIES:
+    for modality in recorded_encoders.MODALITIES:
         other = "audio" if modality == "visual" else "visual"
         workdir = getattr(found, modality)
         if workdir is None or config.model.fusion == other:
@@ -157,7 +157,7 @@ def _files(member: Member) -> dict[str, bytes]:
         weights.FILENAME: member.weights,
     }
     if member.card:
-        files[encoders.FILENAME] = dump(member.card)
+        files[recorded_encoders.FILENAME] = dump(member.card)
     if member.detector:
         files[member.detector.name] = member.detector.read_bytes()
     return files

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.data import mixture, shards
-from avemo.runs import encoders
+from avemo.runs import recorded_encoders
 from media.errors import UserError
 from media.records import SYNTHETIC_MANIFEST
 
@@ -77,7 +77,7 @@ def trace_part(whole: str, part: str) -> Iterator[Source]:
     began = config.fusion
     if part != "fusion" and (epath.Path(began) / "config.json").exists():
         fusion = configuration.from_json(epath.Path(began) / "config.json")
-        began = getattr(encoders.resolve(began, fusion), part)
+        began = getattr(recorded_encoders.resolve(began, fusion), part)
     yield from _run(whole, began, "initial run")
 
 

@@ -6,6 +6,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.ops import parallel
-from avemo.runs import weights
+from avemo.runs import run_folder, weights
 from media.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -165,6 +166,25 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
             ) from error
     variables = state.get("ema") or {"params": state["params"], **(state["model_state"] or {})}
     return config, step, variables
+
+
+def open_run(workdir: str, role: str, tasks: Sequence[str]) -> tuple[ConfigDict, dict[str, Any]]:
+    """Loads the config and the best variables of a run, on the host.
+
+    Args:
+      workdir: run folder.
+      role: what the run is for, for the error.
+      tasks: tasks of which the run must be one.
+
+    Raises:
+      UserError: `workdir` is not a run, has no checkpoint, or is a run of another task.
+    """
+    config, _, variables = load(run_folder.require(workdir, role))
+    if config.get("task") not in tasks:
+        raise UserError(
+            f"{workdir} is a run of task {config.get('task')!r}, not of {' or '.join(tasks)}: name another run folder."
+        )
+    return config, variables
 
 
 def released(workdir: str | epath.Path) -> bool:

@@ -1,7 +1,7 @@
-"""A run that trained several networks together, taken apart: each as the folder of a run of its own.
+"""The networks of an end-to-end run as runs in their own folders, `parts/{fusion,visual,audio}`.
 
-What opens a fusion run and its encoders (`predict`, `export`, `extract`) opens these, and needs none of the runs that
-the training started from.
+`predict`, `export` and `extract` open these folders as they open any fusion run and its encoders. They need none of the
+runs that the training started from.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
-from avemo.runs import encoders, weights
+from avemo.runs import recorded_encoders, weights
 from media.errors import UserError
 from media.files import write_atomically
 
@@ -22,56 +22,63 @@ FOLDER = "parts"
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """One of the networks.
+class Subrun:
+    """One network of an end-to-end run.
 
     Attributes:
-      config: of the run that it would be; variables: {"params": ..., **model state}, on the host.
-      class_names: of its logits.
-      output: which of an encoder's outputs is the fusion's feature.
+      config: the config of a run of this network.
+      variables: `{"params": ..., **model state}`, on the host.
+      class_names: names of the classes of its logits.
+      feature: name of the encoder output that the fusion reads; empty for the fusion.
     """
 
     config: ConfigDict
     variables: dict[str, Any]
     class_names: tuple[str, ...] = ()
-    output: str = ""
+    feature: str = ""
 
 
 def write(
-    workdir: str | epath.Path, parts: Mapping[str, Part], seen: Mapping[str, Any], result: Mapping[str, Any]
+    workdir: str | epath.Path, subruns: Mapping[str, Subrun], seen: Mapping[str, Any], result: Mapping[str, Any]
 ) -> None:
-    """Writes `parts/{fusion,visual,audio}` into a run's folder.
+    """Writes `parts/{fusion,visual,audio}` into a run folder.
 
     Args:
-      workdir: the run.
-      parts: by name; all but `fusion` are its encoders.
-      seen: how the training videos were seen, `faces` and `fps` of `encoders.json`.
-      result: of the run; its scores are the fusion's.
+      workdir: the run folder.
+      subruns: the networks by name; all but `fusion` are its encoders.
+      seen: how the training videos were prepared: `faces` and `fps` of `encoders.json`.
+      result: the run's result; its scores are the fusion's.
     """
-    card = {
-        name: {"workdir": name, "fingerprint": weights.fingerprint(part.variables), "output": part.output}
-        for name, part in parts.items()
+    encoders = {
+        name: {"workdir": name, "fingerprint": weights.fingerprint(one.variables), "output": one.feature}
+        for name, one in subruns.items()
         if name != "fusion"
     }
-    for name, part in parts.items():
+    step = result["evaluated_step"]
+    for name, one in subruns.items():
         folder = epath.Path(workdir) / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
-        step, metrics = result["evaluated_step"], result["metrics"] if name == "fusion" else {}
-        about = {"task": part.config.task, "step": step, "evaluated_step": step, "metrics": metrics}
-        about["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(part.variables["params"]))
-        (folder / weights.FILENAME).write_bytes(weights.pack(step, part.variables))
-        (folder / "result.json").write_text(json.dumps({**about, "class_names": list(part.class_names)}, indent=2))
+        about = {
+            "task": one.config.task,
+            "step": step,
+            "evaluated_step": step,
+            "metrics": result["metrics"] if name == "fusion" else {},
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(one.variables["params"])),
+            "class_names": list(one.class_names),
+        }
+        (folder / weights.FILENAME).write_bytes(weights.pack(step, one.variables))
+        (folder / "result.json").write_text(json.dumps(about, indent=2))
         if name == "fusion":
-            (folder / encoders.FILENAME).write_text(json.dumps({**card, **seen}, indent=2))
-        # The config comes last: with it the folder is a run.
-        write_atomically(folder / "config.json", json.dumps(configuration.to_dict(part.config), indent=2))
+            (folder / recorded_encoders.FILENAME).write_text(json.dumps({**encoders, **seen}, indent=2))
+        # The config comes last, because it makes the folder a run.
+        write_atomically(folder / "config.json", json.dumps(configuration.to_dict(one.config), indent=2))
 
 
 def fusion_of(workdir: str) -> str:
-    """The folder to open for what a run answers: of a run of several networks its fusion, of any other itself.
+    """Returns the folder to open for predictions: an end-to-end run's fusion subrun, or `workdir` itself.
 
     Raises:
-      UserError: the run has not been taken apart yet.
+      UserError: the end-to-end run has not written its subruns yet.
     """
     path = epath.Path(workdir) / "config.json"
     if not path.exists() or configuration.from_json(path).get("task") != "end_to_end":
@@ -83,7 +90,7 @@ def fusion_of(workdir: str) -> str:
 
 
 def whole_of(workdir: str) -> tuple[str, str]:
-    """The run that a part was taken from and the part's name; of any other folder itself and ""."""
+    """Returns the end-to-end run that a subrun belongs to, and the subrun's name; `(workdir, "")` for other folders."""
     folder = epath.Path(workdir)
     whole = folder.parent.parent
     if folder.parent.name == FOLDER and (whole / "config.json").exists():

@@ -11,49 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import losses, metrics
 from avemo.data import examples, mixture, padding, pipeline
 from avemo.metrics import shared_classes
-from avemo.models import audio
+from avemo.models import audio_regressor
 from avemo.ops import global_batch
-from avemo.ops.dropout import Dropout
 from avemo.ops.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.audiovisual import clip_logits
 from avemo.tasks.base import Metrics, Predictions, Task
-
-
-class AudioRegressor(nn.Module):
-    """An audio encoder with linear heads.
-
-    Attributes:
-      encoder: windows `[B, 96, 64]` to embeddings `[B, D]`.
-      num_classes: 0 for valence and arousal, else the length of `logits`.
-      dropout: rate between the embedding and the head.
-    """
-
-    encoder: nn.Module
-    num_classes: int = 0
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, windows: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Returns `embedding` `[B, D]` and `traces` `[B, 2]` or `logits` `[B, C]`, float32, for windows `[B, 96,
-        64]`."""
-        embedding = self.encoder(windows, train).astype(jnp.float32)
-        name, size = ("logits", self.num_classes) if self.num_classes else ("traces", 2)
-        hidden = Dropout(self.dropout, deterministic=not train)(nn.relu(embedding))
-        return {"embedding": embedding, name: nn.Dense(size, name="head")(hidden)}
-
-
-def build(config: ConfigDict) -> AudioRegressor:
-    """The network of `config.model`: its encoder's own fields, `num_classes` and `dropout`."""
-    fields = {k: v for k, v in config.model.items() if k not in ("num_classes", "dropout", "init_from")}
-    encoder = audio.build(fields, axis_name=AXIS)
-    return AudioRegressor(encoder, config.model.num_classes, config.model.get("dropout", 0.0))
 
 
 def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str, ...] = ()) -> Task:
@@ -61,7 +29,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     folder = data or config.data.clips
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
-    model = build(config)
+    model = audio_regressor.build(config.model, axis_name=AXIS)
     sources = {"clips": pipeline.Source(folder, examples.window_example, config.data.batch.clips)}
     names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 

@@ -19,7 +19,7 @@ from avemo.data import features, padding, pipeline, shards
 from avemo.metrics import shared_classes
 from avemo.models import audiovisual
 from avemo.ops.parallel import AXIS
-from avemo.runs import encoders
+from avemo.runs import recorded_encoders
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
 
@@ -121,7 +121,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
 
 def _record_encoders(workdir: epath.Path, folder: str) -> None:
     if (shards.find_dataset(folder) / "extract.json").exists():
-        encoders.record(workdir, folder)
+        recorded_encoders.record(workdir, folder)
 
 
 def clip_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:

@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 from avemo import configuration
 from avemo.data import examples, features, pipeline, shards
 from avemo.models import audiovisual as fusion_models
-from avemo.models import expression
 from avemo.ops.parallel import AXIS
-from avemo.runs import checkpoints, encoders, run_folder, subruns
+from avemo.runs import checkpoints, encoder, recorded_encoders, run_folder, subruns
+from avemo.runs.encoder import EncoderNetwork
 from avemo.runs.weights import fingerprint
-from avemo.tasks import audio, audiovisual, start
+from avemo.tasks import audiovisual, start
 from avemo.tasks.base import Metrics, Predictions, Task
 from media.images import resize
 
@@ -94,7 +94,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     fused_config = configuration.in_dtype(fused_config, dtype)
     if fused_config.task != "audiovisual":
         raise start.UserError(f"fusion {config.fusion} is a run of task {fused_config.task!r}, not of audiovisual.")
-    found = encoders.resolve(config.fusion, fused_config)
+    found = recorded_encoders.resolve(config.fusion, fused_config)
     fusion = fusion_models.build(fused_config.model, axis_name=AXIS)
     # The heads and losses of the audiovisual task, with the fusion run's model and this run's data and loss.
     settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
@@ -146,11 +146,11 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
         head = {"params": trained["fusion"], "constants": variables["constants"]}
         answer = _as_trained(fused_config, config)
         answer.data.update(features="", delay=config.data.delay)
-        made = {"fusion": subruns.Part(answer, head, tuple(names))}
+        made = {"fusion": subruns.Subrun(answer, head, tuple(names))}
         for modality, run in encoder_configs.items():
-            encoder = {"params": trained[modality], **variables["statistics"].get(modality, {})}
+            trained_encoder = {"params": trained[modality], **variables["statistics"].get(modality, {})}
             run, classes = _as_trained(run, config), encoder_classes[modality]
-            made[modality] = subruns.Part(run, encoder, classes, found.outputs[modality])
+            made[modality] = subruns.Subrun(run, trained_encoder, classes, found.outputs[modality])
         subruns.write(workdir, made, {"faces": dataclasses.asdict(found.faces), "fps": found.fps}, result)
 
     sources = {
@@ -184,15 +184,10 @@ def build(configs: dict[str, ConfigDict], outputs: Mapping[str, str] = features.
       outputs: which output is the feature, by modality.
     """
 
-    def network(model: Any, output: str) -> Callable:
-        return lambda variables, x: model.apply(variables, x, train=False)[output].astype(jnp.float32)
+    def feature(network: EncoderNetwork) -> Callable:
+        return lambda variables, x: network(variables, x)[outputs[network.modality]].astype(jnp.float32)
 
-    made: dict[str, Callable] = {}
-    if "visual" in configs:
-        made["visual"] = network(expression.build(configs["visual"].model, axis_name=AXIS), outputs["visual"])
-    if "audio" in configs:
-        made["audio"] = network(audio.build(configs["audio"]), outputs["audio"])
-    return made
+    return {modality: feature(encoder.network(config)) for modality, config in configs.items()}
 
 
 def encode(networks: dict[str, Callable], modality: str, trained: Any, state: Any, inputs: jax.Array) -> jax.Array:

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo.models import audiovisual, expression
+from avemo.models import audio_regressor, audiovisual, expression
 from avemo.runs import checkpoints
 from avemo.runs.weights import fingerprint
-from avemo.tasks import audio as audio_task
 from avemo.tasks.base import TrainState
 from avemo.training import loop
 
@@ -64,7 +63,7 @@ def audio(folder: pathlib.Path, seed: int = 1, **model: Any) -> str:
     config = ConfigDict(
         {"task": "audio", "seed": seed, "steps": 1, "data": {"delay": 0.0, "windows": 1}, "model": {**AUDIO, **model}}
     )
-    net = audio_task.build(config)
+    net = audio_regressor.build(config.model)
     init = functools.partial(net.init, train=False)
     return _run(folder, config, _drawn(init, seed, np.zeros((1, 96, 64), np.float32)), ())
 

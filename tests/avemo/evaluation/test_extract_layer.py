@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from avemo import predict
 from avemo.data import features, shards
 from avemo.evaluation import extract
-from avemo.predict import networks
-from avemo.runs import encoders
+from avemo.runs import recorded_encoders
+from avemo.runs.encoder import Encoder
 from helpers import tiny_runs, toy
 from media.errors import UserError
 
@@ -29,11 +29,11 @@ def made(tmp_path_factory):
 def test_features_are_what_the_classes_say(made):
     (recording,), _ = features.load(made["features"], "train")
     assert (recording.visual.shape, recording.audio.shape) == ((12, 3), (12, 5))
-    network = networks.Network(made["audio"], "audio", feature="logits")
-    assert network.dim == 5
+    encoder = Encoder(made["audio"], "audio", feature="logits")
+    assert encoder.dim == 5
     record = shards.Shards(made["clips"], "train")[0]
     windows = np.stack([record["log_mel"][row : row + 96] for row in record["audio_index"]])
-    np.testing.assert_allclose(recording.audio, network(windows)["logits"], atol=1e-5)
+    np.testing.assert_allclose(recording.audio, encoder(windows)["logits"], atol=1e-5)
 
 
 def test_another_layer_is_another_data_set(made):
@@ -45,27 +45,24 @@ def test_another_layer_is_another_data_set(made):
 
 def test_traces_have_no_logits(made, tmp_path):
     with pytest.raises(UserError, match="gives no logits"):
-        extract.Encoder(tiny_runs.audio(tmp_path / "audio"), layer="logits")
+        extract.open_encoder(tiny_runs.audio(tmp_path / "audio"), layer="logits")
 
 
 def test_a_fusion_run_reads_the_same_layer(made, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    encoders.record(run, made["features"])
-    found = encoders.resolve(run, ConfigDict({"data": {}}))
+    recorded_encoders.record(run, made["features"])
+    found = recorded_encoders.resolve(run, ConfigDict({"data": {}}))
     assert found.outputs == {"visual": "logits", "audio": "logits"}
     fusion = tiny_runs.fusion(tmp_path / "fusion", made["visual"], made["audio"], dims={"visual": 3, "audio": 5})
     card = json.loads((pathlib.Path(fusion) / "encoders.json").read_text())
     for modality in ("visual", "audio"):
         card[modality]["output"] = "logits"
     (pathlib.Path(fusion) / "encoders.json").write_text(json.dumps(card))
-    models = predict.Models(fusion)
+    models = predict.open_models(fusion)
     assert (models.visual.dim, models.audio.dim) == (3, 5)
     # Beside a run that reads the descriptor of the same encoder, each keeps its own.
-    opened = {}
-    first = predict.Models(fusion, opened=opened)
-    second = predict.Models(
-        tiny_runs.fusion(tmp_path / "other", made["visual"], made["audio"], dims={"visual": 128, "audio": 16}),
-        opened=opened,
-    )
+    dims = {"visual": 128, "audio": 16}
+    other = tiny_runs.fusion(tmp_path / "other", made["visual"], made["audio"], dims=dims)
+    first, second = predict.open_models(f"{fusion},{other}").runs
     assert (first.visual.dim, second.visual.dim) == (3, 128)

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from avemo import predict
 from avemo.data import shards
 from avemo.evaluation import extract
-from avemo.predict import command, face_tracks, overlay, recording, session, standard_input, stream
+from avemo.predict import command, face_tracks, fusion, overlay, recording, standard_input, stream
 from avemo.predict.sound_windows import SoundWindows
 from avemo.predict.trace import gaps
-from avemo.runs import checkpoints, encoders
+from avemo.runs import checkpoints, recorded_encoders
 from avemo.tasks import audiovisual as task
 from data_prep.clips import ClipOptions, clip_records
 from helpers import films, tiny_runs, toy
@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(runs):
-    return predict.Models(runs["fusion"])
+    return predict.open_models(runs["fusion"])
 
 
 def away(time):
@@ -72,7 +72,7 @@ def features(gapped, runs):
     """What `data_prep` and `extract` would have made of the film."""
     (record,) = clip_records("a", options=ClipOptions(**films.FACES), picture=gapped)
     record["frames"] = shards.Images([frame.getvalue() for frame in record["frames"]], "a")
-    encoders = (extract.Encoder(runs["visual"], 8), extract.Encoder(runs["audio"], 8))
+    encoders = (extract.open_encoder(runs["visual"]), extract.open_encoder(runs["audio"]))
     return {**record, **extract.encode_segment(record, *encoders)}
 
 
@@ -81,7 +81,7 @@ def whole(models, features):
     _, _, variables = checkpoints.load(models.workdir)
     batch = {k: features[k][None] for k in ("visual", "audio", "visual_mask", "audio_mask")}
     batch["mask"] = np.ones(batch["visual_mask"].shape, bool)
-    return task.apply(models.head.model, variables, batch, train=False)
+    return task.apply(models.fusion.model, variables, batch, train=False)
 
 
 def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, features):
@@ -102,10 +102,10 @@ def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, feat
 def test_pieces_equal_the_whole(temporal, runs, features, tmp_path, monkeypatch):
     workdir = tiny_runs.fusion(tmp_path / "run", runs["visual"], runs["audio"], temporal=temporal)
     config, _, variables = checkpoints.load(workdir)
-    head = session.Head(workdir, config, variables)
+    head = fusion.Fusion(workdir, config, variables)
     assert head.streams == (temporal == "gru")
-    monkeypatch.setattr(session, "CHUNK", 16)
-    fused = session.FusionStream(head)
+    monkeypatch.setattr(fusion, "CHUNK", 16)
+    fused = fusion.FusionStream(head)
     batch = {k: features[k][None] for k in ("visual", "audio", "visual_mask", "audio_mask")}
     parts = []
     for begin in range(0, 75, 7):
@@ -116,8 +116,8 @@ def test_pieces_equal_the_whole(temporal, runs, features, tmp_path, monkeypatch)
 
 
 def test_long_recordings_of_a_network_that_needs_the_whole_are_seen_in_windows(monkeypatch):
-    monkeypatch.setattr(session, "WINDOW", 20)
-    monkeypatch.setattr(session, "CONTEXT", 4)
+    monkeypatch.setattr(fusion, "WINDOW", 20)
+    monkeypatch.setattr(fusion, "CONTEXT", 4)
 
     class Head:
         streams = False
@@ -130,7 +130,7 @@ def test_long_recordings_of_a_network_that_needs_the_whole_are_seen_in_windows(m
             return {"x": batch["x"]}, None
 
     head = Head()
-    fused = session.FusionStream(head)
+    fused = fusion.FusionStream(head)
     x = np.arange(90.0)[None, :, None]
     parts = []
     for begin in range(0, 90, 7):
@@ -318,13 +318,17 @@ def others(runs, tmp_path_factory):
     }
 
 
+def alone_in(run):
+    return predict.Models((run,))
+
+
 def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(runs, others, gapped, tmp_path):
     folders = [runs["fusion"], others["seed"], others["eyes"]]
     ensemble = predict.open_models(",".join(folders))
-    alone = [predict.analyse(member, recording.probe(gapped)) for member in ensemble.members]
+    alone = [predict.analyse(member, recording.probe(gapped)) for member in map(alone_in, ensemble.runs)]
     traces = np.stack([trace.values["traces"] for trace in alone])
     # An encoder that two runs share is opened, and run, once.
-    assert ensemble.members[0].visual is ensemble.members[1].visual is not ensemble.members[2].visual
+    assert ensemble.runs[0].visual is ensemble.runs[1].visual is not ensemble.runs[2].visual
     run_film(ensemble, gapped, tmp_path)
     rows = table(tmp_path)
     for k, name in enumerate(("valence", "arousal")):
@@ -339,7 +343,7 @@ def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(run
 def test_an_ensemble_of_emotions_averages_probabilities(runs, others, gapped, tmp_path):
     folders = [runs["emotions"], others["emotions"]]
     ensemble = predict.open_models(",".join(folders))
-    alone = [predict.analyse(member, recording.probe(gapped)) for member in ensemble.members]
+    alone = [predict.analyse(member, recording.probe(gapped)) for member in map(alone_in, ensemble.runs)]
     shares = np.stack([trace.values["probabilities"][0] for trace in alone])
     run_film(ensemble, gapped, tmp_path)
     rows = table(tmp_path)
@@ -350,7 +354,7 @@ def test_an_ensemble_of_emotions_averages_probabilities(runs, others, gapped, tm
 
 def test_an_ensemble_live(runs, others, gapped):
     ensemble = predict.open_models(",".join([runs["fusion"], others["seed"]]), batch_size=1)
-    live, *alone = (predict.Predictor(models, sound=False) for models in (ensemble, *ensemble.members))
+    live, *alone = (predict.Predictor(models, sound=False) for models in (ensemble, *map(alone_in, ensemble.runs)))
     for frame, _ in zip(video.decode(gapped), range(3), strict=False):
         for predictor in (live, *alone):
             predictor.push(frame.image, frame.time)
@@ -487,14 +491,14 @@ def test_a_write_that_fails_leaves_nothing_under_a_final_name(models, gapped, tm
 
 def test_runs_that_cannot_be_used(runs, tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
-        predict.Models(str(tmp_path))
+        predict.open_models(str(tmp_path))
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "config.json").write_text((pathlib.Path(runs["fusion"]) / "config.json").read_text())
     with pytest.raises(UserError, match="no checkpoint yet"):
-        predict.Models(str(unfinished))
+        predict.open_models(str(unfinished))
     with pytest.raises(UserError, match="task 'audio', not of teacher or student"):
-        predict.Models(runs["fusion"], visual=runs["audio"])
+        predict.open_models(runs["fusion"], visual=runs["audio"])
     other = tiny_runs.visual(tmp_path / "other", seed=9)
     card = pathlib.Path(runs["fusion"]) / "encoders.json"
     moved = tmp_path / "moved"
@@ -502,17 +506,17 @@ def test_runs_that_cannot_be_used(runs, tmp_path):
     for item in ("config.json", "checkpoints"):
         (moved / item).symlink_to(pathlib.Path(runs["fusion"]) / item)
     with pytest.raises(UserError, match="--visual=RUN --audio=RUN"):
-        predict.Models(str(moved))
+        predict.open_models(str(moved))
     changed = json.loads(card.read_text())
     changed["visual"]["workdir"] = other
     (moved / "encoders.json").write_text(json.dumps(changed))
     with pytest.raises(UserError, match="other weights"):
-        predict.Models(str(moved))
+        predict.open_models(str(moved))
     changed["visual"]["workdir"] = "/nowhere/gone"
     (moved / "encoders.json").write_text(json.dumps(changed))
     with pytest.raises(UserError, match="--visual=RUN"):
-        predict.Models(str(moved))
-    assert predict.Models(str(moved), visual=runs["visual"]).visual.dim == 128
+        predict.open_models(str(moved))
+    assert predict.open_models(str(moved), visual=runs["visual"]).visual.dim == 128
 
 
 @pytest.mark.parametrize("change", ["lacks", "does not fit"])
@@ -527,7 +531,7 @@ def test_a_config_of_another_version(change, runs, tmp_path):
         config["model"]["name"] = "squeezenet"
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=f"{change}.*another version of avemo"):
-        predict.Models(str(tmp_path))
+        predict.open_models(str(tmp_path))
 
 
 def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
@@ -553,14 +557,14 @@ def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
         (features / "extract.json").write_text(json.dumps({"clips": str(folder), **made_by}))
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
-        encoders.record(run, features)
-        found = encoders.resolve(run, ConfigDict({"data": {}}))
+        recorded_encoders.record(run, features)
+        found = recorded_encoders.resolve(run, ConfigDict({"data": {}}))
         assert (found.visual, found.audio, found.fps) == (runs["visual"], runs["audio"], 12.5)
         assert found.faces == FaceOptions(**films.FACES)
         assert found.fingerprints == {"visual": "f", "audio": "f"}
     # A run from before the file existed: by its config's features, as long as they are there.
     (run / "encoders.json").unlink()
-    assert encoders.resolve(run, ConfigDict({"data": {"features": str(features)}})).audio == runs["audio"]
+    assert recorded_encoders.resolve(run, ConfigDict({"data": {"features": str(features)}})).audio == runs["audio"]
 
 
 def test_options_that_cannot_work(runs, gapped, tmp_path):
@@ -581,7 +585,7 @@ def test_options_that_cannot_work(runs, gapped, tmp_path):
 
 def test_live_equals_the_file(runs, gapped):
     """Looking at every frame, the pushed frames and samples give the file's trace."""
-    models = predict.Models(runs["fusion"])
+    models = predict.open_models(runs["fusion"])
     faces = dataclasses.replace(models.faces, detect_every=1)
     expected = predict.analyse(models, recording.probe(gapped), stream.Options(faces=faces))
     parts = list(audio.without_gaps(audio.decode(gapped)))
@@ -605,7 +609,7 @@ def test_live_equals_the_file(runs, gapped):
 
 
 def test_a_causal_window_needs_no_sound_to_come(runs, gapped):
-    with predict.Predictor(predict.Models(runs["fusion"], batch_size=1), causal=True) as live:
+    with predict.Predictor(predict.open_models(runs["fusion"], batch_size=1), causal=True) as live:
         with pytest.raises(UserError, match="uint8"):
             live.push(np.zeros((4, 4)), 0.0)
         for number, frame in enumerate(video.decode(gapped)):
@@ -622,7 +626,7 @@ def test_a_causal_window_needs_no_sound_to_come(runs, gapped):
 def test_a_pipe(runs, tmp_path):
     path = films.film(tmp_path / "a.mkv", seconds=1.2, sound=1.2)
     lines = []
-    models = predict.Models(runs["fusion"], batch_size=1)
+    models = predict.open_models(runs["fusion"], batch_size=1)
     with path.open("rb") as file:
         result = standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=lines.append)
     assert result["frames"] == len(lines) == 30
@@ -646,7 +650,7 @@ def test_a_fault_outside_the_decoder_is_not_blamed_on_the_pipe(error, runs, tmp_
     def emit(line):
         raise error
 
-    models = predict.Models(runs["fusion"], batch_size=1)
+    models = predict.open_models(runs["fusion"], batch_size=1)
     with path.open("rb") as file, pytest.raises(type(error)):
         standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=emit)
 
@@ -655,7 +659,7 @@ def test_a_fault_outside_the_decoder_is_not_blamed_on_the_pipe(error, runs, tmp_
 def test_a_bad_pipe_is_one_line(kind, runs, tmp_path):
     path = films.film(tmp_path / "a.mkv", seconds=0.4)
     content = {"text": b"not a video" * 100, "empty": b"", "cut short": path.read_bytes()[:300]}[kind]
-    models = predict.Models(runs["fusion"], batch_size=1)
+    models = predict.open_models(runs["fusion"], batch_size=1)
     with pytest.raises(UserError, match="the pipe") as error:
         standard_input.predict_pipe(models, io.BytesIO(content), str(tmp_path / "out"), stream.Options())
     assert "\n" not in str(error.value)
@@ -664,10 +668,10 @@ def test_a_bad_pipe_is_one_line(kind, runs, tmp_path):
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error", "checkpoint"), ValueError("of ours"), Broken()])
 def test_a_fault_outside_the_decoder_is_not_blamed_on_the_file(error, models, gapped, tmp_path, monkeypatch):
-    def session(persons):
+    def session(models, persons):
         raise error
 
-    monkeypatch.setattr(models, "session", session)
+    monkeypatch.setattr(stream, "Session", session)
     with pytest.raises(type(error)):
         run_film(models, gapped, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ def exported(tmp_path_factory):
 
 
 def features(models, frames, rng):
-    batch = {m: rng.normal(size=(2, frames, d)).astype(np.float32) for m, d in models.head.dims.items()}
+    batch = {m: rng.normal(size=(2, frames, d)).astype(np.float32) for m, d in models.fusion.dims.items()}
     for name in ("audio_mask", "visual_mask"):
         batch[name] = rng.random((2, frames)) < 0.8
     return batch
@@ -34,7 +34,7 @@ def test_the_programs_equal_the_run_in_a_process_that_has_jax_alone(exported, tm
     assert set(manifest["parts"]) == {"visual", "audio", "fusion", "step"}
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     rng = np.random.default_rng(0)
-    models = predict.Models(fusion)
+    models = predict.open_models(fusion)
     faces = rng.integers(0, 255, (3, 48, 48, 3)).astype(np.uint8)
     windows = rng.normal(size=(5, 96, 64)).astype(np.float32)
     batch = features(models, 9, rng)
@@ -60,7 +60,7 @@ np.savez({str(tmp_path / "out.npz")!r}, descriptor=run.visual(x["faces"])["descr
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     got = np.load(tmp_path / "out.npz")
-    expected, _ = models.head.apply(batch)
+    expected, _ = models.fusion.apply(batch)
     np.testing.assert_allclose(got["descriptor"], models.visual(faces)["descriptor"], atol=1e-4)
     np.testing.assert_allclose(got["embedding"], models.audio(windows)["embedding"], atol=1e-4)
     np.testing.assert_allclose(got["traces"], expected["traces"], atol=1e-5)
@@ -89,7 +89,7 @@ def test_a_run_of_an_encoder(kind, tmp_path):
     run = getattr(tiny_runs, kind)(tmp_path / "run")
     manifest = export.export(run, str(tmp_path / "out"))
     assert list(manifest["parts"]) == [kind]
-    network = getattr(predict.Models(run), kind)
+    network = getattr(predict.open_models(run), kind)
     program = getattr(loader_in(tmp_path / "out"), kind)
     inputs = np.random.default_rng(0).integers(0, 9, (3, *network.example.shape)).astype(network.example.dtype)
     for name, value in network(inputs).items():
@@ -104,9 +104,9 @@ def test_a_network_whose_length_must_be_known_is_padded(fusion, temporal, export
     manifest = export.export(run, str(tmp_path / "out"))
     assert manifest["parts"]["fusion"]["frames"] == 24
     assert ("step" in manifest["parts"]) == (temporal == "mingru")
-    models, program = predict.Models(run), loader_in(tmp_path / "out").fusion
+    models, program = predict.open_models(run), loader_in(tmp_path / "out").fusion
     batch = features(models, 9, np.random.default_rng(0))
-    expected, _ = models.head.apply(batch)
+    expected, _ = models.fusion.apply(batch)
     got = program({**batch, "mask": np.ones((2, 9), bool)})
     np.testing.assert_allclose(got["traces"], expected["traces"], atol=1e-5)
     with pytest.raises(ValueError, match="24 frames at once"):

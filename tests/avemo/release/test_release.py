@@ -15,7 +15,7 @@ import avemo
 import launch
 from avemo import predict
 from avemo.evaluation import evaluate
-from avemo.predict import Models
+from avemo.predict import open_models
 from avemo.release import archive, install, pack
 from avemo.runs import checkpoints, installed
 from avemo.runs.weights import fingerprint
@@ -120,7 +120,7 @@ def test_a_prediction_by_name_is_that_of_the_folder(runs, packed, empty, tmp_pat
     got = predict.predict("fusion", str(clip), str(tmp_path / "name"), files=("csv",))
     assert got["faces"] == expected["faces"]
     assert (tmp_path / "name/trace.csv").read_bytes() == (tmp_path / "folder/trace.csv").read_bytes()
-    models = Models("fusion", audio="speech")
+    models = open_models("fusion", audio="speech")
     assert models.faces.detector_model == str(empty / "tiny/fusion/detector.onnx")
     assert models.visual.fingerprint == fingerprint(checkpoints.load(runs["student"])[2])
     assert avemo.load("tiny/speech").result["metrics"] == SCORES

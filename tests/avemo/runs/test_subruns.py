@@ -49,14 +49,18 @@ def finished(start, workdir, change=lambda x: x):
     return variables
 
 
+def analysed(workdir, film):
+    return predict.analyse(predict.open_models(workdir), recording.probe(film))
+
+
 def test_untouched_weights_answer_as_the_runs_they_came_from(start, film, tmp_path):
     finished(start, tmp_path / "run")
-    ours, theirs = (predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "run", start))
+    ours, theirs = (analysed(str(w), film) for w in (tmp_path / "run", start))
     for name, value in theirs.values.items():
         np.testing.assert_array_equal(ours.values[name], value)
     assert (ours.face == theirs.face).all()
-    assert predict.Models(str(tmp_path / "run")).delay == 2.0
-    assert predict.Models(start).delay == 1.0
+    assert predict.open_models(str(tmp_path / "run")).delay == 2.0
+    assert predict.open_models(start).delay == 1.0
 
 
 def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
@@ -68,9 +72,7 @@ def test_trained_weights_answer_wherever_the_folder_is(start, film, tmp_path):
     command = ["predict", f"--workdir={tmp_path / 'elsewhere'}", f"--input={film}", f"--output={tmp_path / 'out'}"]
     assert launch.main([*command, "--files=csv"]) == 0
     assert (tmp_path / "out" / "trace.csv").stat().st_size > 1000
-    ours, theirs = (
-        predict.analyse(predict.Models(str(w)), recording.probe(film)) for w in (tmp_path / "elsewhere", start)
-    )
+    ours, theirs = (analysed(str(w), film) for w in (tmp_path / "elsewhere", start))
     assert np.abs(ours.values["traces"] - theirs.values["traces"]).max() > 1e-3
 
 
@@ -91,7 +93,7 @@ def test_a_release_has_all_its_networks_and_what_they_learnt_from(start, film, t
     monkeypatch.setenv("AVEMO_CACHE", str(tmp_path / "cache"))
     install.install(str(tmp_path / "tuned.zip"))
     shutil.rmtree(tmp_path / "clips")
-    expected, got = (predict.analyse(predict.Models(w), recording.probe(film)) for w in (str(tmp_path / "run"), "run"))
+    expected, got = (analysed(w, film) for w in (str(tmp_path / "run"), "run"))
     np.testing.assert_array_equal(got.values["traces"], expected.values["traces"])
 
 
@@ -99,8 +101,8 @@ def test_extract_says_where_the_encoders_are(start, tmp_path):
     finished(start, tmp_path / "run")
     shutil.copy(tmp_path / "run" / "parts" / "fusion" / "weights.npz", tmp_path / "run")  # a checkpoint of some kind
     with pytest.raises(UserError, match=r"Its encoders are in .*/run/parts\.$"):
-        extract.Encoder(str(tmp_path / "run"))
-    assert extract.Encoder(str(tmp_path / "run" / "parts" / "visual")).modality == "visual"
+        extract.open_encoder(str(tmp_path / "run"))
+    assert extract.open_encoder(str(tmp_path / "run" / "parts" / "visual")).modality == "visual"
 
 
 def test_a_run_that_is_not_finished_says_so(start, film, tmp_path, capsys):
