@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from avemo.cli.commands import COMMANDS
@@ -16,7 +17,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns 0, 1 if cells of a sweep failed, 2 for an error of the user's, 130 when interrupted."""
+    """Runs a command and returns its exit status.
+
+    0; 1 if cells of a sweep failed; 2 for a user error; 130 when interrupted; 141 when nobody reads the output.
+    """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
@@ -27,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         runtime.start(vars(args).pop("host_devices", None))
         result = COMMANDS[args.command].run(args, rest)
-        print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
+        print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -37,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes the run.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `launch.py … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python complains when it flushes at exit
+        return 141
     return 1 if isinstance(result, dict) and result.get("failed") else 0
 
 

@@ -33,9 +33,9 @@ PEER = ROOT / "benchmarks/peer_fer.py"
 
 
 def clips(source: str) -> list[pathlib.Path]:
-    from avemo.predict import media
+    from avemo.predict import recording
 
-    return media.find(pathlib.Path(source))
+    return recording.find(pathlib.Path(source))
 
 
 def untrained(folder: pathlib.Path, detector_model: str | None) -> str:
@@ -51,18 +51,18 @@ def untrained(folder: pathlib.Path, detector_model: str | None) -> str:
 
 def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, float]:
     from avemo import predict
-    from avemo.predict import media
+    from avemo.predict import recording
 
     models = predict.open_models(run)
     paths = clips(arguments.source)[: arguments.clips]
-    predict.analyse(models, media.probe(paths[0]))  # compiles
+    predict.analyse(models, recording.probe(paths[0]))  # compiles
     out: dict[str, float] = {"clips": len(paths), "cores": os.cpu_count() or 1, "load_before": os.getloadavg()[0]}
     peer = Peer(arguments.fer) if arguments.fer else None
     spent = busy = seconds = 0.0
     frames = 0
     for path in paths:  # both alternate, so that what else the machine does hits them alike
         began, began_busy = time.perf_counter(), time.process_time()
-        trace = predict.analyse(models, media.probe(path))
+        trace = predict.analyse(models, recording.probe(path))
         spent, busy = spent + time.perf_counter() - began, busy + time.process_time() - began_busy
         frames, seconds = frames + len(trace), seconds + float(trace.time[-1]) + 1 / trace.fps
         if peer:
@@ -74,7 +74,7 @@ def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dic
         out["analysis_over_fer"] = out["analysis_fps"] / out["fer_fps"]
     began, busy = time.perf_counter(), time.process_time()
     for number, path in enumerate(paths):
-        predict.one(models, path, scratch / str(number))
+        predict.predict_file(models, path, scratch / str(number))
     spent, busy = time.perf_counter() - began, time.process_time() - busy
     out |= {"everything_fps": frames / spent, "everything_times_real_time": seconds / spent}
     out["everything_processor_ms_per_frame"] = 1000 * busy / frames
@@ -170,7 +170,7 @@ def resident() -> float:
 
 def memory(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, object]:
     from avemo import predict
-    from avemo.predict import media
+    from avemo.predict import recording
 
     film = scratch / "film.mp4"
     length = join(clips(arguments.source), arguments.minutes, film)
@@ -182,12 +182,12 @@ def memory(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> di
         share = round(10 * seconds / length) / 10
         marks.setdefault(f"{share:.1f}", round(resident(), 1))
 
-    trace = predict.analyse(models, media.probe(film), progress=note)
+    trace = predict.analyse(models, recording.probe(film), progress=note)
     analysed = time.perf_counter() - began
     out: dict[str, object] = {"minutes": length / 60, "frames": len(trace), "resident_mb": marks}
     out["analysis_times_real_time"] = length / analysed
     if arguments.everything:
-        predict.one(models, film, scratch / "out")
+        predict.predict_file(models, film, scratch / "out")
         out["everything_seconds"] = time.perf_counter() - began - analysed
     out["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return out

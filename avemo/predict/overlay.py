@@ -144,7 +144,7 @@ class Painter:
             return
         x = right - (time - trace.time[first:last]) / SPAN * (right - left)
         if trace.notes.get("sees", True):
-            seen: np.ndarray = trace.face[:, first:last].any(axis=0)
+            seen = np.logical_or.reduce(trace.face[:, first:last], axis=0)
             for begin, end in gaps(trace.time[first:last], seen, 1 / trace.fps):
                 edges = [round(right - (time - t) / SPAN * (right - left)) for t in (begin, min(end, time))]
                 cv2.rectangle(strip, (edges[0], 20), (edges[1], self._layout.strip - 10), (226, 226, 226), -1)

@@ -97,7 +97,7 @@ class _Container:
 
     def __init__(self, source: BinaryIO):
         try:
-            self._container = av.open(source, metadata_errors="ignore")
+            self._container = av.open(source, "r", metadata_errors="ignore")
         except av.FFmpegError as error:
             raise BadItem(str(error)) from error
         picture = next(iter(self._container.streams.video), None)
@@ -131,15 +131,15 @@ class _Container:
                         for samples, start in held:
                             yield _Samples(samples, start - origin)
                         held.clear()
-                        continue
-                    start = frame.time or 0.0
-                    frame.pts = None  # `start` has the time; unusual time bases make the resampler fail
-                    for resampled in resampler.resample(frame):
-                        samples = resampled.to_ndarray().reshape(-1)
-                        if origin is None:
-                            held.append(_Samples(samples, start))
-                        else:
-                            yield _Samples(samples, start - origin)
+                    elif isinstance(frame, av.AudioFrame):
+                        start = frame.time or 0.0
+                        frame.pts = None  # `start` has the time; unusual time bases make the resampler fail
+                        for resampled in resampler.resample(frame):
+                            samples = resampled.to_ndarray().reshape(-1)
+                            if origin is None:
+                                held.append(_Samples(samples, start))
+                            else:
+                                yield _Samples(samples, start - origin)
         except (av.FFmpegError, ValueError) as error:  # PyAV's own: a frame of another format than the track's
             raise BadItem(str(error)) from error
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, exit status, one clear line."""
 
+import os
 import subprocess
 import sys
 
@@ -36,6 +37,19 @@ def test_bad_input_is_one_line_and_status_2(arguments, says, capsys, tmp_path):
     assert says in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_output_that_nobody_reads_ends_the_command_quietly():
+    code = (
+        "import sys, launch; from avemo.cli.commands import COMMANDS, Command;"
+        "COMMANDS['evaluate'] = Command('', {}, lambda args, overrides: 'a result');"
+        "sys.exit(launch.main(['evaluate']))"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_unknown_fusion_lists_the_known_ones(tmp_path, capsys):

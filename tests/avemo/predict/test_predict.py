@@ -618,7 +618,7 @@ def test_a_causal_window_needs_no_sound_to_come(runs, gapped):
             assert live.latest().time == frame.time
             if number == 12:
                 break
-        with pytest.raises(UserError, match="must rise"):
+        with pytest.raises(UserError, match="must increase"):
             live.push(frame.image, frame.time)
         assert live.latest().sound
 
