@@ -163,7 +163,7 @@ def metric() -> Pair:
 
     def run() -> float:
         rows = zip(predictions, targets, strict=True)
-        return float(metrics.ccc(np.stack([metrics.moments(x, y) for x, y in rows])).mean())
+        return float(metrics.ccc(np.stack([metrics.trace_moments(x, y) for x, y in rows])).mean())
 
     return run, _audmetric()
 

@@ -11,7 +11,7 @@ from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
 from avemo.predict.palette import COLOURS
 from avemo.predict.trace import gaps
-from avemo.runs.reader import Traces
+from avemo.runs.reader import RecordingTraces
 from media.errors import unknown
 
 INK = "#1d1d1f"
@@ -26,7 +26,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1, **argum
     return out, panels
 
 
-def _trace(run: AnalysisRun, split: str | None, recording: str | None) -> Traces:
+def _trace(run: AnalysisRun, split: str | None, recording: str | None) -> RecordingTraces:
     found = {t.recording: t for t in run.traces(run.split(split))}
     recording = recording or next(iter(found), None)
     if recording not in found:

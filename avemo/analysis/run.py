@@ -11,6 +11,7 @@ from etils import epath
 
 from avemo.data import features, mixture, shards
 from avemo.report import page
+from avemo.report.notes import read_notes
 from avemo.runs import checkpoints, installed, reader
 from media.errors import UserError, unknown
 
@@ -92,7 +93,7 @@ def browse(*runs: reader.Run, height: int = 720) -> Any:
         from IPython.display import HTML
     except ImportError as error:
         raise UserError("browse shows a page in a notebook: `pip install ipython`, or use avemo.report.") from error
-    text = page.render(list(runs), reader.notes(runs[0].folder.parent))
+    text = page.render(list(runs), read_notes(runs[0].folder.parent))
     frame = (
         f'<iframe srcdoc="{html.escape(text)}" title="Report" style="width:100%;height:{height}px;border:0"></iframe>'
     )

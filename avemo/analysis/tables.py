@@ -8,12 +8,12 @@ import pandas as pd
 from avemo import metrics
 from avemo.analysis.run import AnalysisRun, subjects
 from avemo.evaluation import compare as comparison
-from avemo.runs.reader import Traces
+from avemo.runs.reader import RecordingTraces
 from avemo.tasks.audiovisual import undo_delay
 from media.errors import UserError
 
 
-def _rated(run: AnalysisRun, split: str | None) -> list[Traces]:
+def _rated(run: AnalysisRun, split: str | None) -> list[RecordingTraces]:
     found = [t for t in run.traces(run.split(split)) if np.isfinite(t.target).all(-1).any()]
     if not found:
         raise UserError(
@@ -49,7 +49,7 @@ def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str]
     who = speaker or (lambda name: known.get(name, "?"))
     labelled = run.classes(run.split(split))
     if labelled is None:
-        groups: dict[str, list[Traces]] = {}
+        groups: dict[str, list[RecordingTraces]] = {}
         for trace in _rated(run, split):
             groups.setdefault(who(trace.recording), []).append(trace)
         return _groups(groups, "speaker")
@@ -57,17 +57,17 @@ def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str]
     names = np.array([who(str(name)) for name in recording])
     rows = {}
     for name in np.unique(names):
-        found = metrics.classification(label[names == name], probability[names == name])
+        found = metrics.class_scores(label[names == name], probability[names == name])
         rows[name] = {"accuracy": found["accuracy"], "uar": found["uar"], "recordings": int((names == name).sum())}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("speaker").sort_values("accuracy")
 
 
-def _groups(groups: Mapping[str, Sequence[Traces]], kind: str) -> pd.DataFrame:
+def _groups(groups: Mapping[str, Sequence[RecordingTraces]], kind: str) -> pd.DataFrame:
     rows = {}
     for name, traces in groups.items():
         state = None
         for t in traces:
-            part = metrics.moments(t.prediction, t.target, np.isfinite(t.target).all(-1))
+            part = metrics.trace_moments(t.prediction, t.target, np.isfinite(t.target).all(-1))
             state = part if state is None else metrics.merge(state, part)
         ccc, rmse = metrics.ccc(state), metrics.rmse(state)
         rows[name] = {
@@ -123,7 +123,7 @@ def delay_curve(
             moved = undo_delay(trace.prediction, abs(delay), fps)
             if delay < 0:
                 moved = undo_delay(trace.prediction[::-1], -delay, fps)[::-1]
-            state = metrics.moments(moved, trace.target, np.isfinite(trace.target).all(-1))
+            state = metrics.trace_moments(moved, trace.target, np.isfinite(trace.target).all(-1))
             total = state if total is None else metrics.merge(total, state)
         rows[float(delay)] = dict(zip(metrics.DIMENSIONS, metrics.ccc(total).tolist(), strict=True))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("delay")

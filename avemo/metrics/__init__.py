@@ -1,24 +1,30 @@
-"""Scores of a split (`scores`), differences between models (`significance`), and classes two label sets share."""
+"""Scores in float64 NumPy on the host: traces, classes, triplets, and what a difference between models is worth.
 
-from avemo.metrics.scores import (
+Most scores are computed from plain arrays of counts or moments that combine over batches, devices and hosts, so the
+score of the whole never depends on how it was cut.
+"""
+
+from avemo.metrics.classification import (
+    calibration,
+    class_scores,
+    confusion,
+    confusion_scores,
+    expected_calibration_error,
+    softmax,
+)
+from avemo.metrics.moments import (
     DIMENSIONS,
     EPSILON,
-    TRIPLET_TYPES,
-    calibration,
     ccc,
-    classification,
-    confusion,
-    expected_calibration_error,
-    from_confusion,
+    ccc_of_sums,
     merge,
-    moments,
     pearson,
+    recording_sums,
     rmse,
-    softmax,
-    traces,
-    triplet_counts,
-    triplets,
+    trace_moments,
 )
+from avemo.metrics.traces import trace_scores
+from avemo.metrics.triplets import TRIPLET_TYPES, triplet_counts, triplet_scores
 
 __all__ = [
     "DIMENSIONS",
@@ -26,16 +32,18 @@ __all__ = [
     "TRIPLET_TYPES",
     "calibration",
     "ccc",
-    "classification",
+    "ccc_of_sums",
+    "class_scores",
     "confusion",
+    "confusion_scores",
     "expected_calibration_error",
-    "from_confusion",
     "merge",
-    "moments",
     "pearson",
+    "recording_sums",
     "rmse",
     "softmax",
-    "traces",
+    "trace_moments",
+    "trace_scores",
     "triplet_counts",
-    "triplets",
+    "triplet_scores",
 ]

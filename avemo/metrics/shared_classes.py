@@ -1,4 +1,4 @@
-"""Scoring a run on a corpus with other classes: only those that both know."""
+"""Scores a run on a corpus with other classes: only the classes that both know count."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def shared(run: Sequence[str], data: Sequence[str]) -> tuple[str, ...]:
     """The classes that both have, in the run's order.
 
     Raises:
-      UserError: fewer than two.
+      UserError: they share fewer than two classes.
     """
     both = tuple(name for name in run if name in data)
     if len(both) < 2:
@@ -27,14 +27,14 @@ def match(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities over the classes that both have.
 
-    A label that the run does not know becomes -1, which no score counts; the probabilities of classes that the data
-    does not have are left out and the others add up to 1 again, so that a run is not blamed for a class that cannot
-    be right. Where both have the same classes in the same order, nothing changes.
+    A label that the run does not know becomes −1, which no score counts. Probabilities of classes that the data lacks
+    are dropped and the rest renormalised, so a run is not penalised for a class that cannot be right. If both have the
+    same classes in the same order, nothing changes.
 
     Args:
-      run: class names of `probability`; empty where they are not known: those of the data.
+      run: class names of `probability`; empty if unknown, which means the data's.
       data: class names of `labels`.
-      labels: int `[N]`, -1 = none.
+      labels: int `[N]`; −1 is unlabelled.
       probability: `[N, C]`.
 
     Returns:
@@ -43,6 +43,7 @@ def match(
     if not run or tuple(run) == tuple(data):
         return labels, probability
     both = shared(run, data)
-    place = np.array([*(both.index(name) if name in both else -1 for name in data), -1])  # the last is that of -1
+    # The last entry answers to label −1.
+    place = np.array([*(both.index(name) if name in both else -1 for name in data), -1])
     kept = probability[:, [list(run).index(name) for name in both]]
     return place[labels], kept / np.maximum(kept.sum(-1, keepdims=True), 1e-12)

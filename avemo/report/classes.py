@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from avemo import metrics
-from avemo.report import charts, markup, scores
+from avemo.evaluation import estimates
+from avemo.report import charts, markup
 from avemo.report.charts import Series
 from avemo.report.markup import escape, tag
 from avemo.runs.reader import Run
@@ -34,7 +35,7 @@ def _card(run: Run) -> str:
     counts = metrics.confusion(label, probability.argmax(-1), probability.shape[1]).astype(int)
     names = run.class_names
     names = names if len(names) == len(counts) else [f"{i}" for i in range(len(counts))]
-    values = scores.classes(label, probability, groups)
+    values = estimates.of_classes(label, probability, groups)
 
     def text(name: str) -> str:
         e = values["", name]

@@ -3,16 +3,16 @@
 import numpy as np
 from etils import epath
 
-from avemo.report import scores
+from avemo.evaluation import estimates
 from avemo.report.traces import spans
 from avemo.runs import reader
-from avemo.runs.reader import Traces
+from avemo.runs.reader import RecordingTraces
 from media.errors import UserError
 
 BLUE, GOLD, NO_FACE, NO_SOUND = "#0072b2", "#222222", "#e69f00", "#cc79a7"  # Okabe and Ito's palette
 
 
-def choose(traces: list[Traces], recording: str | None) -> Traces:
+def choose(traces: list[RecordingTraces], recording: str | None) -> RecordingTraces:
     """The named recording; by default the one of median mean CCC, so neither the best nor the worst of the split.
 
     Raises:
@@ -23,7 +23,7 @@ def choose(traces: list[Traces], recording: str | None) -> Traces:
             if trace.recording == recording:
                 return trace
         raise UserError(f"no recording {recording!r}: there are {', '.join(sorted(t.recording for t in traces))}.")
-    rated = [(trace, scores.recording_scores(trace)) for trace in traces]
+    rated = [(trace, estimates.of_recording(trace)) for trace in traces]
     ranked = sorted((float(np.mean([v["ccc"] for v in s.values()])), i) for i, (_, s) in enumerate(rated) if s)
     return rated[ranked[len(ranked) // 2][1]][0] if ranked else traces[0]
 
@@ -55,7 +55,7 @@ def trace_png(
             f"{run_folder} has no traces of split {split!r}: it predicts classes, or frames without a time."
         )
     trace = choose(traces, recording)
-    values = scores.recording_scores(trace)
+    values = estimates.of_recording(trace)
     figure = Figure(figsize=(9, 4.6), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 1, sharex=True)

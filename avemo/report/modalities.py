@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from avemo.report import charts, markup, scores
+from avemo.evaluation import estimates
+from avemo.evaluation.estimates import Estimate
+from avemo.report import charts, markup
 from avemo.report.markup import escape, tag
-from avemo.report.scores import Estimate
-from avemo.runs.reader import MODALITIES, Notes, Run
+from avemo.report.notes import Notes
+from avemo.runs.reader import MODALITIES, Run
 
 ROW_NAMES = {"audio": "audio only", "visual": "visual only", "both": "audio + visual"}
 CONVENTIONS = {
@@ -28,8 +30,8 @@ def score(run: Run, split: str) -> Scores:
         return {}
     labelled = run.classes(split)
     if labelled is not None:
-        return scores.classes(*labelled)
-    return scores.traces(run.traces(split))
+        return estimates.of_classes(*labelled)
+    return estimates.of_traces(run.traces(split))
 
 
 def row_name(run: Run, runs: Sequence[Run]) -> str:
@@ -145,7 +147,7 @@ def _gain(found: list[tuple[Run, Scores]], headline: str, columns: list[str]) ->
     if not both or not single:
         return ""
     run, better = max(single, key=lambda item: item[1][headline, column].value)
-    gain = scores.difference(both[0][headline, column], better[headline, column])
+    gain = estimates.difference(both[0][headline, column], better[headline, column])
     if gain.value != gain.value:
         return ""
     name = "mean CCC" if column == "mean" else "UAR"

@@ -10,8 +10,9 @@ from etils import epath
 
 from avemo.report import classes, markup, modalities, stages, traces
 from avemo.report.markup import escape, tag
+from avemo.report.notes import Notes, read_notes
 from avemo.runs import reader
-from avemo.runs.reader import Notes, Run
+from avemo.runs.reader import Run
 from avemo.version import __version__
 from media.errors import UserError
 
@@ -38,7 +39,7 @@ def write(workdir: str | epath.Path, *, title: str | None = None) -> epath.Path:
     """
     workdir = epath.Path(workdir)
     runs = reader.load_all(workdir)
-    notes = reader.notes(workdir)
+    notes = read_notes(workdir)
     text = render(runs, notes, title)
     path = workdir / "report.html"
     try:

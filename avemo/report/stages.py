@@ -9,7 +9,8 @@ import numpy as np
 from avemo.report import charts, markup
 from avemo.report.charts import Series
 from avemo.report.markup import escape, tag
-from avemo.runs.reader import Notes, Run
+from avemo.report.notes import Notes
+from avemo.runs.reader import Run
 
 TITLES = {
     "teacher": "Expression teacher",

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from avemo.report import charts, markup, scores
+from avemo.evaluation import estimates
+from avemo.report import charts, markup
 from avemo.report.charts import Band, Series
 from avemo.report.markup import escape, tag
-from avemo.runs.reader import Run, Traces
+from avemo.runs.reader import RecordingTraces, Run
 
 MAX_POINTS = 2000  # a line; more than a screen can show
 BUDGET = 1_000_000  # bytes for all lines of the page
@@ -64,7 +65,7 @@ def section(runs: Sequence[Run]) -> str:
     )
 
 
-def _scale(traces: Sequence[Traces]) -> float:
+def _scale(traces: Sequence[RecordingTraces]) -> float:
     """One symmetric range for every recording, so that they compare: the largest value, up to the next 0.25."""
     values = np.concatenate([np.abs(np.concatenate([t.prediction, t.target])).ravel() for t in traces])
     values = values[np.isfinite(values)]
@@ -72,7 +73,7 @@ def _scale(traces: Sequence[Traces]) -> float:
     return float(np.clip(np.ceil(top * 4) / 4, 0.5, 10))
 
 
-def _controls(shown: Sequence[tuple[str, Traces]], beside_any: bool) -> str:
+def _controls(shown: Sequence[tuple[str, RecordingTraces]], beside_any: bool) -> str:
     groups: dict[str, list[str]] = {}
     for number, (split, trace) in enumerate(shown):
         option = f'<option value="{number}">{escape(trace.recording)}</option>'
@@ -92,16 +93,18 @@ def _controls(shown: Sequence[tuple[str, Traces]], beside_any: bool) -> str:
     )
 
 
-def _thin(trace: Traces, points: int) -> slice:
+def _thin(trace: RecordingTraces, points: int) -> slice:
     return slice(None, None, max(1, -(-len(trace.time) // points)))
 
 
-def _recording(number: int, split: str, trace: Traces, beside: dict[str, Traces], scale: float, points: int) -> str:
+def _recording(
+    number: int, split: str, trace: RecordingTraces, beside: dict[str, RecordingTraces], scale: float, points: int
+) -> str:
     part = _thin(trace, points)
     time = trace.time[part]
     bands = [Band(*s, "noface") for s in spans(~trace.visual_mask, trace.time)]
     bands += [Band(*s, "nosound") for s in spans(~trace.audio_mask, trace.time)]
-    values = scores.recording_scores(trace)
+    values = estimates.of_recording(trace)
     key = charts.swatch("s-gold", "gold") + charts.swatch("s-both", "predicted")
     if any(b.style == "noface" for b in bands):
         key += '<span class="key"><i class="patch noface"></i>no face</span>'
@@ -136,8 +139,8 @@ def _recording(number: int, split: str, trace: Traces, beside: dict[str, Traces]
     )
 
 
-def _row(split: str, trace: Traces) -> list[str]:
-    values = scores.recording_scores(trace)
+def _row(split: str, trace: RecordingTraces) -> list[str]:
+    values = estimates.of_recording(trace)
     cells = [f"{escape(trace.recording)} <small>{escape(split)}</small>"]
     for dimension in DIMENSIONS:
         cells += [markup.number(values.get(dimension, {}).get(name)) for name in ("ccc", "rmse")]

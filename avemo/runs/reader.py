@@ -1,4 +1,4 @@
-"""Reads what the stages left behind: run folders, `demo.json`, the rater ceiling."""
+"""Reads run folders, finished or not, without opening their networks."""
 
 import dataclasses
 import functools
@@ -13,20 +13,20 @@ from etils import epath
 from avemo.runs import metrics_log
 from media.errors import UserError
 
-# The order in which the system is built; runs of other names follow, by name.
+# The order in which the stages are trained; runs with other names follow, by name.
 ORDER = ("teacher", "student", "audio", "fusion", "fusion_audio", "fusion_visual")
 MODALITIES = ("audio", "visual", "both")
 
 
 @dataclasses.dataclass(frozen=True)
-class Traces:
-    """Predicted and gold traces of one recording, T frames; columns are valence, arousal.
+class RecordingTraces:
+    """Predicted and gold traces of one recording, T frames; columns are valence and arousal.
 
     Attributes:
       recording: its name.
       time: float `[T]`, s.
       prediction, target: float `[T, 2]`; target is NaN where nobody rated.
-      visual_mask, audio_mask: bool `[T]`, frames with a face, with sound.
+      visual_mask, audio_mask: bool `[T]`, frames with a face and frames with sound.
       gates: float `[T, 2]`, the fusion's weights of audio and visual, or None.
     """
 
@@ -38,10 +38,15 @@ class Traces:
     audio_mask: np.ndarray
     gates: np.ndarray | None = None
 
+    @property
+    def rated(self) -> np.ndarray:
+        """Frames with a gold value in both dimensions, bool `[T]`."""
+        return np.isfinite(self.target).all(-1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run folder; what an unfinished run has not written yet is empty.
+    """One run folder. What an unfinished run has not written yet is empty.
 
     Attributes:
       name: the folder's name.
@@ -64,17 +69,30 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The last step of which anything was logged."""
+        """The last step with a line in the log."""
         return max([int(line.get("step") or 0) for line in self.history], default=0)
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes of the categorical head, if it has one."""
+        """Class names of the categorical head; empty if the run has none."""
         return [str(name) for name in self.result.get("class_names") or ()]
 
     @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """The final scores by split, dev first."""
+        found = self.result.get("metrics")
+        found = found if isinstance(found, dict) else {}
+        return {split: found[split] for split in sorted(found, key=split_rank) if isinstance(found[split], dict)}
+
+    @property
+    def unscored(self) -> dict[str, str]:
+        """Splits that could not be scored when the run ended, each with the reason."""
+        found = self.result.get("unscored")
+        return {str(split): str(reason) for split, reason in found.items()} if isinstance(found, dict) else {}
+
+    @property
     def modality(self) -> str | None:
-        """For a fusion run, which modality it hears or sees: "audio", "visual" or "both"; None for other stages."""
+        """Which modality a fusion run uses: "audio", "visual" or "both"; None for other stages."""
         if self.task != "audiovisual" and not self.name.startswith("fusion"):
             return None
         model = self.config.get("model")
@@ -89,19 +107,19 @@ class Run:
         """Splits with saved predictions, dev first."""
         folder = self.folder / "predictions"
         names = sorted(p.stem for p in folder.glob("*.npz")) if folder.exists() else []
-        return tuple(sorted(names, key=lambda n: ({"dev": 0, "test": 1}.get(n, 2), n)))
+        return tuple(sorted(names, key=split_rank))
 
     def predictions(self, split: str) -> dict[str, np.ndarray]:
         """The arrays of `predictions/<split>.npz`.
 
         Raises:
-          UserError: there is no such file, or it cannot be read.
+          UserError: the file is missing or cannot be read.
         """
         if split in self._cache:
             return self._cache[split]
         if split not in self.splits:
             raise UserError(
-                f"{self.folder} has no predictions of split {split!r} (there are: {', '.join(self.splits) or 'none'}): "
+                f"{self.folder} has no predictions of split {split!r} (it has: {', '.join(self.splits) or 'none'}): "
                 "run `launch.py evaluate` on it first."
             )
         path = self.folder / "predictions" / f"{split}.npz"
@@ -116,8 +134,8 @@ class Run:
     def _cache(self) -> dict[str, dict[str, np.ndarray]]:
         return {}
 
-    def traces(self, split: str) -> list[Traces]:
-        """Traces of every recording of a split; empty where the run predicts classes, or windows without a time."""
+    def traces(self, split: str) -> list[RecordingTraces]:
+        """Traces of every recording of a split; empty if the run predicts classes, or windows without a time."""
         arrays = self.predictions(split)
         if not {"recording", "length", "prediction", "target"} <= set(arrays):
             return []
@@ -126,21 +144,25 @@ class Run:
         mask = np.asarray(arrays.get("mask", np.ones(total)), bool)
         seen, heard = (np.asarray(arrays.get(f"{m}_mask", np.ones(total)), bool) for m in ("visual", "audio"))
         target = np.where(mask[:, None], arrays["target"], np.nan)
+        clock = np.asarray(arrays["time"], float) if "time" in arrays else None
         out, begin = [], 0
         for name, end in zip(arrays["recording"], ends, strict=True):
-            part = slice(begin, end)
+            frames = slice(begin, end)
             # Without a clock, frames are counted.
-            time = np.asarray(arrays["time"][part], float) if "time" in arrays else np.arange(end - begin, dtype=float)
-            gates = arrays["gates"][part] if "gates" in arrays else None
+            time = np.arange(end - begin, dtype=float) if clock is None else clock[frames]
+            prediction, gates = arrays["prediction"][frames], arrays["gates"][frames] if "gates" in arrays else None
             if len(time):
                 out.append(
-                    Traces(str(name), time, arrays["prediction"][part], target[part], seen[part], heard[part], gates)
+                    RecordingTraces(str(name), time, prediction, target[frames], seen[frames], heard[frames], gates)
                 )
             begin = end
         return out
 
     def classes(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Labels `[N]`, probabilities `[N, C]` and groups `[N]` (recordings, else rows) of labelled rows, or None."""
+        """Labels `[N]`, probabilities `[N, C]` and groups `[N]` of the labelled items; None if no item has a label.
+
+        Groups are the names of the recordings, or the items' numbers if those are unknown.
+        """
         arrays = self.predictions(split)
         if not {"label", "probability"} <= set(arrays):
             return None
@@ -152,7 +174,17 @@ class Run:
         return arrays["label"][keep], arrays["probability"][keep], groups[keep]
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
+def split_rank(split: str) -> tuple[int, str]:
+    """Sorts splits: dev, test, then the others by name."""
+    return {"dev": 0, "test": 1}.get(split, 2), split
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """Reads a JSON object; empty if the file is missing or holds something else.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     if not path.exists():
         return {}
     try:
@@ -171,20 +203,20 @@ def load(folder: str | epath.Path) -> Run:
     """Reads a run folder, finished or not.
 
     Raises:
-      UserError: it is no run folder, or one of its files is broken.
+      UserError: it is not a run folder, or one of its files is broken.
     """
     folder = epath.Path(folder)
     if not is_run(folder):
         raise UserError(f"{folder} is not a run folder (no config.json): train it first with `launch.py train`.")
     history = [line for line in metrics_log.read(folder / "metrics.jsonl") if isinstance(line, dict)]
-    return Run(folder.name, folder, _read_json(folder / "config.json"), _read_json(folder / "result.json"), history)
+    return Run(folder.name, folder, read_json(folder / "config.json"), read_json(folder / "result.json"), history)
 
 
 def load_all(workdir: str | epath.Path) -> list[Run]:
-    """Reads every run in `workdir` (or `workdir` itself, if it is one), in the order in which the system is built.
+    """Reads every run in `workdir` (or `workdir` itself, if it is one), in the order in which the stages are trained.
 
     Raises:
-      UserError: there is none.
+      UserError: no run was found.
     """
     workdir = epath.Path(workdir)
     if not workdir.is_dir():
@@ -196,49 +228,3 @@ def load_all(workdir: str | epath.Path) -> list[Run]:
         raise UserError(f"{workdir} holds no run (no sub-folder with config.json): run `launch.py demo` on it first.")
     runs = [load(folder) for folder in folders]
     return sorted(runs, key=lambda r: (ORDER.index(r.name) if r.name in ORDER else len(ORDER), r.name))
-
-
-@dataclasses.dataclass(frozen=True)
-class Notes:
-    """What `demo.json` and the corpus say about the whole folder.
-
-    Attributes:
-      corpus: "synthetic", "real", or "" where nothing says.
-      source: folder of the real corpora, or "".
-      seed: the seed, or None.
-      stages: one dict a stage, `{"name", "command", "seconds", "skipped"}`, in the order they ran.
-      ceiling: `{reference: {"valence": CCC, "arousal": CCC}}`, the best that the raters' noise allows.
-    """
-
-    corpus: str
-    source: str
-    seed: Any
-    stages: list[dict[str, Any]]
-    ceiling: dict[str, dict[str, float]]
-
-
-def notes(workdir: str | epath.Path) -> Notes:
-    """Reads `demo.json` (stages as a list or by name) and `corpus/ceiling.json`; both may be missing."""
-    workdir = epath.Path(workdir)
-    demo = _read_json(workdir / "demo.json")
-    stages = demo.get("stages") or []
-    if isinstance(stages, dict):
-        stages = [{"name": name, **stage} for name, stage in stages.items() if isinstance(stage, dict)]
-    stages = [stage for stage in stages if isinstance(stage, dict) and "name" in stage]
-    ceiling = demo.get("ceiling") or _read_json(workdir / "corpus" / "ceiling.json")
-    return Notes(
-        str(demo.get("corpus") or ""), str(demo.get("source") or ""), demo.get("seed"), stages, _ceilings(ceiling)
-    )
-
-
-def _ceilings(value: Any) -> dict[str, dict[str, float]]:
-    """Turns `{"valence": x}` or `{"ccc": {"valence": {reference: x}}}` into `{reference: {"valence": x}}`."""
-    value = value.get("ccc", value) if isinstance(value, dict) else {}
-    out: dict[str, dict[str, float]] = {}
-    for dimension in ("valence", "arousal"):
-        given = value.get(dimension)
-        given = given if isinstance(given, dict) else {"gold_vs_latent": given}
-        for reference, x in given.items():
-            if isinstance(x, int | float) and np.isfinite(x):
-                out.setdefault(str(reference), {})[dimension] = float(x)
-    return out

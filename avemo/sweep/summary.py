@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from avemo import metrics
 from avemo.evaluation import postprocess
 from avemo.metrics import significance
 from avemo.sweep import plan
@@ -129,8 +130,8 @@ def _chosen(candidates: Sequence[Sequence[plan.Cell]], folder: epath.Path, split
     return _Group(cells, results, [postprocess.read_predictions(folder / c.folder, split) for c in cells])
 
 
-def _main(metrics: Mapping[str, float]) -> float:
-    return metrics["ccc_mean"] if "ccc_mean" in metrics else metrics["uar"]
+def _main(values: Mapping[str, float]) -> float:
+    return values["ccc_mean"] if "ccc_mean" in values else values["uar"]
 
 
 def _scores(group: _Group) -> tuple[significance.Score, significance.Score]:
@@ -149,7 +150,7 @@ def _scores(group: _Group) -> tuple[significance.Score, significance.Score]:
 
 def _moments(predictions: Mapping[str, np.ndarray]) -> np.ndarray:
     parts = postprocess.split_recordings(predictions)
-    return significance.moments(parts["prediction"], parts["target"], parts["mask"])
+    return metrics.recording_sums(parts["prediction"], parts["target"], parts["mask"])
 
 
 def _units(predictions: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -203,7 +204,7 @@ def _row(
     if scores is None:
         return row
     results, config = group.results, first.config()
-    metrics = [r["metrics"][split] for r in results]
+    scored = [r["metrics"][split] for r in results]
     traces = "prediction" in group.predictions[0]
     alone = {
         m: float(np.mean([_main(r["modalities"][m][split]) for r in results]))
@@ -212,7 +213,7 @@ def _row(
     }
     names = ("ccc_valence", "ccc_arousal") if traces else ("macro_f1",)
     if traces:
-        each = significance.ccc(np.stack([_moments(p) for p in group.predictions])).mean((0, 2))
+        each = metrics.ccc_of_sums(np.stack([_moments(p) for p in group.predictions])).mean((0, 2))
     else:
         each = np.mean([p["probability"].argmax(-1) == p["label"] for p in group.predictions], 0)
     return dataclasses.replace(
@@ -221,7 +222,7 @@ def _row(
         chosen=config.eval_every < config.steps,
         main=_interval(scores[0]),
         second=_interval(scores[1]),
-        dimensions={n: float(np.mean([m[n] for m in metrics])) for n in names if n in metrics[0]},
+        dimensions={n: float(np.mean([m[n] for m in scored])) for n in names if n in scored[0]},
         audio=alone.get("audio"),
         visual=alone.get("visual"),
         parameters=results[0]["parameters"],

@@ -137,7 +137,7 @@ def _evaluate(
             raise start.UserError(
                 f"no clip of {source.path} has an emotion label: use a config with model.num_classes=0."
             )
-        return metrics.classification(label[keep], probability[keep]), {
+        return metrics.class_scores(label[keep], probability[keep]), {
             "label": label,
             "probability": probability,
         }
@@ -145,5 +145,5 @@ def _evaluate(
         raise start.UserError(
             f"no window of {source.path} has valence and arousal: set model.num_classes for emotions."
         )
-    scores = metrics.traces(list(joined["traces"]), list(joined["targets"]), list(joined["target_mask"]))
+    scores = metrics.trace_scores(list(joined["traces"]), list(joined["targets"]), list(joined["target_mask"]))
     return scores, {"prediction": joined["traces"], "target": joined["targets"], "mask": joined["target_mask"]}

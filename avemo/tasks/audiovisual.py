@@ -198,7 +198,7 @@ def _score_classes(
     keep = labels >= 0
     if not keep.any():
         raise start.UserError("no recording of this split has an emotion label: use a config with model.num_classes=0.")
-    return metrics.classification(labels[keep], probability[keep]), {
+    return metrics.class_scores(labels[keep], probability[keep]), {
         "recording": np.array([r.name for r in recordings]),
         "label": labels,
         "probability": probability,
@@ -214,7 +214,7 @@ def _score_traces(outputs: list, recordings: list[features.Recording], delay: fl
             "no frame of this split has valence and arousal: its labels are not public, or are emotions "
             "(set model.num_classes)."
         )
-    scores = metrics.traces(traces, [r.targets for r in recordings], [r.target_mask for r in recordings])
+    scores = metrics.trace_scores(traces, [r.targets for r in recordings], [r.target_mask for r in recordings])
     predictions = {
         "recording": np.array([r.name for r in recordings]),
         "length": np.array([len(r) for r in recordings]),

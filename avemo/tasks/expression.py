@@ -279,11 +279,11 @@ def _evaluate(
         found = _collect(mapped, variables, pipeline.eval_batches(source, config), ("label",))
         label, probability = shared_classes.match(*names, found["label"], metrics.softmax(found["logits"]))
         keep = label >= 0
-        scores |= metrics.classification(label[keep], probability[keep])
+        scores |= metrics.class_scores(label[keep], probability[keep])
         if "teacher_logits" in found:
             teacher = metrics.softmax(found["teacher_logits"])
             _, teacher = shared_classes.match(*names, found["label"], teacher)
-            scores["teacher_accuracy"] = metrics.classification(label[keep], teacher[keep])["accuracy"]
+            scores["teacher_accuracy"] = metrics.class_scores(label[keep], teacher[keep])["accuracy"]
             scores["agreement"] = float(np.mean(probability.argmax(-1) == teacher.argmax(-1)))
         predictions |= {"label": label, "probability": probability, "embedding": found["embedding"]}
     if "clips" in paths and split in mixture.splits(paths["clips"]):
@@ -291,14 +291,14 @@ def _evaluate(
         label, probability = shared_classes.match(*names, pooled["label"], pooled["probability"])
         keep = label >= 0
         if keep.any():
-            scores |= metrics.classification(label[keep], probability[keep])
+            scores |= metrics.class_scores(label[keep], probability[keep])
             predictions |= {**pooled, "label": label, "probability": probability}
     if "triplets" in paths and split in mixture.splits(paths["triplets"]):
         source = pipeline.Source(
             paths["triplets"], examples.triplet_example, max(1, config.data.eval_batch // 2), split
         )
         found = _collect(mapped, variables, pipeline.eval_batches(source, config), ("type",))
-        scores |= metrics.triplets(found["embedding"], found["type"])
+        scores |= metrics.triplet_scores(found["embedding"], found["type"])
     if not scores:
         raise start.UserError(
             f"no data of split {split!r} to evaluate on: {', '.join(paths.values())} have "

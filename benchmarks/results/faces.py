@@ -98,7 +98,7 @@ def by_class(
     return {
         "recall": {names[i]: float((predicted[:, labels == i] == i).mean()) for i in occur},
         "numbers": {names[i]: int((labels == i).sum()) for i in occur},
-        "ece": float(np.mean([metrics.classification(labels, p)["ece"] for p in probability])),
+        "ece": float(np.mean([metrics.class_scores(labels, p)["ece"] for p in probability])),
     }
 
 

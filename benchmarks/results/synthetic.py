@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from avemo import metrics
 from avemo.metrics import significance
 from avemo.runs import reader
-from avemo.runs.reader import Traces
+from avemo.runs.reader import RecordingTraces
 from avemo.tasks.audiovisual import undo_delay
 from benchmarks.results import core
 from data_prep.synthetic import corpus, latent, raters, recording
@@ -73,10 +74,10 @@ def _steps(place: core.Place) -> list[core.Step]:
     ]
 
 
-def _score(traces: list[np.ndarray], rows: list[Traces], column: slice = slice(None)) -> significance.Score:
+def _score(traces: list[np.ndarray], rows: list[RecordingTraces], column: slice = slice(None)) -> significance.Score:
     """The CCC over all frames, of both dimensions or one, resampled by recording."""
     targets = [row.target[:, column] for row in rows]  # NaN where nobody rated
-    evidence = significance.moments([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
+    evidence = metrics.recording_sums([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
     return significance.ccc_concatenated(evidence[None])
 
 

@@ -160,7 +160,7 @@ def _measure(place: core.Place) -> dict[str, Any]:
         ],
         "paper": found[paper].mean(),
         "recall": {name: float(hits[labels == index].mean()) for index, name in CLASSES.items()},
-        "ece": metrics.classification(np.tile(labels, seeds), systems[first].reshape(-1, 8))["ece"],
+        "ece": metrics.class_scores(np.tile(labels, seeds), systems[first].reshape(-1, 8))["ece"],
         "peer_frames": {"all": int(theirs["frames"]), "without_a_face_found": int(theirs["missed"])},
     }
 

@@ -60,7 +60,7 @@ def _measure(place: core.Place) -> dict[str, Any]:
     for name, probability in systems.items():
         uar = significance.uar(labels, probability.argmax(1)[None], len(EMOTIONS))
         scores.append(core.score(name, found[name], ours=name == OURS, uar=uar.mean()))
-    values = metrics.classification(labels, systems[OURS])
+    values = metrics.class_scores(labels, systems[OURS])
     hits = systems[OURS].argmax(1) == labels
     accuracy = found[OURS].mean()
     return {

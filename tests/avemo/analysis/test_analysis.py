@@ -162,7 +162,7 @@ def test_speakers_pool_their_recordings(fusion, student):
     traces = {t.recording: t for t in fusion.traces("dev")}
     for name, members in (("a", ("dev0", "dev1")), ("b", ("dev2", "dev3"))):
         stacked = [np.concatenate([getattr(traces[m], k) for m in members]) for k in ("prediction", "target")]
-        assert pooled.loc[name, "ccc_valence"] == pytest.approx(metrics.ccc(metrics.moments(*stacked))[0])
+        assert pooled.loc[name, "ccc_valence"] == pytest.approx(metrics.ccc(metrics.trace_moments(*stacked))[0])
         assert pooled.loc[name, "recordings"] == 2
     assert pooled["ccc_valence"].is_monotonic_increasing
     halves = analysis.speakers(student, speaker=lambda row: "even" if int(row) % 2 == 0 else "odd")

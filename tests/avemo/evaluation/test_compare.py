@@ -40,7 +40,7 @@ def test_scores_differences_and_intervals(tmp_path):
     assert split == "test"
     table = {(row.run, row.metric): row for row in rows}
     for name, prediction in (("a", first), ("b", second)):
-        expected = metrics.ccc(metrics.moments(prediction, gold))
+        expected = metrics.ccc(metrics.trace_moments(prediction, gold))
         assert table[name, "ccc_valence"].value == pytest.approx(expected[0], abs=1e-6)
         assert table[name, "ccc_mean"].value == pytest.approx(expected.mean(), abs=1e-6)
     row = table["b", "ccc_mean"]
@@ -109,3 +109,27 @@ def test_runs_that_cannot_be_compared(tmp_path):
     ):
         with pytest.raises(UserError, match=text):
             compare.compare([tmp_path / name for name in folders])
+
+
+def unlabel(folder, reason="no record has a label"):
+    """What a run leaves whose test split has no labels: predictions without gold, and a line in result.json."""
+    path = folder / "predictions/test.npz"
+    arrays = dict(np.load(path))
+    np.savez(
+        path, **{**arrays, "mask": np.zeros_like(arrays["mask"]), "target": np.full_like(arrays["target"], np.nan)}
+    )
+    (folder / "result.json").write_text(json.dumps({"metrics": {"dev": {}}, "unscored": {"test": reason}}))
+
+
+def test_a_split_that_could_not_be_scored_is_left_out_with_its_reason(tmp_path):
+    for number, name in enumerate("ab"):
+        traces_run(tmp_path / name, 0.5, number, split="dev")
+        traces_run(tmp_path / name, 0.5, number, split="test")
+    unlabel(tmp_path / "b")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    result = compare.run(folders, str(tmp_path / "out"))
+    assert result["split"] == "dev"
+    assert result["unscored"] == ["b was not scored on test: no record has a label"]
+    assert result["unscored"][0] in (tmp_path / "out/compare.md").read_text()
+    with pytest.raises(UserError, match="b was not scored on test: no record has a label"):
+        compare.run(folders, split="test")

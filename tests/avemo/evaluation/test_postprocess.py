@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avemo import metrics
 from avemo.evaluation import postprocess
 from avemo.metrics import significance
 from media.errors import UserError
@@ -23,8 +24,8 @@ def gold(rng, frames=1500, count=4):
 
 
 def scores(traces, targets, masks):
-    moments = significance.moments(traces, targets, masks)[None]
-    return significance.ccc_per_recording(moments).mean(), significance.ccc_concatenated(moments).mean()
+    sums = metrics.recording_sums(traces, targets, masks)[None]
+    return significance.ccc_per_recording(sums).mean(), significance.ccc_concatenated(sums).mean()
 
 
 def test_it_recovers_a_known_delay_bias_scale_and_removes_spikes():
@@ -46,7 +47,7 @@ def test_it_recovers_a_known_delay_bias_scale_and_removes_spikes():
     assert min(scores(after, targets, masks)) > 0.97
     assert max(scores(bent, targets, masks)) < 0.6
     # The numbers that fitting reports are those of applying.
-    each = significance.ccc(significance.moments(after, targets, masks)).mean(0)
+    each = metrics.ccc_of_sums(metrics.recording_sums(after, targets, masks)).mean(0)
     assert [s.after for s in steps] == pytest.approx(each, abs=1e-5)
 
 
@@ -77,7 +78,7 @@ def test_dev_never_falls_whatever_the_trace(seed, per):
     steps = postprocess.fit(traces, targets, masks, [FPS, 20.0, FPS], per=per)
     after = [postprocess.apply(steps, t, f) for t, f in zip(traces, [FPS, 20.0, FPS], strict=True)]
     before, now = (
-        significance.ccc(significance.moments(x, targets, masks)).mean(0) for x in (traces, after)
+        metrics.ccc_of_sums(metrics.recording_sums(x, targets, masks)).mean(0) for x in (traces, after)
     )  # each dimension, mean over recordings
     assert (now >= before - 1e-6).all()
     assert all(
@@ -149,6 +150,15 @@ def test_the_command_fits_on_dev_and_scores_test(tmp_path, capsys):
     assert out["steps"]["arousal"]["shift"] == pytest.approx(0.8, abs=0.05)
     for split in ("dev", "test"):
         assert out["metrics"][split]["after"]["ccc_recording"] > out["metrics"][split]["before"]["ccc_recording"] + 0.3
+
+
+def test_a_split_without_labels_is_not_scored(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    targets = gold(np.random.default_rng(4), frames=200, count=2)
+    arrays = predictions(targets, targets)
+    np.savez(tmp_path / "predictions" / "dev.npz", **arrays)
+    np.savez(tmp_path / "predictions" / "test.npz", **{**arrays, "mask": np.zeros_like(arrays["mask"])})
+    assert list(postprocess.run(tmp_path)["metrics"]) == ["dev"]
 
 
 @pytest.mark.data

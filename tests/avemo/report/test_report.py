@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from avemo import metrics, report
-from avemo.report import charts, markup, modalities, scores, traces
+from avemo.evaluation import estimates
+from avemo.report import charts, markup, modalities, traces
+from avemo.report.notes import read_notes
 from avemo.runs import reader
 from helpers import fabricated
 from media.errors import UserError
@@ -199,9 +201,9 @@ def test_bad_folders_are_one_line(own, spoil, message):
 
 def test_scores_are_those_of_the_metrics(demo):
     run = reader.load(demo / "fusion")
-    shown = scores.traces(run.traces("dev"))
+    shown = estimates.of_traces(run.traces("dev"))
     rows = run.traces("dev")
-    expected = metrics.traces([r.prediction for r in rows], [r.target for r in rows])
+    expected = metrics.trace_scores([r.prediction for r in rows], [r.target for r in rows])
     for dimension in ("valence", "arousal", "mean"):
         for convention, prefix in (("concatenated", "ccc"), ("per_recording", "ccc_recording")):
             found = shown[convention, dimension]
@@ -209,25 +211,25 @@ def test_scores_are_those_of_the_metrics(demo):
             assert found.low <= found.value <= found.high
             assert found.high - found.low > 0
     label, probability, groups = reader.load(demo / "teacher").classes("dev")
-    expected = metrics.classification(label, probability)
-    for (_, name), found in scores.classes(label, probability, groups).items():
+    expected = metrics.class_scores(label, probability)
+    for (_, name), found in estimates.of_classes(label, probability, groups).items():
         assert found.value == pytest.approx(expected[name])
         assert found.low <= found.value <= found.high
 
 
 def test_difference_is_paired_only_over_the_same_recordings(demo):
-    both, audio = (scores.traces(reader.load(demo / n).traces("dev")) for n in ("fusion", "fusion_audio"))
+    both, audio = (estimates.of_traces(reader.load(demo / n).traces("dev")) for n in ("fusion", "fusion_audio"))
     key = ("concatenated", "mean")
-    gain = scores.difference(both[key], audio[key])
+    gain = estimates.difference(both[key], audio[key])
     assert gain.low < gain.value < gain.high
-    same = scores.difference(both[key], both[key])
+    same = estimates.difference(both[key], both[key])
     assert (same.value, same.low, same.high) == (0, 0, 0)
-    fewer = scores.traces(reader.load(demo / "fusion_audio").traces("dev")[1:])
-    assert np.isnan(scores.difference(both[key], fewer[key]).low)
+    fewer = estimates.of_traces(reader.load(demo / "fusion_audio").traces("dev")[1:])
+    assert np.isnan(estimates.difference(both[key], fewer[key]).low)
 
 
 def test_the_best_of_each_column_is_bold(demo):
-    rows = re.findall(r"<tr>.*?</tr>", modalities.section(reader.load_all(demo), reader.notes(demo)))
+    rows = re.findall(r"<tr>.*?</tr>", modalities.section(reader.load_all(demo), read_notes(demo)))
     bold = [row for row in rows if "<strong>" in row]
     assert len(bold) == 4  # two splits, two conventions: the fabricated fusion is the best by far
     assert all("audio + visual" in row for row in bold)
