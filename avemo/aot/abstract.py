@@ -14,7 +14,6 @@ from avemo.data.examples import MEL_ROWS
 from avemo.models import audio_regressor
 from avemo.models import audiovisual as fusion_models
 from avemo.models import expression as expression_models
-from avemo.ops import parallel
 from avemo.runs import checkpoints, recorded_encoders
 from avemo.tasks import TASKS, TrainState, audio, audiovisual, end_to_end, expression
 from avemo.tasks.base import Task
@@ -149,11 +148,11 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     if config.task not in TASKS:
         raise unknown("task", config.task, TASKS)
     if config.task == "audio":
-        model = audio_regressor.build(config.model, axis_name=parallel.AXIS)
+        model = audio_regressor.build(config.model)
         inputs = (_array(1, MEL_ROWS, 64),)
         forward, criterion = functools.partial(audio.forward, model), functools.partial(audio.criterion, config)
     elif config.task == "audiovisual":
-        model = fusion_models.build(config.model, axis_name=parallel.AXIS)
+        model = fusion_models.build(config.model)
         spec = _sequence_spec(config, 1)
         inputs = tuple(spec[k] for k in ("audio", "visual", "audio_mask", "visual_mask", "mask"))
         forward = functools.partial(audiovisual.forward, model)
@@ -161,7 +160,7 @@ def task(config: ConfigDict, sizes: dict[str, int]) -> Task:
     elif config.task == "end_to_end":
         return _end_to_end_task(config, sizes, key)
     else:
-        model = expression_models.build(config.model, axis_name=parallel.AXIS)
+        model = expression_models.build(config.model)
         inputs = (_array(1, config.model.image_size, config.model.image_size, 3, dtype=jnp.uint8),)
         teacher = None
         if config.task == "student":
@@ -200,7 +199,7 @@ def _standardisation() -> dict[str, jax.ShapeDtypeStruct]:
 def _end_to_end_task(config: ConfigDict, sizes: dict[str, int], key: Any) -> Task:
     fusion_config, encoders = _end_to_end_configs(config)
     settings = ConfigDict({**config.to_dict(), "model": fusion_config.model.to_dict()})
-    fusion = fusion_models.build(fusion_config.model, axis_name=parallel.AXIS)
+    fusion = fusion_models.build(fusion_config.model)
     parts = {
         "fusion": task(fusion_config, {"sequences": 1}),
         "visual": task(encoders["visual"], {"faces": 1}),
@@ -225,7 +224,7 @@ def _abstract_teacher(config: ConfigDict, model: Any, key: Any, inputs: tuple) -
     if not config.teacher:
         return model, {"teacher": _abstract_variables(model, key, inputs)}
     teacher_config, _, variables = checkpoints.load(config.teacher)
-    teacher = expression_models.build(teacher_config.model, axis_name=parallel.AXIS)
+    teacher = expression_models.build(teacher_config.model)
     return teacher, {"teacher": jax.tree.map(lambda x: _array(*x.shape, dtype=x.dtype), variables)}
 
 

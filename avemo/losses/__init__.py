@@ -1,12 +1,13 @@
 """Training losses: pure functions of arrays and masks, each returning one float32 scalar, the *global* loss.
 
-**Over devices: differentiate, then `pmean`.** With `axis_name` given, every sum, count and moment is `psum`'ed before
-it is divided, so each device returns the loss of the whole batch, on any device count. The transpose of `psum` is
+**Over devices: differentiate, then `pmean`.** Inside a function that is mapped over devices, every sum, count and
+moment is summed over the devices before it is divided (`avemo.ops.device_axis`), so each device returns the loss of the
+whole batch, on any number of devices. Outside one, a loss is that of the batch it is given. The transpose of `psum` is
 `psum`: the gradient that `jax.grad` yields on one device is that of the sum of all devices' (equal) losses with respect
 to the local use of the parameters, `n` times this device's share. So
 
     loss, gradient = jax.value_and_grad(global_loss)(parameters, local_batch)
-    gradient = jax.lax.pmean(gradient, axis_name)
+    gradient = device_axis.pmean(gradient)
 
 is exactly the single-device gradient; `psum` would be `n` times too large. This holds alike for `jax.pmap` and for
 `jax.shard_map` with `check_vma` off or on (tests/avemo/losses/test_losses.py, 8 devices against 1).

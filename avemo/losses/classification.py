@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from avemo.ops.reductions import keep, safe_divide, total_and_count, weighted_mean
+from avemo.ops.reductions import global_sums, keep, safe_divide, weighted_mean
 
 
 def cross_entropy(
@@ -13,7 +13,6 @@ def cross_entropy(
     *,
     class_weights: jax.Array | None = None,
     label_smoothing: float = 0.0,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """Cross-entropy, mean over the labelled entries of all devices.
 
@@ -25,7 +24,6 @@ def cross_entropy(
         distribution meets Σ_c p_c w_c (PyTorch divides by the number of rows there; for one-hot rows ours stays the
         hard-label value).
       label_smoothing: ε in (1 − ε)·target + ε / C.
-      axis_name: device axis, see `avemo.losses`.
     """
     classes = logits.shape[-1]
     targets = _distributions(labels, classes)
@@ -35,14 +33,12 @@ def cross_entropy(
     met = jnp.einsum("...c,c->...", targets, per_class)
     smoothed = (1.0 - label_smoothing) * targets + label_smoothing / classes
     losses = -jnp.einsum("...c,...c,c->...", smoothed, jax.nn.log_softmax(logits), per_class)
-    total, _ = total_and_count(losses, weights, axis_name)
-    normaliser, _ = total_and_count(met, weights, axis_name)
+    total, _ = global_sums(losses, weights)
+    normaliser, _ = global_sums(met, weights)
     return safe_divide(total, normaliser)
 
 
-def vote_kl(
-    logits: jax.Array, votes: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
-) -> jax.Array:
+def vote_kl(logits: jax.Array, votes: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """KL(votes ‖ softmax(logits)), mean over the entries that have votes.
 
     The gradient is that of cross-entropy with soft labels; the value is 0 at a perfect fit, so that curves of corpora
@@ -52,14 +48,13 @@ def vote_kl(
       logits: [..., C].
       votes: [..., C] counts or shares, normalised here; a row of zeros is unlabelled and left out.
       weights: [...] bool or float.
-      axis_name: device axis, see `avemo.losses`.
     """
     weights = _labelled(votes, weights)
     votes, logits = keep(votes, weights), keep(logits, weights)
     total = votes.sum(-1, keepdims=True)
     shares = votes / jnp.where(total > 0, total, 1.0)
     surprisal = jnp.where(shares > 0, jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0)
-    return weighted_mean((shares * (surprisal - jax.nn.log_softmax(logits))).sum(-1), weights, axis_name)
+    return weighted_mean((shares * (surprisal - jax.nn.log_softmax(logits))).sum(-1), weights)
 
 
 def _distributions(labels: jax.Array, classes: int) -> jax.Array:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from avemo.losses.metric_learning import l2_normalise, squared_distance
-from avemo.ops.reductions import keep, psum, safe_divide, weighted_mean
+from avemo.ops.device_axis import all_gather, psum
+from avemo.ops.reductions import keep, safe_divide, weighted_mean
 from media.errors import unknown
 
 
@@ -14,7 +15,6 @@ def kd(
     weights: jax.Array | None = None,
     *,
     temperature: float = 4.0,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over the batch. Hinton et al., arXiv 1503.02531.
 
@@ -23,11 +23,10 @@ def kd(
       teacher_logits: [B, C].
       weights: [B] bool or float.
       temperature: T; the factor T² keeps the gradient's scale the same for every T.
-      axis_name: device axis, see `avemo.losses`.
     """
     student, teacher, weights = _prepare(student_logits, teacher_logits, weights)
     log_s, log_t = jax.nn.log_softmax(student / temperature), jax.nn.log_softmax(teacher / temperature)
-    return temperature**2 * weighted_mean(_kl(log_t, log_s), weights, axis_name)
+    return temperature**2 * weighted_mean(_kl(log_t, log_s), weights)
 
 
 def embedding_distance(
@@ -36,7 +35,6 @@ def embedding_distance(
     weights: jax.Array | None = None,
     *,
     kind: str = "l2",
-    axis_name: str | None = None,
 ) -> jax.Array:
     """Distance between two embeddings [B, D] of the same image, mean over the batch.
 
@@ -49,7 +47,7 @@ def embedding_distance(
         distances = 1.0 - (l2_normalise(student) * l2_normalise(teacher)).sum(-1)
     else:
         raise unknown("embedding distance", kind, ("l2", "cosine"))
-    return weighted_mean(distances, weights, axis_name)
+    return weighted_mean(distances, weights)
 
 
 def dkd(
@@ -61,7 +59,6 @@ def dkd(
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """Decoupled distillation, T² (α · TCKD + β · NCKD). Zhao et al., arXiv 2203.08679.
 
@@ -77,7 +74,6 @@ def dkd(
       alpha: weight of the target-class part.
       beta: weight of the non-target-class part.
       temperature: T.
-      axis_name: device axis, see `avemo.losses`.
     """
     student, teacher, weights = _prepare(student_logits, teacher_logits, weights)
     target = teacher.argmax(-1)
@@ -95,12 +91,10 @@ def dkd(
 
     (binary_s, others_s), (binary_t, others_t) = split(student), split(teacher)
     losses = alpha * _kl(binary_t, binary_s) + beta * _kl(others_t, others_s)
-    return temperature**2 * weighted_mean(losses, weights, axis_name)
+    return temperature**2 * weighted_mean(losses, weights)
 
 
-def rkd_distance(
-    student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
-) -> jax.Array:
+def rkd_distance(student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Relational distillation by distance: Huber(d_s / mean d_s, d_t / mean d_t) over all pairs. arXiv 1904.05068.
 
     Pairs are those of the *whole* batch, over all devices; as in the authors' code the mean includes the zero diagonal.
@@ -109,47 +103,37 @@ def rkd_distance(
       student: [B, Ds].
       teacher: [B, Dt]; the dimensions may differ, only relations are compared.
       weights: [B] bool (0 leaves an example out of every pair).
-      axis_name: device axis, see `avemo.losses`.
     """
     student, teacher, weights = _prepare(student, teacher, weights)
-    rows, columns = (
-        weights.astype(bool).astype(jnp.float32),
-        _gather(weights.astype(bool).astype(jnp.float32), axis_name),
-    )
+    rows = weights.astype(bool).astype(jnp.float32)
+    columns = all_gather(rows)
     pairs = rows[:, None] * columns[None, :]
 
     def relative(x: jax.Array) -> jax.Array:
-        _, distance = _differences(x, axis_name)
-        total, count = (
-            psum((distance * pairs).sum(), axis_name),
-            psum((jnp.where(distance > 0, pairs, 0.0)).sum(), axis_name),
-        )
+        _, distance = _differences(x)
+        total, count = psum((distance * pairs).sum()), psum(jnp.where(distance > 0, pairs, 0.0).sum())
         mean = safe_divide(total, count)
         return safe_divide(distance, jnp.broadcast_to(mean, distance.shape))
 
-    return weighted_mean(_huber(relative(student) - relative(teacher)), pairs, axis_name)
+    return weighted_mean(_huber(relative(student) - relative(teacher)), pairs)
 
 
-def rkd_angle(
-    student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None, *, axis_name: str | None = None
-) -> jax.Array:
+def rkd_angle(student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Relational distillation by angle: Huber between the cosines at every vertex of every triple. arXiv 1904.05068.
 
     Arguments as in `rkd_distance`. Memory is [B_local, B_global, B_global]: each device takes its own vertices.
     """
     student, teacher, weights = _prepare(student, teacher, weights)
-    rows, columns = (
-        weights.astype(bool).astype(jnp.float32),
-        _gather(weights.astype(bool).astype(jnp.float32), axis_name),
-    )
+    rows = weights.astype(bool).astype(jnp.float32)
+    columns = all_gather(rows)
     triples = rows[:, None, None] * columns[None, :, None] * columns[None, None, :]
 
     def cosines(x: jax.Array) -> jax.Array:
-        difference, distance = _differences(x, axis_name)
+        difference, distance = _differences(x)
         unit = safe_divide(difference, jnp.broadcast_to(distance[..., None], difference.shape))
         return jnp.einsum("ijd,ikd->ijk", unit, unit)
 
-    return weighted_mean(_huber(cosines(student) - cosines(teacher)), triples, axis_name)
+    return weighted_mean(_huber(cosines(student) - cosines(teacher)), triples)
 
 
 def rkd(
@@ -159,11 +143,10 @@ def rkd(
     *,
     distance_weight: float = 25.0,
     angle_weight: float = 50.0,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """25 · RKD-distance + 50 · RKD-angle, the weights of arXiv 1904.05068; arguments as in `rkd_distance`."""
-    return distance_weight * rkd_distance(student, teacher, weights, axis_name=axis_name) + angle_weight * rkd_angle(
-        student, teacher, weights, axis_name=axis_name
+    return distance_weight * rkd_distance(student, teacher, weights) + angle_weight * rkd_angle(
+        student, teacher, weights
     )
 
 
@@ -181,12 +164,8 @@ def _huber(error: jax.Array) -> jax.Array:
     return jnp.where(size < 1.0, 0.5 * error * error, size - 0.5)
 
 
-def _gather(x: jax.Array, axis_name: str | None) -> jax.Array:
-    return x if axis_name is None else jax.lax.all_gather(x, axis_name, axis=0, tiled=True)
-
-
-def _differences(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+def _differences(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns x_j − x_i [local, global, D] and its length, whose gradient is 0, not NaN, where the two coincide."""
-    difference = _gather(x, axis_name)[None, :, :] - x[:, None, :]
+    difference = all_gather(x)[None, :, :] - x[:, None, :]
     squared = (difference * difference).sum(-1)
     return difference, jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)

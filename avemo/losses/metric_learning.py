@@ -40,7 +40,6 @@ def triplet(
     *,
     margin: float | Sequence[float] = 0.2,
     unit_norm: bool = False,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """max(0, d_ij − d_ik + m) + max(0, d_ij − d_jk + m) with squared L2 distances, mean over triplets.
 
@@ -55,7 +54,6 @@ def triplet(
       weights: [B] bool or float.
       margin: m, or one per type.
       unit_norm: L2-normalise the embeddings first (for networks that do not do so themselves).
-      axis_name: device axis, see `avemo.losses`.
     """
     if weights is not None:
         embeddings = keep(embeddings, weights)
@@ -67,4 +65,4 @@ def triplet(
     else:
         margins = jnp.full(similar.shape, margin, jnp.float32)
     losses = jax.nn.relu(similar - first + margins) + jax.nn.relu(similar - second + margins)
-    return weighted_mean(losses, weights, axis_name)
+    return weighted_mean(losses, weights)

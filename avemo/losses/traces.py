@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from avemo.ops.reductions import psum, totals, weighted_mean
+from avemo.ops import device_axis
+from avemo.ops.reductions import safe_divide, totals, weighted_mean, weighted_sums
 from media.errors import unknown
 
 EPSILON = (
@@ -21,31 +22,29 @@ def ccc(
     *,
     axes: tuple[int, ...] = (1,),
     epsilon: float = EPSILON,
-    axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Concordance correlation 2·cov / (var_x + var_y + (mean_x − mean_y)²), every moment biased (1/n).
 
     In float32, after a common shift of both traces where they are far from 0, so an offset of 1e3 costs no accuracy.
-    Only reverse-mode derivatives where `axis_name` is None. A constant trace, a single frame and no
-    frame at all give 0 (the numerator is 0), with a finite gradient.
+    Only reverse-mode derivatives within one device. A constant trace, a single frame and no frame at all give 0 (the
+    numerator is 0), with a finite gradient.
 
     Args:
       predictions: [B, T, ...].
       targets: the same shape; NaN means unlabelled and is left out.
       mask: bool or 0/1, the same shape or its leading axes (e.g. [B, T]); None takes every frame.
-      axes: the axes that the moments run over.
+      axes: the axes that the moments run over. With axis 0 among them, they run over the rows of all devices.
       epsilon: added to the denominator.
-      axis_name: device axis that the moments run over as well; None for a CCC that lies within one device.
 
     Returns:
       The CCC and the number of frames behind it, float32, of the shape that is left when `axes` are summed away.
     """
     x, y = (value.astype(jnp.float32) for value in (predictions, targets))
-    if axis_name is None:
-        value, count = _ccc(x, y, mask, axes, epsilon)
-    else:
-        sums = _careful(x, y, mask, axes, axis_name)
+    if 0 in axes and device_axis.is_bound():
+        sums = _careful(x, y, mask, axes)
         value, count = _value(sums, epsilon), sums.count
+    else:
+        value, count = _ccc(x, y, mask, axes, epsilon)
     return value.squeeze(axes), count.squeeze(axes)
 
 
@@ -74,13 +73,12 @@ def _value(sums: _Sums, epsilon: float) -> jax.Array:
     return 2.0 * (products - x * y) / (squares - 2.0 * x * y + epsilon)
 
 
-def _careful(
-    x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...], axis_name: str | None = None
-) -> _Sums:
+def _careful(x: jax.Array, y: jax.Array, mask: jax.Array | None, axes: tuple[int, ...]) -> _Sums:
     """Sums over the frames that count, shifted by the mean of their `y`."""
 
     def total(*values: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(psum(value, axis_name) for value in totals(values, axes))
+        sums = totals(values, axes)
+        return tuple(device_axis.psum(value) for value in sums) if 0 in axes else sums
 
     labelled = _full_mask(mask, y.shape) & jnp.isfinite(y)
     x, y = (jnp.where(labelled, value, 0.0) for value in (x, y))
@@ -150,7 +148,6 @@ def ccc_loss(
     per: str = "recording",
     mse_weight: float = 0.0,
     epsilon: float = EPSILON,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """1 − mean CCC over dimensions, plus λ · mean squared error.
 
@@ -167,20 +164,19 @@ def ccc_loss(
       per: "recording" or "batch".
       mse_weight: λ.
       epsilon: added to the CCC's denominator.
-      axis_name: device axis, see `avemo.losses`.
     """
     if per == "recording":
         values, count = ccc(predictions, targets, mask, axes=(1,), epsilon=epsilon)
-        loss = weighted_mean(1.0 - values, count > 0, axis_name)
+        loss = weighted_mean(1.0 - values, count > 0)
     elif per == "batch":
-        values, count = ccc(predictions, targets, mask, axes=(0, 1), epsilon=epsilon, axis_name=axis_name)
-        loss = weighted_mean(1.0 - values, count > 0)  # already global
+        values, count = ccc(predictions, targets, mask, axes=(0, 1), epsilon=epsilon)
+        loss = safe_divide(*weighted_sums(1.0 - values, count > 0))  # already over all devices
     else:
         raise unknown("CCC loss kind", per, ("recording", "batch"))
     if mse_weight:
         mask = _full_mask(mask, targets.shape) & jnp.isfinite(targets)
         error = jnp.where(mask, predictions.astype(jnp.float32) - targets.astype(jnp.float32), 0.0)
-        loss += mse_weight * weighted_mean(error * error, mask, axis_name)
+        loss += mse_weight * weighted_mean(error * error, mask)
     return loss
 
 
@@ -192,7 +188,6 @@ def rater_ccc_loss(
     per: str = "recording",
     mse_weight: float = 0.0,
     epsilon: float = EPSILON,
-    axis_name: str | None = None,
 ) -> jax.Array:
     """`ccc_loss` against every rater's own trace, each rater and dimension counting alike.
 
@@ -203,12 +198,11 @@ def rater_ccc_loss(
       per: as in `ccc_loss`.
       mse_weight: as in `ccc_loss`.
       epsilon: as in `ccc_loss`.
-      axis_name: device axis, see `avemo.losses`.
     """
     if predictions.ndim == raters.ndim - 1:
         predictions = predictions[:, :, None, :]
     predictions = jnp.broadcast_to(predictions, raters.shape)
-    return ccc_loss(predictions, raters, mask, per=per, mse_weight=mse_weight, epsilon=epsilon, axis_name=axis_name)
+    return ccc_loss(predictions, raters, mask, per=per, mse_weight=mse_weight, epsilon=epsilon)
 
 
 def _full_mask(mask: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:

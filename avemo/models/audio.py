@@ -17,12 +17,11 @@ AUDIO_ENCODERS.register("yamnet")(YAMNet)
 _NOT_NUMBERS = ("name", "dtype", "init_from", "freeze")  # the task's business, not the network's
 
 
-def build(config: Mapping[str, Any], axis_name: str | None = None) -> nn.Module:
+def build(config: Mapping[str, Any]) -> nn.Module:
     """Builds the encoder `config["name"]`.
 
     Args:
       config: name ("vggish" or "yamnet"), dtype, and the encoder's own numbers (its attributes).
-      axis_name: device axis over which batch norm is synchronised (YAMNet; VGGish has none).
 
     Raises:
       UserError: for an unknown encoder or number.
@@ -31,4 +30,4 @@ def build(config: Mapping[str, Any], axis_name: str | None = None) -> nn.Module:
     numbers = {key: value for key, value in config.items() if key not in _NOT_NUMBERS}
     factory = AUDIO_ENCODERS[name]
     dtype = dtype_of(config)
-    return construct(f"audio encoder {name!r}", factory, numbers, dtype=dtype, axis_name=axis_name)
+    return construct(f"audio encoder {name!r}", factory, numbers, dtype=dtype)

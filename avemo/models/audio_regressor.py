@@ -33,12 +33,11 @@ class AudioRegressor(nn.Module):
         return {"embedding": embedding, name: nn.Dense(size, name="head")(hidden)}
 
 
-def build(config: ConfigDict, *, axis_name: str | None = None) -> AudioRegressor:
+def build(config: ConfigDict) -> AudioRegressor:
     """Builds the network that `config.model` describes.
 
     Args:
       config: the encoder's own fields, `num_classes` and `dropout`.
-      axis_name: device axis over which batch norm is synchronised; None outside pmap and shard_map.
     """
-    encoder = audio.build({k: v for k, v in config.items() if k not in _HEAD_FIELDS}, axis_name=axis_name)
+    encoder = audio.build({k: v for k, v in config.items() if k not in _HEAD_FIELDS})
     return AudioRegressor(encoder, config.num_classes, config.get("dropout", 0.0))

@@ -164,17 +164,15 @@ class AudioVisual(nn.Module):
         return audio & ~(drop & is_audio)[:, None], visual & ~(drop & ~is_audio)[:, None]
 
 
-def build(config: Mapping[str, Any], axis_name: str | None = None) -> AudioVisual:
+def build(config: Mapping[str, Any]) -> AudioVisual:
     """Builds the model from a config whose keys are `AudioVisual`'s attributes.
 
     Args:
       config: any of the attributes; `dtype` as a string; `init_from` and `freeze` are the task's and ignored.
-      axis_name: device axis; nothing here depends on other examples of the batch, so it is unused.
 
     Raises:
       UserError: for an unknown key, fusion, temporal model, or number of either.
     """
-    del axis_name
     known = {f for f in AudioVisual.__dataclass_fields__ if f not in ("parent", "name")}
     fields = {key: value for key, value in config.items() if key not in ("name", "init_from", "freeze")}
     for key in fields:

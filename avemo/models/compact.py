@@ -62,7 +62,6 @@ class MobileNetV2(nn.Module):
     last_features: int = 1280
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -73,7 +72,6 @@ class MobileNetV2(nn.Module):
             activation=nn.relu6,
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
-            axis_name=self.axis_name,
             dtype=self.dtype,
         )
         c = functools.partial(scale_width, width=self.width)

@@ -21,8 +21,7 @@ def construct(kind: str, factory: Callable, arguments: Mapping[str, Any] | None,
       kind: what is built, for the message, e.g. "fusion 'gmu'".
       factory: a linen module class, or a `functools.partial` of one (whose bound fields are not the config's to set).
       arguments: fields from the config; lists become tuples, since a module must be hashable.
-      **context: fields that the caller sets; those that the class does not have are left out, e.g. `axis_name` for a
-        module without batch norm.
+      **context: fields that the caller sets; those that the class does not have are left out.
 
     Raises:
       UserError: for a field that does not exist, listing those that do.

@@ -48,15 +48,12 @@ class DenseNet(nn.Module):
     width: float = 1.0
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Returns the feature map [B, ~H/32, ~W/32, 1920] of `images` [B, H, W, 3], uint8 or float, RGB, 0..255."""
-        norm = functools.partial(
-            BatchNorm, epsilon=self.bn_epsilon, momentum=self.bn_momentum, axis_name=self.axis_name, dtype=self.dtype
-        )
+        norm = functools.partial(BatchNorm, epsilon=self.bn_epsilon, momentum=self.bn_momentum, dtype=self.dtype)
         growth = scale_width(self.growth, self.width, divisor=4)
         x = scale_images(images, MEAN, STD, self.dtype)
         padding = ((3, 3), (3, 3))

@@ -56,7 +56,6 @@ class DenseNeck(nn.Module):
     dropout: float = 0.0
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -65,7 +64,6 @@ class DenseNeck(nn.Module):
         norm_args = {
             "epsilon": self.bn_epsilon,
             "momentum": self.bn_momentum,
-            "axis_name": self.axis_name,
             "dtype": self.dtype,
         }
         unit = functools.partial(ConvNorm, use_bias=True, **norm_args)
@@ -81,7 +79,6 @@ class ProjectNeck(nn.Module):
     descriptor_dim: int = 128
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -92,7 +89,6 @@ class ProjectNeck(nn.Module):
             use_bias=True,
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
-            axis_name=self.axis_name,
             dtype=self.dtype,
             name="project",
         )(x, train)
@@ -151,7 +147,7 @@ class ExpressionNet(nn.Module):
         return {"descriptor": descriptor, "embedding": embedding, "logits": logits}
 
 
-def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> ExpressionNet:
+def build(config: Mapping[str, Any]) -> ExpressionNet:
     """Returns the expression network that a config describes.
 
     Args:
@@ -160,7 +156,6 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
         ("dense" or "project"; the default depends on the trunk) with `neck_channels` 512, `dense_layers` 5,
         `dense_growth` 64, `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own
         numbers (`width`, `repeats_35`, …: the fields of its class).
-      axis_name: the device axis over which BatchNorm is synchronised; None outside pmap and shard_map.
 
     Raises:
       UserError: an unknown network, neck, dtype or key.
@@ -169,7 +164,7 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
     if "name" not in config:
         raise UserError(f"model.name is missing: set it to one of {', '.join(TRUNKS)}")
     trunk_class = TRUNKS[config["name"]]
-    shared = {"axis_name": axis_name, "dtype": dtype_of(config)}
+    shared = {"dtype": dtype_of(config)}
     if "bn_momentum" in config:
         shared["bn_momentum"] = config["bn_momentum"]
 
@@ -208,5 +203,5 @@ def build(config: Mapping[str, Any], *, axis_name: str | None = None) -> Express
 
 def _config_fields(trunk_class: type) -> set[str]:
     """Returns the numbers of a trunk that a config may set: its fields, less those that belong to the network."""
-    internal = {"parent", "name", "axis_name", "dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
+    internal = {"parent", "name", "dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
     return {field.name for field in dataclasses.fields(trunk_class)} - internal

@@ -144,7 +144,6 @@ class InceptionResNetV1(nn.Module):
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.9
     dropout: float = 0.0
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -172,7 +171,6 @@ class InceptionResNetV1(nn.Module):
             ConvNorm,
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
-            axis_name=self.axis_name,
             dtype=self.dtype,
         )
         c = functools.partial(scale_width, width=self.width)
@@ -226,7 +224,6 @@ class InceptionResNetV1(nn.Module):
         norm = BatchNorm(
             self.bn_epsilon,
             self.bn_momentum,
-            self.axis_name,
             statistics_dtype(self.dtype),
             name="last_bn",
         )

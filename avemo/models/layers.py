@@ -163,7 +163,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, synchronised over `axis_name` when it is given.
+    """Batch normalisation over all axes but the last, and over all devices.
 
     With `train=False` the running statistics are used and left alone. `momentum` is the share of the old running
     value that is kept: 0.9 here is 0.1 in PyTorch. The running variance is the biased one (1/n) as in TensorFlow and
@@ -175,7 +175,6 @@ class BatchNorm(nn.Module):
 
     epsilon: float = 1e-3
     momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -187,19 +186,17 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
-        axis_name = None if self.is_initializing() else self.axis_name
-        weights = global_batch.weights(x.shape[0]) if train else None
         # At least float32 inside, whatever comes in; float64 stays float64.
         inside = statistics_dtype(self.dtype)
         scale, bias = scale.astype(inside), bias.astype(inside)
-        if train:
+        if train and not self.is_initializing():  # there is no batch to learn from yet: no reduction, no statistics
+            weights = global_batch.weights(x.shape[0])
             if self.dtype == jnp.bfloat16 and weights is None:
-                y, mean, var = batch_norm.compact(x, scale, bias, running_mean.value, self.epsilon, axis_name)
+                y, mean, var = batch_norm.compact(x, scale, bias, running_mean.value, self.epsilon)
             else:
-                y, mean, var = batch_norm.exact(x.astype(inside), scale, bias, self.epsilon, axis_name, weights)
-            if not self.is_initializing():
-                for running, new in ((running_mean, mean), (running_var, var)):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * new.astype(jnp.float32)
+                y, mean, var = batch_norm.exact(x.astype(inside), scale, bias, self.epsilon, weights)
+            for running, new in ((running_mean, mean), (running_var, var)):
+                running.value = self.momentum * running.value + (1 - self.momentum) * new.astype(jnp.float32)
         else:
             mean, var = running_mean.value.astype(inside), running_var.value.astype(inside)
             y = batch_norm.apply(x.astype(inside), mean, scale * lax.rsqrt(var + self.epsilon), bias)
@@ -218,7 +215,6 @@ class ConvNorm(nn.Module):
     activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     epsilon: float = 1e-3
     momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -235,7 +231,7 @@ class ConvNorm(nn.Module):
                 self.dtype,
                 name="conv",
             )(x)
-        x = BatchNorm(self.epsilon, self.momentum, self.axis_name, self.dtype, name="bn")(x, train)
+        x = BatchNorm(self.epsilon, self.momentum, self.dtype, name="bn")(x, train)
         return x if self.activation is None else self.activation(x)
 
 

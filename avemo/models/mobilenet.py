@@ -47,7 +47,6 @@ class MobileNetV1(nn.Module):
     blocks: int = len(BLOCKS)
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.9
-    axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -58,7 +57,6 @@ class MobileNetV1(nn.Module):
             activation=nn.relu6,
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
-            axis_name=self.axis_name,
             dtype=self.dtype,
         )
         c = functools.partial(scale_width, width=self.width)

@@ -40,7 +40,6 @@ class YAMNet(nn.Module):
       freeze_statistics: the running statistics are used and left alone in training too; the parameters train. For the
         published weights, whose BatchNorm was folded away before they came.
       frozen_layers: so many layers, counted from the input, get no gradient (and cost none) and keep their statistics.
-      axis_name: device axis over which batch norm is synchronised.
       dtype: compute dtype; parameters and statistics are float32.
     """
 
@@ -51,7 +50,6 @@ class YAMNet(nn.Module):
     bn_momentum: float = 0.9
     freeze_statistics: bool = False
     frozen_layers: int = 0
-    axis_name: str | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -61,7 +59,6 @@ class YAMNet(nn.Module):
             ConvNorm,
             epsilon=self.bn_epsilon,
             momentum=self.bn_momentum,
-            axis_name=self.axis_name,
             dtype=self.dtype,
         )
         mel = jnp.maximum(jnp.exp(windows.astype(jnp.float32)) - self.input_offset, 0.0)

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from avemo.ops import device_axis
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def exact(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     epsilon: float,
-    axis_name: str | None,
     weights: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Batch normalisation with the two-pass variance: E[x²] − E[x]² loses the digits where the mean is far from 0.
@@ -24,13 +25,12 @@ def exact(
       x: [..., C] float32 or float64.
       scale, bias: [C].
       epsilon: added to the variance.
-      axis_name: the device axis over which statistics are synchronised; None: over this device's batch.
       weights: [B], 0 for rows that pad the batch and do not count; None: all count.
 
     Returns:
       `x` normalised, mean [C], biased variance [C].
     """
-    return _exact_forward(x, scale, bias, epsilon, axis_name, weights)[0]
+    return _exact_forward(x, scale, bias, epsilon, weights)[0]
 
 
 def _exact_forward(
@@ -38,26 +38,25 @@ def _exact_forward(
     scale: jax.Array,
     bias: jax.Array,
     epsilon: float,
-    axis_name: str | None,
     weights: jax.Array | None,
 ) -> tuple[tuple, tuple]:
-    (mean,) = _means((x,), axis_name, weights)
-    (var,) = _means((jnp.square(x - _over_channels(mean, x)),), axis_name, weights)
+    (mean,) = _means((x,), weights)
+    (var,) = _means((jnp.square(x - _over_channels(mean, x)),), weights)
     rate = lax.rsqrt(var + epsilon)
     return (apply(x, mean, scale * rate, bias), mean, var), (x, scale, mean, rate, weights)
 
 
-def _exact_backward(epsilon: float, axis_name: str | None, saved: tuple, changes: tuple) -> tuple:
+def _exact_backward(epsilon: float, saved: tuple, changes: tuple) -> tuple:
     *saved, weights = saved
-    return *_gradients(axis_name, *saved, weights, changes[0]), None
+    return *_gradients(*saved, weights, changes[0]), None
 
 
 exact.defvjp(_exact_forward, _exact_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def compact(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float, axis_name: str | None
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """As `exact`, for bfloat16 `x`, which it reads once for both statistics and once for both gradients.
 
@@ -65,24 +64,24 @@ def compact(
     stays far below bfloat16's own rounding while `shift` [C], the running mean, is within 100 standard deviations of
     the mean. No gradient flows through the returned statistics. Returns `y` in bfloat16, mean and variance in float32.
     """
-    return _compact_forward(x, scale, bias, shift, epsilon, axis_name)[0]
+    return _compact_forward(x, scale, bias, shift, epsilon)[0]
 
 
 def _compact_forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float, axis_name: str | None
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float
 ) -> tuple[tuple, tuple]:
     wide = x.astype(jnp.float32)
     centred = wide - _over_channels(shift, x)
-    first, second = _means((centred, jnp.square(centred)), axis_name)
+    first, second = _means((centred, jnp.square(centred)))
     mean, var = first + shift, jnp.maximum(second - jnp.square(first), 0)
     rate = lax.rsqrt(var + epsilon)
     y = apply(wide, mean, scale * rate, bias).astype(x.dtype)
     return (y, mean, var), (x, scale, mean, rate)
 
 
-def _compact_backward(epsilon: float, axis_name: str | None, saved: tuple, changes: tuple) -> tuple:
+def _compact_backward(epsilon: float, saved: tuple, changes: tuple) -> tuple:
     x, scale, mean, rate = saved
-    to_x, *rest = _gradients(axis_name, x.astype(jnp.float32), scale, mean, rate, None, changes[0].astype(jnp.float32))
+    to_x, *rest = _gradients(x.astype(jnp.float32), scale, mean, rate, None, changes[0].astype(jnp.float32))
     return to_x.astype(x.dtype), *rest, jnp.zeros_like(mean)
 
 
@@ -90,7 +89,6 @@ compact.defvjp(_compact_forward, _compact_backward)
 
 
 def _gradients(
-    axis_name: str | None,
     x: jax.Array,
     scale: jax.Array,
     mean: jax.Array,
@@ -107,7 +105,7 @@ def _gradients(
     through = 1.0
     if weights is not None:
         count, through = _count(x, weights), _over_rows(weights, x)
-    totals, count = (sums, count) if axis_name is None else (lax.psum(sums, axis_name), lax.psum(count, axis_name))
+    totals, count = device_axis.psum(sums), device_axis.psum(count)
     first, second = (_over_channels(total / jnp.maximum(count, 1.0), x) for total in totals)
     inner = change - through * (first + unit * second)
     return inner * _over_channels(scale * rate, x), to_scale, to_bias
@@ -122,18 +120,16 @@ def _over_channels(v: jax.Array, x: jax.Array) -> jax.Array:
     return v.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _means(
-    values: tuple[jax.Array, ...], axis_name: str | None, weights: jax.Array | None = None
-) -> tuple[jax.Array, ...]:
+def _means(values: tuple[jax.Array, ...], weights: jax.Array | None = None) -> tuple[jax.Array, ...]:
     """Means over all axes but the last, and over the devices; of a padded batch, over the rows that count."""
     if weights is not None:
         x = values[0]
         w = _over_rows(weights, x)
         sums = tuple((v * w).sum(tuple(range(v.ndim - 1))) for v in values), _count(x, weights)
-        totals, count = sums if axis_name is None else lax.psum(sums, axis_name)
+        totals, count = device_axis.psum(sums)
         return tuple(total / jnp.maximum(count, 1.0) for total in totals)
     means = tuple(v.mean(axis=tuple(range(v.ndim - 1))) for v in values)
-    return means if axis_name is None else lax.pmean(means, axis_name)
+    return device_axis.pmean(means)
 
 
 def _over_rows(weights: jax.Array, x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from avemo.ops.parallel import AXIS
+from avemo.ops import device_axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +80,7 @@ def numbers(count: int) -> jax.Array:
     """
     now = _now()
     sizes = now.sizes if now.sizes is not None and sum(now.sizes) == count else (count,)
-    try:
-        device, devices = jax.lax.axis_index(AXIS), jax.lax.axis_size(AXIS)
-    except NameError:  # the axis is not bound
-        device, devices = 0, 1
-    piece, pieces = device * now.pieces + now.piece, devices * now.pieces
+    piece, pieces = device_axis.index() * now.pieces + now.piece, device_axis.count() * now.pieces
     out, begin = [], 0
     for size in sizes:
         out.append(begin + piece * size + jnp.arange(size, dtype=jnp.int32))

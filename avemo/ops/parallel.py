@@ -1,8 +1,8 @@
 """One per-device step, mapped over every accelerator: the state is never stacked, the numbers never change.
 
-A *step* is a function of one device's share of the batch that reduces over the named axis `AXIS` by itself (losses
-return the global value, gradients are averaged with `lax.pmean`, BatchNorm's statistics are synchronised). `map_step`
-runs it by `jax.pmap` or, under the same step, by `jax.shard_map`; both give one device's numbers on any number of
+A *step* is a function of one device's share of the batch. It reduces over the device axis by itself
+(`avemo.ops.device_axis`): losses return the global value, gradients are averaged, and BatchNorm's statistics are
+synchronised. `map_step` runs it by `jax.pmap` or by `jax.shard_map`. Both give one device's numbers on any number of
 devices.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from avemo.ops.device_axis import AXIS
 from media.errors import UserError, unknown
 
-AXIS = "batch"
 MODES = ("pmap", "shard_map")
 
 

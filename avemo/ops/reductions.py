@@ -6,24 +6,26 @@ import math
 import jax
 import jax.numpy as jnp
 
-
-def psum(x: jax.Array, axis_name: str | None) -> jax.Array:
-    """Sums over the device axis; the identity where there is none."""
-    return x if axis_name is None else jax.lax.psum(x, axis_name)
+from avemo.ops import device_axis
 
 
-def total_and_count(values: jax.Array, weights: jax.Array | None, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
-    """Returns the global Σ w·x and Σ w, float32 scalars; an entry of weight 0 is not read (NaN there is harmless)."""
+def weighted_sums(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Returns Σ w·x and Σ w of this device, float32 scalars; entries of weight 0, NaN included, are not read."""
     values = values.astype(jnp.float32)
     weights = jnp.ones(values.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
     weighted = jnp.where(weights != 0, values, 0.0) * weights
-    return psum(weighted.sum(), axis_name), psum(weights.sum(), axis_name)
+    return weighted.sum(), weights.sum()
 
 
-def weighted_mean(values: jax.Array, weights: jax.Array | None = None, axis_name: str | None = None) -> jax.Array:
-    """Mean of `values` under `weights` (bool or float, the same shape) over all devices; 0 if they sum to 0."""
-    total, count = total_and_count(values, weights, axis_name)
-    return safe_divide(total, count)
+def global_sums(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """`weighted_sums` over all devices."""
+    total, count = weighted_sums(values, weights)
+    return device_axis.psum(total), device_axis.psum(count)
+
+
+def weighted_mean(values: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Mean of `values` under `weights` (bool or float, the same shape) over all devices; 0 if the weights sum to 0."""
+    return safe_divide(*global_sums(values, weights))
 
 
 def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

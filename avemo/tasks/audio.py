@@ -18,7 +18,6 @@ from avemo.data import examples, mixture, padding, pipeline
 from avemo.metrics import shared_classes
 from avemo.models import audio_regressor
 from avemo.ops import global_batch
-from avemo.ops.parallel import AXIS
 from avemo.tasks import start
 from avemo.tasks.audiovisual import clip_logits
 from avemo.tasks.base import Metrics, Predictions, Task
@@ -29,7 +28,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     folder = data or config.data.clips
     if not folder:
         raise start.UserError("data.clips is empty: pass the folder that `python -m data_prep` wrote.")
-    model = audio_regressor.build(config.model, axis_name=AXIS)
+    model = audio_regressor.build(config.model)
     sources = {"clips": pipeline.Source(folder, examples.window_example, config.data.batch.clips)}
     names = mixture.open_split(folder, mixture.splits(folder)[0]).class_names
 
@@ -96,16 +95,15 @@ def criterion(config: ConfigDict, outputs: Any, batch: Any) -> tuple[jax.Array, 
         logits = clip_logits(outputs["logits"], clips["mask"])
         # A silent clip says nothing about its emotion.
         label = jnp.where(clips["mask"].any(1), clips["label"], -1)
-        loss = losses.cross_entropy(logits, label, label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
+        loss = losses.cross_entropy(logits, label, label_smoothing=config.loss.label_smoothing)
         correct = (logits.argmax(-1) == label).astype(jnp.float32)
-        return loss, {"accuracy": losses.weighted_mean(correct, (label >= 0).astype(jnp.float32), AXIS)}
+        return loss, {"accuracy": losses.weighted_mean(correct, (label >= 0).astype(jnp.float32))}
     loss = losses.ccc_loss(
         outputs["traces"],
         clips["targets"],
         clips["target_mask"],
         per=config.loss.per,
         mse_weight=config.loss.mse_weight,
-        axis_name=AXIS,
     )
     return loss, {}
 

@@ -18,7 +18,6 @@ from avemo import losses, metrics
 from avemo.data import features, padding, pipeline, shards
 from avemo.metrics import shared_classes
 from avemo.models import audiovisual
-from avemo.ops.parallel import AXIS
 from avemo.runs import recorded_encoders
 from avemo.tasks import start
 from avemo.tasks.base import Metrics, Predictions, Task
@@ -55,7 +54,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     folder = data or config.data.features
     if not folder:
         raise start.UserError("data.features is empty: pass the folder that `launch.py extract` wrote.")
-    model = audiovisual.build(config.model, axis_name=AXIS)
+    model = audiovisual.build(config.model)
     recordings = functools.cache(lambda split: features.load(folder, split))
     first_split = "train" if "train" in shards.splits(folder) else shards.splits(folder)[0]
     names = shards.Shards(folder, first_split).class_names
@@ -149,11 +148,11 @@ def criterion(config: ConfigDict, part: str, out: Any, batch: Any) -> tuple[jax.
     rows = padding.without_padding(batch[part])
     if config.model.num_classes:
         logits = clip_logits(out["logits"], rows["mask"])
-        loss = losses.cross_entropy(logits, rows["label"], label_smoothing=config.loss.label_smoothing, axis_name=AXIS)
+        loss = losses.cross_entropy(logits, rows["label"], label_smoothing=config.loss.label_smoothing)
         correct = (logits.argmax(-1) == rows["label"]).astype(jnp.float32)
-        accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32), AXIS)
+        accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32))
         return loss, {"accuracy": accuracy}
-    options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight, "axis_name": AXIS}
+    options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight}
     if config.model.get("num_raters"):
         return losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options), {}
     return losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options), {}

@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 from avemo import configuration
 from avemo.data import examples, features, pipeline, shards
 from avemo.models import audiovisual as fusion_models
-from avemo.ops.parallel import AXIS
 from avemo.runs import checkpoints, encoder, recorded_encoders, run_folder, subruns
 from avemo.runs.encoder import EncoderNetwork
 from avemo.runs.weights import fingerprint
@@ -95,7 +94,7 @@ def make(config: ConfigDict, *, data: str | None = None, class_names: tuple[str,
     if fused_config.task != "audiovisual":
         raise start.UserError(f"fusion {config.fusion} is a run of task {fused_config.task!r}, not of audiovisual.")
     found = recorded_encoders.resolve(config.fusion, fused_config)
-    fusion = fusion_models.build(fused_config.model, axis_name=AXIS)
+    fusion = fusion_models.build(fused_config.model)
     # The heads and losses of the audiovisual task, with the fusion run's model and this run's data and loss.
     settings = ConfigDict({**config.to_dict(), "model": fused_config.model.to_dict()})
     encoder_configs: dict[str, ConfigDict] = {}

@@ -21,7 +21,6 @@ from avemo.data import examples, mixture, padding, pipeline, shards
 from avemo.metrics import shared_classes
 from avemo.models import expression
 from avemo.ops import global_batch, parallel
-from avemo.ops.parallel import AXIS
 from avemo.runs import checkpoints, run_folder
 from avemo.runs.weights import fingerprint
 from avemo.tasks import start
@@ -49,7 +48,7 @@ def make(
     the run's own. `flip`: predictions are the mean over a picture and its mirror image. `per_person`: of clips, less
     what each person's recordings say on average.
     """
-    model = expression.build(config.model, axis_name=AXIS)
+    model = expression.build(config.model)
     size = config.model.image_size
     paths = {part: config.data[part] for part in _PARTS if config.data.get(part)}
     if data is not None:
@@ -69,7 +68,7 @@ def make(
     constants, weights, teacher = {}, start.provenance(config), None
     if config.task == "student" and data is None:  # other data is scored where the teacher may not be
         teacher_config, _, variables = checkpoints.load(run_folder.require(config.teacher, "teacher"))
-        teacher = expression.build(teacher_config.model, axis_name=AXIS)
+        teacher = expression.build(teacher_config.model)
         constants, weights["teacher"] = {"teacher": variables}, fingerprint(variables)
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -183,12 +182,12 @@ def criterion(
         add(
             "fec_loss",
             settings.fec_weight,
-            losses.triplet(embedding, odd, triplets["type"], triplets.get("weight"), margin=margin, axis_name=AXIS),
+            losses.triplet(embedding, odd, triplets["type"], triplets.get("weight"), margin=margin),
         )
     if "faces" in batch:
         logits, faces = outputs["faces"]["student"]["logits"], padding.without_padding(batch["faces"])
         if settings.labels == "votes":
-            add("ce_loss", settings.ce_weight, losses.vote_kl(logits, faces["votes"], axis_name=AXIS))
+            add("ce_loss", settings.ce_weight, losses.vote_kl(logits, faces["votes"]))
         else:
             class_weights = jnp.asarray(tuple(settings.class_weights), jnp.float32) if settings.class_weights else None
             add(
@@ -199,11 +198,10 @@ def criterion(
                     faces["label"],
                     class_weights=class_weights,
                     label_smoothing=settings.label_smoothing,
-                    axis_name=AXIS,
                 ),
             )
         correct = (logits.argmax(-1) == faces["label"]).astype(jnp.float32)
-        values["accuracy"] = losses.weighted_mean(correct, (faces["label"] >= 0).astype(jnp.float32), AXIS)
+        values["accuracy"] = losses.weighted_mean(correct, (faces["label"] >= 0).astype(jnp.float32))
     if distilled:
         parts = sorted(batch)
         out = jax.tree.map(lambda *x: jnp.concatenate(x), *(outputs[part] for part in parts))
@@ -236,25 +234,20 @@ def _distillation(
                 temperature=settings.temperature,
                 alpha=settings.dkd_alpha,
                 beta=settings.dkd_beta,
-                axis_name=AXIS,
             )
         else:
-            value = losses.kd(
-                student["logits"], teacher["logits"], weights, temperature=settings.temperature, axis_name=AXIS
-            )
+            value = losses.kd(student["logits"], teacher["logits"], weights, temperature=settings.temperature)
         terms.append(("kd_loss", settings.kd_weight, value))
     if settings.embedding_weight:
         terms.append(
             (
                 "embedding_loss",
                 settings.embedding_weight,
-                losses.embedding_distance(
-                    student["embedding"], teacher["embedding"], weights, kind=settings.embedding, axis_name=AXIS
-                ),
+                losses.embedding_distance(student["embedding"], teacher["embedding"], weights, kind=settings.embedding),
             )
         )
     if settings.rkd_weight:
-        value = losses.rkd(student["descriptor"], teacher["descriptor"], weights, axis_name=AXIS)
+        value = losses.rkd(student["descriptor"], teacher["descriptor"], weights)
         terms.append(("rkd_loss", settings.rkd_weight, value))
     return terms
 

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.ops import global_batch
-from avemo.ops.parallel import AXIS
-from avemo.ops.reductions import psum
+from avemo.ops.device_axis import psum
 from avemo.tasks.base import Task
 from media.errors import UserError
 
@@ -73,7 +72,7 @@ def _mean_state(states: Any, micro_batches: Any, pieces: int) -> Any:
         (part["weight"] if "weight" in part else jnp.ones(jax.tree.leaves(part)[0].shape[:2], jnp.float32)).sum(1)
         for part in micro_batches.values()
     )
-    count = psum(count, AXIS)
+    count = psum(count)
     share = count / count.sum()
 
     def mean(x: jax.Array) -> jax.Array:

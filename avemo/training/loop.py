@@ -25,7 +25,7 @@ from tqdm import tqdm
 from avemo import runtime, tasks
 from avemo.data import padding
 from avemo.evaluation.scoring import finish, make_evaluator
-from avemo.ops import parallel
+from avemo.ops import device_axis, parallel
 from avemo.runs import checkpoints, metrics_log
 from avemo.runs.run_folder import check_fingerprints, environment, finished, lock, prepare_workdir, save_predictions
 from avemo.runtime import Preempted
@@ -65,7 +65,7 @@ def make_step(task: Task, config: ConfigDict, tx: optax.GradientTransformation) 
         (loss, (model_state, values)), gradients = value_and_grad(
             state.params, state.model_state, constants, batch, key
         )
-        gradients = jax.lax.pmean(gradients, parallel.AXIS)
+        gradients = device_axis.pmean(gradients)
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
             updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -297,27 +297,21 @@ def test_bfloat16_outputs_are_computed_in_float32():
 # --- devices ---
 
 LOSSES = {
-    "cross_entropy": lambda p, b, axis: losses.cross_entropy(
-        b["rows"] @ p, b["label"], class_weights=np.arange(1.0, 5.0), label_smoothing=0.1, axis_name=axis
+    "cross_entropy": lambda p, b: losses.cross_entropy(
+        b["rows"] @ p, b["label"], class_weights=np.arange(1.0, 5.0), label_smoothing=0.1
     ),
-    "vote_kl": lambda p, b, axis: losses.vote_kl(b["rows"] @ p, jnp.abs(b["rows"]), b["weight"], axis_name=axis),
-    "triplet": lambda p, b, axis: losses.triplet(
-        b["frames"][:, :3] @ p, b["label"] % 3, b["label"] % 3, b["weight"], margin=(0.1, 0.2, 0.3), axis_name=axis
+    "vote_kl": lambda p, b: losses.vote_kl(b["rows"] @ p, jnp.abs(b["rows"]), b["weight"]),
+    "triplet": lambda p, b: losses.triplet(
+        b["frames"][:, :3] @ p, b["label"] % 3, b["label"] % 3, b["weight"], margin=(0.1, 0.2, 0.3)
     ),
-    "kd": lambda p, b, axis: losses.kd(b["rows"] @ p, b["rows"], b["weight"], axis_name=axis),
-    "dkd": lambda p, b, axis: losses.dkd(b["rows"] @ p, b["rows"], b["label"], b["weight"], axis_name=axis),
-    "embedding": lambda p, b, axis: losses.embedding_distance(
-        b["rows"] @ p, b["rows"], b["weight"], kind="cosine", axis_name=axis
-    ),
-    "rkd": lambda p, b, axis: losses.rkd(b["rows"] @ p, b["rows"], b["weight"], axis_name=axis),
-    "ccc_recording": lambda p, b, axis: losses.ccc_loss(
-        jnp.tanh(b["frames"] @ p), b["targets"], b["mask"], mse_weight=0.3, axis_name=axis
-    ),
-    "ccc_batch": lambda p, b, axis: losses.ccc_loss(
-        jnp.tanh(b["frames"] @ p), b["targets"], b["mask"], per="batch", axis_name=axis
-    ),
-    "raters": lambda p, b, axis: losses.rater_ccc_loss(
-        jnp.tanh(b["frames"] @ p)[..., :2], b["targets"].reshape(-1, 6, 2, 2), b["mask"], axis_name=axis
+    "kd": lambda p, b: losses.kd(b["rows"] @ p, b["rows"], b["weight"]),
+    "dkd": lambda p, b: losses.dkd(b["rows"] @ p, b["rows"], b["label"], b["weight"]),
+    "embedding": lambda p, b: losses.embedding_distance(b["rows"] @ p, b["rows"], b["weight"], kind="cosine"),
+    "rkd": lambda p, b: losses.rkd(b["rows"] @ p, b["rows"], b["weight"]),
+    "ccc_recording": lambda p, b: losses.ccc_loss(jnp.tanh(b["frames"] @ p), b["targets"], b["mask"], mse_weight=0.3),
+    "ccc_batch": lambda p, b: losses.ccc_loss(jnp.tanh(b["frames"] @ p), b["targets"], b["mask"], per="batch"),
+    "raters": lambda p, b: losses.rater_ccc_loss(
+        jnp.tanh(b["frames"] @ p)[..., :2], b["targets"].reshape(-1, 6, 2, 2), b["mask"]
     ),
 }
 
@@ -343,12 +337,12 @@ def test_differentiate_then_pmean_is_exactly_one_device(batch, mapping):
     parameters = f32(np.random.default_rng(15).normal(size=(4, 4)))
 
     def alone(parameters, batch):
-        return {name: jax.value_and_grad(loss)(parameters, batch, None) for name, loss in LOSSES.items()}
+        return {name: jax.value_and_grad(loss)(parameters, batch) for name, loss in LOSSES.items()}
 
     def step(parameters, batch):
         out = {}
         for name, loss in LOSSES.items():
-            value, gradient = jax.value_and_grad(loss)(parameters, batch, "batch")
+            value, gradient = jax.value_and_grad(loss)(parameters, batch)
             out[name] = value, jax.lax.pmean(gradient, "batch")
         return out
 

@@ -92,8 +92,8 @@ def test_batch_norm_keeps_the_variance_of_numbers_far_from_zero():
 def test_batch_norm_over_eight_devices_equals_one_in_value_gradient_and_statistics():
     x, above = image(16, 3, 4), image(16, 3, 4, seed=1)
 
-    def run(axis_name, x, above):
-        norm = layers.BatchNorm(axis_name=axis_name)
+    def run(x, above):
+        norm = layers.BatchNorm()
         variables = norm.init(jax.random.key(0), x, False)
 
         def loss(x):
@@ -104,8 +104,8 @@ def test_batch_norm_over_eight_devices_equals_one_in_value_gradient_and_statisti
         slope, (y, stats) = jax.grad(loss, has_aux=True)(x)
         return slope, y, stats
 
-    whole = run(None, x, above)
-    split = jax.pmap(functools.partial(run, "batch"), axis_name="batch")(*(v.reshape(8, 2, 3, 4) for v in (x, above)))
+    whole = run(x, above)
+    split = jax.pmap(run, axis_name="batch")(*(v.reshape(8, 2, 3, 4) for v in (x, above)))
     assert jax.device_count() == 8
     np.testing.assert_allclose(split[1].reshape(x.shape), whole[1], atol=1e-5)
     np.testing.assert_allclose(split[0].reshape(x.shape), whole[0], atol=1e-4)
@@ -166,8 +166,8 @@ def test_compact_batch_norm_equals_the_exact_one_with_gradients_over_devices():
         )
         return y, mean, var, dx, d_scale, d_bias
 
-    exact = gradients(lambda x, s, b: batch_norm.exact(x, s, b, 1e-3, "batch"))
-    compact = gradients(lambda x, s, b: batch_norm.compact(x, s, b, shift, 1e-3, "batch"))
+    exact = gradients(lambda x, s, b: batch_norm.exact(x, s, b, 1e-3))
+    compact = gradients(lambda x, s, b: batch_norm.compact(x, s, b, shift, 1e-3))
     for ours, theirs in zip(compact, exact, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
@@ -255,7 +255,7 @@ def test_the_gradient_of_batch_norm_is_that_of_its_formula(weights):
         return (x - mean) / jnp.sqrt(var + 1e-3) * scale[None, None, None] + bias[None, None, None]
 
     def ours(x, scale, bias):
-        return batch_norm.exact(x, scale, bias, 1e-3, None, w)[0]
+        return batch_norm.exact(x, scale, bias, 1e-3, w)[0]
 
     value, pull = jax.vjp(ours, x, scale, bias)
     expected, their_pull = jax.vjp(formula, x, scale, bias)
