@@ -1,1 +1,1 @@
-"""Programs that are not ours on the same files: run in an environment of their own (requirements-peers*.txt)."""
+"""Other people's programs on the same files; they run in a separate environment (requirements-peers*.txt)."""

@@ -12,15 +12,17 @@ import logging
 import pathlib
 import sys
 
-from benchmarks.results import core, document, rows
+from benchmarks.results import document, experiments
+from benchmarks.results.experiment import make
+from benchmarks.results.steps import SOURCE, WORK, Place
 from media.errors import UserError, unknown
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"of {', '.join(rows.ROWS)}; none: all")
-    parser.add_argument("--source", default=str(core.SOURCE), help="folder of the corpora and published weights")
-    parser.add_argument("--workdir", default=str(core.WORK), help="folder for all that is made")
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(experiments.EXPERIMENTS)}; none: all")
+    parser.add_argument("--source", default=str(SOURCE), help="folder of the corpora and published weights")
+    parser.add_argument("--workdir", default=str(WORK), help="folder for all that is made")
     parser.add_argument("--peers", default=".venv-peers/bin/python", help="a Python that has requirements-peers*.txt")
     parser.add_argument("--output", default="docs/results.md", help="the document; its figures go to images/ beside it")
     parser.add_argument("--document", action="store_true", help="write the document alone")
@@ -28,14 +30,14 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         for name in arguments.rows:
-            if name not in rows.ROWS:
-                raise unknown("row", name, rows.ROWS)
-        place = core.Place(pathlib.Path(arguments.source), pathlib.Path(arguments.workdir), arguments.peers)
+            if name not in experiments.EXPERIMENTS:
+                raise unknown("row", name, experiments.EXPERIMENTS)
+        place = Place(pathlib.Path(arguments.source), pathlib.Path(arguments.workdir), arguments.peers)
         if not arguments.document and not place.source.is_dir():
             raise UserError(f"--source={place.source} is no folder: it holds the corpora, as docs/results.md says.")
-        chosen = [rows.ROWS[name] for name in arguments.rows or rows.ROWS]
-        failures = [] if arguments.document else core.make(place, chosen)
-        document.write(place, list(rows.ROWS.values()), pathlib.Path(arguments.output))
+        chosen = [experiments.EXPERIMENTS[name] for name in arguments.rows or experiments.EXPERIMENTS]
+        failures = [] if arguments.document else make(place, chosen)
+        document.write(place, list(experiments.EXPERIMENTS.values()), pathlib.Path(arguments.output))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,14 +10,15 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.results import prose
-from benchmarks.results.core import Place, Row
+from benchmarks.results.experiment import Experiment
+from benchmarks.results.steps import Place
 from media.files import write_atomically
 
 _INK, _MUTED, _ACCENT = "#1b1f24", "#8b949e", "#0b63b5"
 _STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _MUTED}
 
 
-def write(place: Place, rows: Sequence[Row], output: pathlib.Path) -> None:
+def write(place: Place, rows: Sequence[Experiment], output: pathlib.Path) -> None:
     """Writes the document of the rows that were made; the others are named as missing."""
     made: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -53,7 +54,7 @@ def _minutes(value: dict[str, Any]) -> str:
     return f"{sum(step['seconds'] for step in value['steps']) / 60:.0f}"
 
 
-def _summary(rows: Sequence[Row], made: dict[str, dict[str, Any]]) -> str:
+def _summary(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> str:
     lines = ["| what | ours | best of the others | set out to | minutes |", "|---|---|---|---|---|"]
     for row in rows:
         if row.name not in made:
@@ -105,7 +106,7 @@ def _row(value: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _commands(rows: Sequence[Row], made: dict[str, dict[str, Any]]) -> str:
+def _commands(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> str:
     """Every step once, in order, with what it took."""
     seen: dict[str, str] = {}
     for row in rows:

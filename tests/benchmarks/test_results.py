@@ -7,41 +7,43 @@ import numpy as np
 import pytest
 
 from avemo.metrics import significance
-from benchmarks.results import core, document, faces
+from benchmarks.results import document, embedding, faces, folded, measures
+from benchmarks.results.experiment import Experiment, make
+from benchmarks.results.steps import ROOT, Place, Step, StepRunner
 from media.errors import UserError
 
 
 @pytest.fixture
 def place(tmp_path):
-    return core.Place(tmp_path / "source", tmp_path / "work", sys.executable)
+    return Place(tmp_path / "source", tmp_path / "work", sys.executable)
 
 
 def write(name, path, text, **more):
     """A step that appends a line to a file."""
-    return core.Step(name, ("-c", f"open({str(path)!r}, 'a').write({text + chr(10)!r})"), **more)
+    return Step(name, ("-c", f"open({str(path)!r}, 'a').write({text + chr(10)!r})"), **more)
 
 
 def test_a_step_is_run_once_until_its_command_changes(place, tmp_path):
     place.work.mkdir()
     out = tmp_path / "out"
     for text in ("a", "a", "b"):
-        core.Steps(place).run(write("said/x", out, text))
+        StepRunner(place).run(write("said/x", out, text))
     assert out.read_text() == "a\nb\n"
-    core.Steps(place).run(write("said/y", out, "peer", peer=True))
+    StepRunner(place).run(write("said/y", out, "peer", peer=True))
     assert out.read_text().endswith("peer\n")
 
 
 def test_a_step_that_fails_names_its_log_and_is_run_again(place):
     place.work.mkdir()
-    failing = core.Step("said/z", ("-c", "import sys; sys.exit('error: no such corpus')"))
+    failing = Step("said/z", ("-c", "import sys; sys.exit('error: no such corpus')"))
     for _ in range(2):
         with pytest.raises(UserError, match=r"step said/z ended with status 1: error: no such corpus .*said_z.log"):
-            core.Steps(place).run(failing)
+            StepRunner(place).run(failing)
     assert not json.loads((place.work / "steps.json").read_text())["said/z"]["complete"]
 
 
 def row(name, title, measure, steps=()):
-    return core.Row(name, title, "on nothing", lambda place: list(steps), measure)
+    return Experiment(name, title, "on nothing", lambda place: list(steps), measure)
 
 
 def measured(place):
@@ -50,9 +52,9 @@ def measured(place):
     return {
         "metric": "accuracy",
         "unit": "picture",
-        "scores": [core.score("ours", right, ours=True, uar=0.7), core.score("theirs", left)],
-        "differences": [core.difference("ours", "theirs", right, left)],
-        "checks": [core.check("reach 0.70", True), core.check("aim 0.90", False)],
+        "scores": [measures.score("ours", right, ours=True, uar=0.7), measures.score("theirs", left)],
+        "differences": [measures.difference("ours", "theirs", right, left)],
+        "checks": [measures.check("reach 0.70", True), measures.check("aim 0.90", False)],
         "recall": {"happy": 0.75},
         "numbers": {"happy": 40},
         "ece": 0.1,
@@ -64,7 +66,7 @@ def test_a_row_that_fails_leaves_the_others(place, tmp_path):
         raise UserError("its corpus is missing")
 
     rows = [row("bad", "Bad", fails), row("good", "Good", measured, [write("said/x", tmp_path / "out", "a")])]
-    assert core.make(place, rows) == ["bad: its corpus is missing"]
+    assert make(place, rows) == ["bad: its corpus is missing"]
     output = tmp_path / "docs/results.md"
     output.parent.mkdir()
     document.write(place, rows, output)
@@ -82,19 +84,17 @@ def test_a_row_that_fails_leaves_the_others(place, tmp_path):
 
 def test_commands_are_written_with_the_default_folders(place):
     steps = faces.data(place)
-    value = core._portable(place, steps[0])
+    value = place.portable(steps[0])
     assert value.startswith("python -m data_prep fer --source=../shared/data/ferplus --output=runs/results/data")
 
 
 def test_the_commands_of_rows_are_known_to_the_programs_that_they_call(place):
     """Configs that are named exist, and no two steps of the face rows share a name with different commands."""
     seen = {}
-    for one in faces.ROWS.values():
-        if one.name == "cross_corpus":
-            continue  # brings the peers of the takes with it
+    for one in (*faces.EXPERIMENTS.values(), *embedding.EXPERIMENTS.values(), *folded.EXPERIMENTS.values()):
         for step in one.steps(place):
             assert seen.setdefault(step.name, step.command()) == step.command()
             for argument in step.arguments:
                 if argument.startswith("--config=configs/"):
-                    assert (core.ROOT / argument.removeprefix("--config=").partition(":")[0]).is_file()
+                    assert (ROOT / argument.removeprefix("--config=").partition(":")[0]).is_file()
     assert {"runs/teacher", "runs/student_s2", "runs/student_alone_s0", "runs/teacher_faces"} <= set(seen)

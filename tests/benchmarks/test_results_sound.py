@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from avemo.sweep import plan
-from benchmarks.results import core, synthetic, takes, voice
-from data_prep.synthetic import latent, recording
+from benchmarks.results import fusion, speech, traces
+from benchmarks.results.steps import Place
+from data_prep.synthetic import latent, raters, recording
 from media.errors import UserError
 
 
 @pytest.fixture
 def place(tmp_path):
-    return core.Place(tmp_path / "source", tmp_path / "work", "python")
+    return Place(tmp_path / "source", tmp_path / "work", "python")
 
 
 def save(path: pathlib.Path, **arrays):
@@ -27,10 +28,10 @@ def said(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.eye(8)[np.where(right, labels, (labels + 1) % 8)]
 
 
-def speech(place: core.Place, share: float) -> tuple[np.ndarray, np.ndarray]:
+def speech_runs(place: Place, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Runs of all folds of which the given share of clips is right; the names and labels."""
     names, labels = [], []
-    for fold in range(len(voice.FOLDS)):
+    for fold in range(len(speech.FOLDS)):
         label = np.arange(40) % 8
         name = np.array([f"{fold}-{i:02d}" for i in range(40)])
         run = place.run(f"speech_f{fold}")
@@ -43,13 +44,13 @@ def speech(place: core.Place, share: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_speech_is_paired_with_the_peers_by_name(place):
-    names, labels = speech(place, 0.75)
+    names, labels = speech_runs(place, 0.75)
     order = np.random.default_rng(0).permutation(len(names))  # the peers list their files in another order
     right = {"egemaps": 0.5, "yamnet": 0.25, "both": 0.6}
-    share = np.tile(np.arange(40) / 40, len(voice.FOLDS))
+    share = np.tile(np.arange(40) / 40, len(speech.FOLDS))
     peers = {f"probability_{k}": said(labels, share < v)[order] for k, v in right.items()}
     save(place.peer("speech"), name=names[order], label=labels[order], **peers)
-    value = voice.ROWS["speech"].measure(place)
+    value = speech.EXPERIMENTS["speech"].measure(place)
     assert [score["value"] for score in value["scores"]] == pytest.approx([0.75, 0.5, 0.25, 0.6])
     assert [score["ours"] for score in value["scores"]] == [True, False, False, False]
     assert [one["value"] for one in value["differences"]] == pytest.approx([0.25, 0.5, 0.15])
@@ -59,35 +60,35 @@ def test_speech_is_paired_with_the_peers_by_name(place):
     assert value["minutes"] == 4.0
     save(place.peer("speech"), name=names[:-1], label=labels[:-1], **{k: v[:-1] for k, v in peers.items()})
     with pytest.raises(UserError, match="same files"):
-        voice.ROWS["speech"].measure(place)
+        speech.EXPERIMENTS["speech"].measure(place)
 
 
 def test_no_fold_tests_a_speaker_that_it_has_heard(place):
-    tested = [speaker for test, _ in voice.FOLDS for speaker in test.split(",")]
+    tested = [speaker for test, _ in speech.FOLDS for speaker in test.split(",")]
     assert sorted(map(int, tested)) == list(range(1, 13))
-    for fold, (test, dev) in enumerate(voice.FOLDS):
+    for fold, (test, dev) in enumerate(speech.FOLDS):
         assert dev not in test.split(",")
-        prepare, convert, train = voice.encoder(place, fold)
+        prepare, convert, train = speech.encoder(place, fold)
         assert {f"--test_speakers={test}", f"--dev_speakers={dev}"} <= set(prepare.arguments)
         # Statistics and weights come from this fold's training part alone.
         assert f"--statistics={place.data(f'speech_f{fold}')}" in convert.arguments
         assert f"--config.model.init_from={place.weights(f'yamnet_f{fold}')}" in train.arguments
-    assert "1" in voice.FOLDS[0][0].split(",")  # the encoder of the takes, all of speaker 1
-    assert any("speech_f0" in argument for s in takes.ROWS["fusion"].steps(place) for argument in s.arguments)
+    assert "1" in speech.FOLDS[0][0].split(",")  # the encoder of the takes, all of speaker 1
+    assert any("speech_f0" in argument for s in fusion.EXPERIMENTS["fusion"].steps(place) for argument in s.arguments)
 
 
 def test_takes_are_pooled_over_folds_and_seeds(place):
     names, labels = [], []
-    settings = plan.cells(plan.load(takes.SWEEP))
-    for fold in takes.FOLDS:
+    settings = plan.cells(plan.load(fusion.SWEEP))
+    for fold in fusion.FOLDS:
         name, label = np.array([f"{fold}-{i:02d}" for i in range(13)]), np.array([0, *np.repeat(np.arange(2, 8), 2)])
         names.append(name)
         labels.append(label)
         for (cells,) in settings:
             for cell in cells:
-                right = np.arange(13) < (10 + (cell.seed % 2) if cell.setting == takes.OURS else 6)
+                right = np.arange(13) < (10 + (cell.seed % 2) if cell.setting == fusion.OURS else 6)
                 # On dev the paper's fusion is the best in folds 1 and 2, ours in the others.
-                best = takes.PAPER if fold < 3 else takes.OURS
+                best = fusion.PAPER if fold < 3 else fusion.OURS
                 for split, hits in (("test", right), ("dev", np.arange(13) < (12 if cell.setting == best else 5))):
                     save(
                         place.run(f"fusion_{fold}") / cell.folder / "predictions" / f"{split}.npz",
@@ -97,9 +98,9 @@ def test_takes_are_pooled_over_folds_and_seeds(place):
                     )
     names, labels = np.concatenate(names)[::-1], np.concatenate(labels)[::-1]
     half = said(labels, np.arange(52) % 2 == 0)
-    peers = {f"probability_{name}": half for name in takes.PEERS}
+    peers = {f"probability_{name}": half for name in fusion.PEERS}
     save(place.peer("takes"), name=names, label=labels, frames=988, missed=1, **peers)
-    value = takes.ROWS["fusion"].measure(place)
+    value = fusion.EXPERIMENTS["fusion"].measure(place)
     # Seeds 0, 2, 4 have 10 of 13 right in each fold, 1 and 3 have 11.
     assert value["scores"][0]["value"] == pytest.approx((3 * 10 + 2 * 11) / 5 / 13)
     assert [score["value"] for score in value["scores"][1:4]] == pytest.approx([6 / 13] * 3)
@@ -107,8 +108,8 @@ def test_takes_are_pooled_over_folds_and_seeds(place):
     assert value["seeds"] == 5
     assert value["checks"][0]["met"]
     assert value["recall"]["neutral"] == 1.0
-    table = takes.ROWS["fusion_table"].measure(place)
-    assert table["scores"][0]["system"] == takes.OURS
+    table = fusion.EXPERIMENTS["fusion_table"].measure(place)
+    assert table["scores"][0]["system"] == fusion.OURS
     assert len(table["scores"]) == len(settings) + 1
     assert table["scores"][-1]["value"] == pytest.approx((6 / 13 + (3 * 10 + 2 * 11) / 5 / 13) / 2)
     assert all(one["p_holm"] >= one["p"] for one in table["differences"])
@@ -121,15 +122,15 @@ def test_takes_are_pooled_over_folds_and_seeds(place):
         **{k: v[1:] for k, v in peers.items()},
     )
     with pytest.raises(UserError, match="same files"):
-        takes.ROWS["fusion"].measure(place)
+        fusion.EXPERIMENTS["fusion"].measure(place)
 
 
 def test_the_truth_itself_reaches_the_ceiling(place):
     """Predictions that are the late latent traces have a share of 1, and a reader of the cues comes close."""
-    settings, delay = synthetic.SETTINGS, round(synthetic.SETTINGS.delay * latent.FPS)
-    frames, folder = round(settings.seconds * latent.FPS), place.data(synthetic.CORPUS)
+    settings, delay = traces.SETTINGS, round(traces.SETTINGS.delay * latent.FPS)
+    frames, folder = round(settings.seconds * latent.FPS), place.data(traces.CORPUS)
     names, truth, gold = ("P13", "P20"), [], []
-    panel = synthetic.raters.Panel(delay=settings.delay)
+    panel = raters.Panel(delay=settings.delay)
     for name in names:
         act = recording.perform(settings.seed, name, frames, latent.Cues())
         truth.append(act.truth)
@@ -142,15 +143,15 @@ def test_the_truth_itself_reaches_the_ceiling(place):
     (place.work / "ceap.json").write_text(json.dumps({"mean": {"valence": {"ccc": 0.5}}}))
     late = [np.concatenate([np.repeat(t[:1], delay, 0), t[: frames - delay]]) for t in truth]
     save(
-        place.run(synthetic.RUN) / "predictions" / "test.npz",
+        place.run(traces.RUN) / "predictions" / "test.npz",
         recording=np.array(names),
         length=np.array([frames] * 2),
         prediction=np.concatenate(late).astype(np.float32),
         target=np.concatenate(gold).astype(np.float32),
         mask=np.ones(2 * frames, bool),
     )
-    (place.run(synthetic.RUN) / "result.json").write_text(json.dumps({"task": "audiovisual"}))
-    value = synthetic.ROWS["traces"].measure(place)
+    (place.run(traces.RUN) / "result.json").write_text(json.dumps({"task": "audiovisual"}))
+    value = traces.EXPERIMENTS["traces"].measure(place)
     ours, reader, ceiling = (score["value"] for score in value["scores"])
     assert ours == pytest.approx(ceiling, abs=1e-5)
     assert 0.97 < ceiling < 1
@@ -159,4 +160,4 @@ def test_the_truth_itself_reaches_the_ceiling(place):
     assert all(check["met"] for check in value["checks"])
     (folder / "recola" / "synthetic_truth" / "P13.csv").unlink()
     with pytest.raises(UserError, match="the corpus's truth cannot be read"):
-        synthetic.ROWS["traces"].measure(place)
+        traces.EXPERIMENTS["traces"].measure(place)

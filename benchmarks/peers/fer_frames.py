@@ -1,7 +1,7 @@
-"""PyPI `fer`, frame by frame, at its default settings: the peer of `benchmarks/predict.py`.
+"""PyPI `fer`, frame by frame, at its default settings: what `benchmarks.predict` compares itself with.
 
-Runs in an environment of its own (requirements-peers.txt; `make bench-predict` makes it). Reads the path of a clip a
-line, answers with `frames seconds faces` a line: the seconds are those of `detect_emotions`, decoding left out. The
+Runs in a separate environment (requirements-peers.txt; `make bench-predict` makes it). Reads one path of a clip per
+line and answers with one line `frames seconds faces`; the seconds are those of `detect_emotions`, without decoding. The
 defaults of fer 25.10.3 are OpenCV's Haar cascade on every frame and the package's own quantised TFLite network.
 """
 

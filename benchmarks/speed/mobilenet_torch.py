@@ -9,14 +9,14 @@ from avemo.models.compact import STAGES
 def unit(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, active: bool = True
 ) -> nn.Module:
-    """Convolution, BatchNorm and, where `active`, ReLU6."""
+    """Convolution, BatchNorm and, if `active`, ReLU6."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     layers = [conv, nn.BatchNorm2d(outputs, eps=1e-3)]
     return nn.Sequential(*layers, nn.ReLU6(inplace=True)) if active else nn.Sequential(*layers)
 
 
 class InvertedResidual(nn.Module):
-    """1×1 expansion, 3×3 depthwise, linear 1×1 projection, and the input where the shape allows."""
+    """1×1 expansion, 3×3 depthwise, linear 1×1 projection, plus the input if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int):
         super().__init__()

@@ -10,7 +10,9 @@ from avemo.metrics import significance
 from avemo.runs import reader
 from avemo.runs.reader import RecordingTraces
 from avemo.tasks.audiovisual import undo_delay
-from benchmarks.results import core
+from benchmarks.results import measures
+from benchmarks.results.experiment import Experiment
+from benchmarks.results.steps import Place, Step, pretrained, train
 from data_prep.synthetic import corpus, latent, raters, recording
 from media.errors import UserError
 
@@ -20,7 +22,7 @@ RUN = "traces_fusion"
 DIMENSIONS = ("valence", "arousal")
 
 
-def _data(place: core.Place) -> list[core.Step]:
+def _data(place: Place) -> list[Step]:
     """The corpus, and its parts as shards."""
     source = place.data(CORPUS)
     flags = (
@@ -29,45 +31,45 @@ def _data(place: core.Place) -> list[core.Step]:
         f"--seconds={SETTINGS.seconds:g}",
     )
 
-    def shards(name: str, folder: str, key: str) -> core.Step:
+    def shards(name: str, folder: str, key: str) -> Step:
         arguments = (f"--source={source / folder}", f"--output={place.work / 'data'}", f"--name={key}", "--workers=2")
-        return core.Step(f"data/{key}", ("-m", "data_prep", name, *arguments))
+        return Step(f"data/{key}", ("-m", "data_prep", name, *arguments))
 
     return [
-        core.Step(f"data/{CORPUS}", ("-m", "data_prep.synthetic", f"--output={source}", "--workers=2", *flags)),
+        Step(f"data/{CORPUS}", ("-m", "data_prep.synthetic", f"--output={source}", "--workers=2", *flags)),
         shards("affectnet", "affectnet", "synthetic_faces"),
         shards("fec", "fec", "synthetic_triplets"),
         shards("recola", "recola", "synthetic_clips"),
     ]
 
 
-def _steps(place: core.Place) -> list[core.Step]:
+def _steps(place: Place) -> list[Step]:
     clips = place.data("synthetic_clips")
     weights, features = "yamnet_synthetic", place.work / "features" / "synthetic"
     runs = f"{place.run('traces_face')},{place.run('traces_audio')}"
     return [
         *_data(place),
-        core.train(
+        train(
             place,
             "traces_face",
             "configs/results/traces.py:face",
             f"data.faces={place.data('synthetic_faces')}",
             f"data.triplets={place.data('synthetic_triplets')}",
         ),
-        core.pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={clips}"),
-        core.train(
+        pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={clips}"),
+        train(
             place,
             "traces_audio",
             "configs/results/traces.py:audio",
             f"data.clips={clips}",
             f"model.init_from={place.weights(weights)}",
         ),
-        core.Step(
+        Step(
             "features/synthetic",
             ("launch.py", "extract", f"--workdir={runs}", f"--data={clips}", f"--output={features}"),
         ),
-        core.train(place, RUN, "configs/results/traces.py:fusion", f"data.features={features}"),
-        core.Step(
+        train(place, RUN, "configs/results/traces.py:fusion", f"data.features={features}"),
+        Step(
             "agreement/ceap",
             ("-m", "data_prep.agreement", f"--source={place.source / 'ceap'}", f"--output={place.work / 'ceap.json'}"),
         ),
@@ -86,7 +88,7 @@ def _late(trace: np.ndarray) -> np.ndarray:
     return undo_delay(trace, SETTINGS.delay, latent.FPS)
 
 
-def _truth(place: core.Place, name: str, length: int) -> np.ndarray:
+def _truth(place: Place, name: str, length: int) -> np.ndarray:
     path = place.data(CORPUS) / "recola" / "synthetic_truth" / f"{name}.csv"
     try:
         return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))[:length]
@@ -125,7 +127,7 @@ def _readers(names: list[str], delay: int, count: int = 60) -> list[np.ndarray]:
     return read
 
 
-def _measure(place: core.Place) -> dict[str, Any]:
+def _measure(place: Place) -> dict[str, Any]:
     delay = round(SETTINGS.delay * latent.FPS)
     rows = reader.load(place.run(RUN)).traces("test")
     truth = [_late(_truth(place, row.recording, len(row.target))) for row in rows]
@@ -140,7 +142,7 @@ def _measure(place: core.Place) -> dict[str, Any]:
     for name, traces in systems.items():
         found[name] = _score(traces, rows)
         each = {d: _score(traces, rows, slice(i, i + 1)).mean() for i, d in enumerate(DIMENSIONS)}
-        scores.append(core.score(name, found[name], ours=name.startswith("avemo"), **each))
+        scores.append(measures.score(name, found[name], ours=name.startswith("avemo"), **each))
     ours, *_, ceiling = found
     share = {name: found[name].mean() / found[ceiling].mean() for name in found}
     ceap = json.loads((place.work / "ceap.json").read_text())["mean"]
@@ -148,13 +150,13 @@ def _measure(place: core.Place) -> dict[str, Any]:
         "metric": "CCC",
         "unit": "recording",
         "scores": scores,
-        "differences": [core.difference(ours, name, found[ours], found[name]) for name in found if name != ours],
+        "differences": [measures.difference(ours, name, found[ours], found[name]) for name in found if name != ours],
         "share_of_ceiling": share,
         "share": share[ours],
         "reader_share": share["a linear reader of the cues themselves"],
         "checks": [
-            core.check("0.85 of the ceiling", share[ours] >= 0.85),
-            core.check("aim 0.95 of the ceiling", share[ours] >= 0.95),
+            measures.check("0.85 of the ceiling", share[ours] >= 0.85),
+            measures.check("aim 0.95 of the ceiling", share[ours] >= 0.95),
         ],
         "raters": {
             "synthetic": json.loads((place.data(CORPUS) / "ceiling.json").read_text())["ccc"],
@@ -163,8 +165,8 @@ def _measure(place: core.Place) -> dict[str, Any]:
     }
 
 
-ROWS = {
-    "traces": core.Row(
+EXPERIMENTS = {
+    "traces": Experiment(
         "traces",
         "Valence and arousal traces",
         f"synthetic corpus, seed {SETTINGS.seed}: {SETTINGS.recordings[0]} speakers to learn from, "

@@ -6,7 +6,9 @@ import numpy as np
 
 from avemo import metrics
 from avemo.metrics import significance
-from benchmarks.results import core
+from benchmarks.results import measures
+from benchmarks.results.experiment import Experiment
+from benchmarks.results.steps import Place, Step, prepare, pretrained, train
 from data_prep.corpora.ravdess import EMOTIONS
 
 # Test speakers of each fold, and the one that watches its training; the other eight are learned from. Speaker 1 is in
@@ -16,23 +18,23 @@ PEERS = {"egemaps": "openSMILE eGeMAPS + LR", "yamnet": "YAMNet mean + LR", "bot
 OURS = "avemo, YAMNet fine-tuned"
 
 
-def encoder(place: core.Place, fold: int) -> list[core.Step]:
+def encoder(place: Place, fold: int) -> list[Step]:
     """The steps of one fold's audio encoder, the run `speech_f{fold}`."""
     test, dev = FOLDS[fold]
     speakers = (f"--test_speakers={test}", f"--dev_speakers={dev}")
     name = f"speech_f{fold}"
     data, weights = place.data(name), f"yamnet_f{fold}"
     return [
-        core.prepare(place, "ravdess", "ravdess_speech", name, "--modality=audio", "--split=speaker", *speakers),
+        prepare(place, "ravdess", "ravdess_speech", name, "--modality=audio", "--split=speaker", *speakers),
         # Its BatchNorm gets the statistics of what this fold learns from.
-        core.pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={data}"),
-        core.train(
+        pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={data}"),
+        train(
             place, name, "configs/results/audio.py", f"data.clips={data}", f"model.init_from={place.weights(weights)}"
         ),
     ]
 
 
-def peers(place: core.Place) -> core.Step:
+def peers(place: Place) -> Step:
     """Logistic regression on published features, over the same folds."""
     folds = ";".join(test for test, _ in FOLDS)
     arguments = (
@@ -41,25 +43,25 @@ def peers(place: core.Place) -> core.Step:
         f"--folds={folds}",
         f"--output={place.peer('speech')}",
     )
-    return core.Step("peers/speech", ("-m", "benchmarks.peers.speech", *arguments), peer=True)
+    return Step("peers/speech", ("-m", "benchmarks.peers.speech", *arguments), peer=True)
 
 
-def _steps(place: core.Place) -> list[core.Step]:
+def _steps(place: Place) -> list[Step]:
     return [*(step for fold in range(len(FOLDS)) for step in encoder(place, fold)), peers(place)]
 
 
-def _measure(place: core.Place) -> dict[str, Any]:
+def _measure(place: Place) -> dict[str, Any]:
     runs = [place.predictions(f"speech_f{fold}", "test") for fold in range(len(FOLDS))]
     ours = {key: np.concatenate([run[key] for run in runs]) for key in ("recording", "label", "probability")}
     labels = ours["label"]
-    theirs = core.peer(place.peer("speech"), ours["recording"], labels)
+    theirs = measures.peer(place.peer("speech"), ours["recording"], labels)
     systems = {OURS: ours["probability"]}
     systems |= {name: theirs[f"probability_{key}"] for key, name in PEERS.items()}
     found = {name: significance.accuracy(labels, p.argmax(1)[None]) for name, p in systems.items()}
     scores = []
     for name, probability in systems.items():
         uar = significance.uar(labels, probability.argmax(1)[None], len(EMOTIONS))
-        scores.append(core.score(name, found[name], ours=name == OURS, uar=uar.mean()))
+        scores.append(measures.score(name, found[name], ours=name == OURS, uar=uar.mean()))
     values = metrics.class_scores(labels, systems[OURS])
     hits = systems[OURS].argmax(1) == labels
     accuracy = found[OURS].mean()
@@ -67,11 +69,11 @@ def _measure(place: core.Place) -> dict[str, Any]:
         "metric": "accuracy",
         "unit": "clip",
         "scores": scores,
-        "differences": [core.difference(OURS, name, found[OURS], found[name]) for name in PEERS.values()],
+        "differences": [measures.difference(OURS, name, found[OURS], found[name]) for name in PEERS.values()],
         "checks": [
-            core.check("above all three references", all(accuracy > found[name].mean() for name in PEERS.values())),
-            core.check("reach 0.58", accuracy >= 0.58),
-            core.check("aim 0.70", accuracy >= 0.70),
+            measures.check("above all three references", all(accuracy > found[name].mean() for name in PEERS.values())),
+            measures.check("reach 0.58", accuracy >= 0.58),
+            measures.check("aim 0.70", accuracy >= 0.70),
         ],
         "recall": {name: float(hits[labels == index].mean()) for index, name in enumerate(EMOTIONS)},
         "confusion": metrics.confusion(labels, systems[OURS].argmax(1), len(EMOTIONS)).astype(int).tolist(),
@@ -90,8 +92,8 @@ def _measure(place: core.Place) -> dict[str, Any]:
     }
 
 
-ROWS = {
-    "speech": core.Row(
+EXPERIMENTS = {
+    "speech": Experiment(
         "speech",
         "Speech emotion",
         "RAVDESS speech, 720 takes, 12 speakers, 8 classes; four folds of three speakers that neither training nor the "

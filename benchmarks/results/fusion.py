@@ -7,7 +7,9 @@ import numpy as np
 from avemo import metrics
 from avemo.metrics import significance
 from avemo.sweep import plan
-from benchmarks.results import core, faces, voice
+from benchmarks.results import faces, measures, speech
+from benchmarks.results.experiment import Experiment
+from benchmarks.results.steps import Place, Step, prepare, train
 from data_prep.corpora.ravdess import EMOTIONS
 
 # One test cell of sentence × repetition each; training is the cell that shares neither (`data_prep ravdess`).
@@ -32,17 +34,17 @@ PROTOCOL = (
 FACE = "teacher"
 
 
-def _features(place: core.Place) -> list[core.Step]:
+def _features(place: Place) -> list[Step]:
     """The encoders, and what they say of every frame of the takes, for each fold."""
-    steps = [*faces.data(place), faces.teacher(place), *voice.encoder(place, 0)]
+    steps = [*faces.data(place), faces.teacher(place), *speech.encoder(place, 0)]
     runs = f"{place.run(FACE)},{place.run('speech_f0')}"
     for fold in FOLDS:
         name = f"takes_{fold}"
         steps += [
-            core.prepare(
+            prepare(
                 place, "ravdess", "ravdess_takes", name, "--split=fold", faces.CLOSE, f"--fold={fold}", *place.yunet()
             ),
-            core.Step(
+            Step(
                 f"features/{name}",
                 (
                     "launch.py",
@@ -57,10 +59,10 @@ def _features(place: core.Place) -> list[core.Step]:
     return steps
 
 
-def _sweeps(place: core.Place, spec: str, name: str) -> list[core.Step]:
+def _sweeps(place: Place, spec: str, name: str) -> list[Step]:
     """Fusions with five seeds, in each fold; cells that the other sweep has trained are there already."""
     return [
-        core.Step(
+        Step(
             f"sweeps/{name}_{fold}",
             (
                 "launch.py",
@@ -74,20 +76,20 @@ def _sweeps(place: core.Place, spec: str, name: str) -> list[core.Step]:
     ]
 
 
-def peers(place: core.Place) -> list[core.Step]:
+def peers(place: Place) -> list[Step]:
     arguments = (
         f"--source={place.source / 'ravdess_takes'}",
         f"--speech={place.peer('speech')}",
         f"--output={place.peer('takes')}",
     )
-    return [voice.peers(place), core.Step("peers/takes", ("-m", "benchmarks.peers.takes", *arguments), peer=True)]
+    return [speech.peers(place), Step("peers/takes", ("-m", "benchmarks.peers.takes", *arguments), peer=True)]
 
 
-def _steps(place: core.Place) -> list[core.Step]:
+def _steps(place: Place) -> list[Step]:
     return [*_features(place), *_sweeps(place, FEW, "takes"), *peers(place)]
 
 
-def _pooled(place: core.Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def _pooled(place: Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Names and labels `[52]` of the takes, and out-of-fold probabilities `[seeds, 52, 8]` of a sweep's fusions."""
     parts: dict[str, list[np.ndarray]] = {}
     names, labels = [], []
@@ -103,7 +105,7 @@ def _pooled(place: core.Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[
     return np.concatenate(names), np.concatenate(labels), {k: np.concatenate(v, 1) for k, v in parts.items()}
 
 
-def _chosen(place: core.Place) -> np.ndarray:
+def _chosen(place: Place) -> np.ndarray:
     """Predictions `[5, 52]` of the fusion that is best on each fold's own dev part, mean over its seeds."""
     parts = []
     for fold in FOLDS:
@@ -124,9 +126,9 @@ def _predicted(probability: np.ndarray) -> np.ndarray:
     return probability.argmax(-1)
 
 
-def _measure(place: core.Place) -> dict[str, Any]:
+def _measure(place: Place) -> dict[str, Any]:
     names, labels, ours = _pooled(place, FEW)
-    theirs = core.peer(place.peer("takes"), names, labels)
+    theirs = measures.peer(place.peer("takes"), names, labels)
     seeds = len(ours[OURS])
     systems = {
         f"avemo, fusion {OURS}": ours[OURS],
@@ -146,17 +148,17 @@ def _measure(place: core.Place) -> dict[str, Any]:
         "unit": "take",
         "seeds": seeds,
         "scores": [
-            core.score(name, score, ours=name.startswith("avemo"), uar=uar[name]) for name, score in found.items()
+            measures.score(name, score, ours=name.startswith("avemo"), uar=uar[name]) for name, score in found.items()
         ],
         "differences": [
-            core.difference(ahead, name, found[ahead], found[name])
+            measures.difference(ahead, name, found[ahead], found[name])
             for ahead, rest in ((first, others), (paper, [first, *others]))
             for name in rest
         ],
         "checks": [
-            core.check("above all", all(accuracy > found[name].mean() for name in others)),
-            core.check("aim 0.85", accuracy >= 0.85),
-            core.check("aim 0.85 with the paper's fusion", found[paper].mean() >= 0.85),
+            measures.check("above all", all(accuracy > found[name].mean() for name in others)),
+            measures.check("aim 0.85", accuracy >= 0.85),
+            measures.check("aim 0.85 with the paper's fusion", found[paper].mean() >= 0.85),
         ],
         "paper": found[paper].mean(),
         "recall": {name: float(hits[labels == index].mean()) for index, name in CLASSES.items()},
@@ -165,12 +167,12 @@ def _measure(place: core.Place) -> dict[str, Any]:
     }
 
 
-def _measure_table(place: core.Place) -> dict[str, Any]:
+def _measure_table(place: Place) -> dict[str, Any]:
     _, labels, ours = _pooled(place, SWEEP)
     found = {name: significance.accuracy(labels, _predicted(p)) for name, p in ours.items()}
     chosen = significance.accuracy(labels, _chosen(place))
     ranked = sorted(found, key=lambda name: -found[name].mean())
-    differences = [core.difference(name, OURS, found[name], found[OURS]) for name in ranked if name != OURS]
+    differences = [measures.difference(name, OURS, found[name], found[OURS]) for name in ranked if name != OURS]
     for row, adjusted in zip(differences, significance.holm([row["p"] for row in differences]), strict=True):
         row["p_holm"] = float(adjusted)
     return {
@@ -178,7 +180,7 @@ def _measure_table(place: core.Place) -> dict[str, Any]:
         "unit": "take",
         "seeds": len(ours[OURS]),
         "scores": [
-            core.score(
+            measures.score(
                 name,
                 found[name],
                 ours=True,
@@ -187,13 +189,13 @@ def _measure_table(place: core.Place) -> dict[str, Any]:
             )
             for name in ranked
         ]
-        + [core.score("each fold's best on its own dev part", chosen, ours=True)],
+        + [measures.score("each fold's best on its own dev part", chosen, ours=True)],
         "differences": differences,
-        "checks": [core.check("all fusions, five seeds", all(len(p) == 5 for p in ours.values()))],
+        "checks": [measures.check("all fusions, five seeds", all(len(p) == 5 for p in ours.values()))],
     }
 
 
-def _released(place: core.Place) -> list[core.Step]:
+def _released(place: Place) -> list[Step]:
     """The fusion run of the release: the compact student and the first fold's audio encoder, all takes but dev."""
     student, voice_run = faces.student_name(0), "speech_f0"
     data, features = place.data("takes_release"), place.work / "features" / "takes_release"
@@ -203,37 +205,37 @@ def _released(place: core.Place) -> list[core.Step]:
         *faces.data(place),
         faces.teacher(place),
         *faces.students(place, (0,), ("",)),
-        *voice.encoder(place, 0),
-        core.prepare(place, "ravdess", "ravdess_takes", "takes_release", *flags),
-        core.Step(
+        *speech.encoder(place, 0),
+        prepare(place, "ravdess", "ravdess_takes", "takes_release", *flags),
+        Step(
             "features/takes_release",
             ("launch.py", "extract", runs, f"--data={data}", f"--output={features}", "--layer=logits"),
         ),
-        core.train(place, "fusion", "configs/results/fusion.py", f"data.features={features}"),
+        train(place, "fusion", "configs/results/fusion.py", f"data.features={features}"),
     ]
 
 
-def _measure_released(place: core.Place) -> dict[str, Any]:
+def _measure_released(place: Place) -> dict[str, Any]:
     said = place.predictions("fusion", "dev")
     found = significance.accuracy(said["label"], _predicted(said["probability"])[None])
     return {
         "metric": "accuracy",
         "unit": "take",
-        "scores": [core.score("avemo, the run that is released", found, ours=True, n=len(said["label"]))],
+        "scores": [measures.score("avemo, the run that is released", found, ours=True, n=len(said["label"]))],
         "checks": [],
     }
 
 
-ROWS = {
-    "fusion": core.Row("fusion", "Fusion of sound and face", PROTOCOL, _steps, _measure),
-    "fusion_table": core.Row(
+EXPERIMENTS = {
+    "fusion": Experiment("fusion", "Fusion of sound and face", PROTOCOL, _steps, _measure),
+    "fusion_table": Experiment(
         "fusion_table",
         "All fusions",
         PROTOCOL + "; every fusion of the project with the same budget and five seeds",
         lambda place: [*_features(place), *_sweeps(place, SWEEP, "fusions")],
         _measure_table,
     ),
-    "release": core.Row(
+    "release": Experiment(
         "release",
         "The fusion run that is released",
         "RAVDESS, takes of actor 1, every repetition of a take on one side; trained on 38, scored on the 14 of dev; "

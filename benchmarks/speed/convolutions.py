@@ -1,4 +1,4 @@
-"""Where the trunk's time goes: every distinct convolution of Inception-ResNet-v1 by itself, and on how many cores."""
+"""Where the trunk's time goes: each distinct convolution of Inception-ResNet-v1 by itself, and the cores it uses."""
 
 import collections
 import functools
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from avemo.models import layers
 from avemo.models.inception_resnet import InceptionResNetV1
-from benchmarks.speed import Timing, timed
+from benchmarks.speed.timing import Call, Timing, timed
 
 BATCH, SIZE, CALLS = 16, 160, 8
 Sides = tuple[Timing, Timing]  # forward, backward
@@ -35,8 +35,8 @@ def convolutions() -> collections.Counter:
     return seen
 
 
-def _mean(call: Any) -> Timing:
-    """Of calls in a row: the processor's clock ticks too slowly for one."""
+def _mean(call: Call) -> Timing:
+    """The mean of several calls: the processor's clock ticks too slowly for one."""
     call()
     whole = timed(lambda: [call() for _ in range(CALLS)])
     return Timing(whole.wall / CALLS, whole.processor / CALLS)
@@ -53,11 +53,11 @@ def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int)
         lambda: jax.block_until_ready(forward(params, x)),
         lambda: jax.block_until_ready(backward(params, x, above)),
     )
-    return tuple(map(_mean, calls))
+    return _mean(calls[0]), _mean(calls[1])
 
 
 def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> Sides:
-    around = tuple(k // 2 for k in kernel) if padding == "SAME" else 0
+    around = (kernel[0] // 2, kernel[1] // 2) if padding == "SAME" else (0, 0)
     conv = torch.nn.Conv2d(shape[-1], features, kernel, stride, around, bias=False)
     conv = conv.to(memory_format=torch.channels_last)
     x = torch.randn(shape).permute(0, 3, 1, 2).requires_grad_()
@@ -72,19 +72,19 @@ def _theirs(shape: tuple, kernel: tuple, stride: int, padding: str, features: in
 
 
 def table() -> str:
-    """Returns a Markdown table: milliseconds of one call and, in brackets, cores it took; the total counts repeats."""
+    """Returns a Markdown table: milliseconds per call and, in brackets, the cores used; the total counts repeats."""
     lines = ["| input | kernel | stride | out | times | forward | PyTorch | backward | PyTorch |", "|---" * 9 + "|"]
     totals = np.zeros((4, 2))
     for (shape, kernel, stride, padding, features), times in convolutions().items():
         key = (shape, kernel, stride, padding, features)
         sides = [side for pair in zip(_ours(*key), _theirs(*key), strict=True) for side in pair]
-        row = np.array([(side.wall, side.processor) for side in sides])
-        totals += times * row
+        seconds = np.array([(side.wall, side.processor) for side in sides])
+        totals += times * seconds
         where = f"{shape[1]}x{shape[2]}x{shape[3]} {padding.lower()}"
-        lines.append(f"| {where} | {kernel[0]}x{kernel[1]} | {stride} | {features} | {times} | {_cells(row)} |")
+        lines.append(f"| {where} | {kernel[0]}x{kernel[1]} | {stride} | {features} | {times} | {_cells(seconds)} |")
     lines.append(f"| all | | | | | {_cells(totals)} |")
     return "\n".join(lines)
 
 
-def _cells(row: np.ndarray) -> str:
-    return " | ".join(f"{1000 * wall:.1f} ({processor / wall:.1f})" for wall, processor in row)
+def _cells(seconds: np.ndarray) -> str:
+    return " | ".join(f"{1000 * wall:.1f} ({processor / wall:.1f})" for wall, processor in seconds)

@@ -7,8 +7,9 @@ import numpy as np
 from avemo.data import shards
 from avemo.evaluation import adaptation
 from avemo.metrics import significance
-from benchmarks.results import core, faces, takes
-from benchmarks.results.core import Place, Row, Step
+from benchmarks.results import faces, fusion, measures
+from benchmarks.results.experiment import Experiment
+from benchmarks.results.steps import SEEDS, Place, Step, evaluate, prepare
 from data_prep.corpora.ravdess import EMOTIONS
 
 ADAPTATIONS = {
@@ -28,7 +29,7 @@ _FER, _FER_PERSON = "PyPI fer", "PyPI fer, less the actor's average"
 
 
 def _steps(place: Place) -> list[Step]:
-    students = [faces.student_name(seed) for seed in core.SEEDS]
+    students = [faces.student_name(seed) for seed in SEEDS]
     # All takes as one test split, cut as FER+ is.
     flags = ("--split=speaker", "--test_speakers=1", *place.yunet(), faces.CLOSE)
     return [
@@ -36,17 +37,17 @@ def _steps(place: Place) -> list[Step]:
         faces.teacher(place),
         faces.trained(place, ROBUST, "configs/results/teacher.py:robust"),
         *faces.students(place, variants=("",)),
-        core.prepare(place, "ravdess", "ravdess_takes", "takes", *flags),
+        prepare(place, "ravdess", "ravdess_takes", "takes", *flags),
         *(_evaluation(place, run, suffix) for run in _TITLES for suffix in ADAPTATIONS),
         *(_evaluation(place, run, suffix) for run in students for suffix in ("", "_both")),
         *faces.heard(place, [ROBUST]),
-        *takes.peers(place),
+        *fusion.peers(place),
     ]
 
 
 def _evaluation(place: Place, run: str, suffix: str) -> Step:
     kind = ADAPTATIONS[suffix]
-    return core.evaluate(place, run, "takes", "test", "--flip", *([f"--adapt={kind}"] if kind else []), suffix=suffix)
+    return evaluate(place, run, "takes", "test", "--flip", *([f"--adapt={kind}"] if kind else []), suffix=suffix)
 
 
 def _shares(place: Place) -> np.ndarray:
@@ -57,14 +58,14 @@ def _shares(place: Place) -> np.ndarray:
 
 
 def _said(place: Place, run: str, suffix: str = "") -> dict[str, np.ndarray]:
-    return core.load(place.said(f"{run}_takes{suffix}") / "test.npz")
+    return measures.load(place.said(f"{run}_takes{suffix}") / "test.npz")
 
 
 def _measure(place: Place) -> dict[str, Any]:
     first = _said(place, "teacher")
     recordings, labels = first["recording"], first["label"]
     classes = faces.FER_CLASSES
-    theirs = core.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(classes[i]) for i in labels]))
+    theirs = measures.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(classes[i]) for i in labels]))
     fer = theirs["probability_fer"][:, [EMOTIONS.index(name) for name in classes]]
     # What is done to ours can be done to any network's answers.
     fer_person = adaptation.without_person(np.log(np.maximum(fer, 1e-12)), ["1"] * len(fer))
@@ -77,7 +78,7 @@ def _measure(place: Place) -> dict[str, Any]:
     shares = _shares(place)[: len(classes)]
     probability["avemo, teacher, the classes' shares in its training divided out"] = first["probability"][None] / shares
     for suffix in ("", "_both"):
-        said = [_said(place, faces.student_name(seed), suffix)["probability"] for seed in core.SEEDS]
+        said = [_said(place, faces.student_name(seed), suffix)["probability"] for seed in SEEDS]
         name = f"avemo, student (has seen unlabelled clips of the same actor){_SAYS.get(suffix, '')}"
         probability[name] = np.stack(said)
     found = {name: significance.accuracy(labels, value.argmax(-1)) for name, value in probability.items()}
@@ -88,16 +89,16 @@ def _measure(place: Place) -> dict[str, Any]:
     return {
         "metric": "accuracy",
         "unit": "take",
-        "scores": [core.score(name, found[name], ours=name not in theirs) for name in order],
+        "scores": [measures.score(name, found[name], ours=name not in theirs) for name in order],
         "differences": [
-            core.difference(plain, _FER, found[plain], found[_FER]),
-            core.difference(adapted, _FER, found[adapted], found[_FER]),  # the better of the two
-            core.difference(adapted, plain, found[adapted], found[plain]),
+            measures.difference(plain, _FER, found[plain], found[_FER]),
+            measures.difference(adapted, _FER, found[adapted], found[_FER]),  # the better of the two
+            measures.difference(adapted, plain, found[adapted], found[plain]),
         ],
         "checks": [
-            core.check("reach 0.62 as it is", found[plain].mean() >= 0.62),
-            core.check("reach 0.62 fitted without labels", found[adapted].mean() >= 0.62),
-            core.check("aim 0.70 fitted without labels", found[adapted].mean() >= 0.70),
+            measures.check("reach 0.62 as it is", found[plain].mean() >= 0.62),
+            measures.check("reach 0.62 fitted without labels", found[adapted].mean() >= 0.62),
+            measures.check("aim 0.70 fitted without labels", found[adapted].mean() >= 0.70),
         ],
         "reached": {
             f"{run}{suffix}": found[f"{title}{_SAYS.get(suffix, '')}"].mean()
@@ -109,8 +110,8 @@ def _measure(place: Place) -> dict[str, Any]:
     }
 
 
-ROWS = {
-    "cross_corpus": Row(
+EXPERIMENTS = {
+    "cross_corpus": Experiment(
         "cross_corpus",
         "Cross-corpus",
         "RAVDESS, 52 takes of one actor, which no labelled training saw; frames pooled, 7 classes, no label used; each "

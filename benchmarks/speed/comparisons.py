@@ -1,4 +1,4 @@
-"""The rows of `benchmarks.speed`: a call of ours and one of PyTorch's or audmetric's, on the same numbers."""
+"""What `benchmarks.speed` compares: a call of ours and one of PyTorch's or audmetric's, on the same numbers."""
 
 import functools
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.temporal import Recurrent
 from avemo.ops import parallel
 from benchmarks.parity import references
-from benchmarks.speed import Row
-from benchmarks.speed_twin import MobileNetV2 as Twin
+from benchmarks.speed import mobilenet_torch
+from benchmarks.speed.timing import Call, Comparison
 
-Pair = tuple[Callable[[], object], Callable[[], object]]
+Pair = tuple[Call, Call]
 
 FEATURES, HIDDEN, LAYERS = 640, 256, 2
 RECORDINGS, FRAMES, DIMENSIONS = 64, 7500, 2
@@ -59,7 +59,7 @@ def trunk_forward() -> Pair:
 
 
 def trunk_forward_devices() -> Pair:
-    """The same, its batch split over devices made of the host's cores, as `launch.py --host_devices` does it."""
+    """The same with the batch split over devices made of the host's cores, as `launch.py --host_devices` does."""
     network, x = InceptionResNetV1(whole=True), images(16, 160)
     variables = parallel.replicate(jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), x))
 
@@ -74,11 +74,11 @@ def trunk_forward_devices() -> Pair:
 
 def student_forward() -> Pair:
     """The compact student's MobileNetV2 in evaluation, on its 112 px faces."""
-    return _forward(MobileNetV2(), Twin(), images(32, 112))
+    return _forward(MobileNetV2(), mobilenet_torch.MobileNetV2(), images(32, 112))
 
 
 def trunk_train() -> Pair:
-    """Forward with batch statistics, backward and plain SGD; the loss is a sum against fixed numbers."""
+    """Forward with batch statistics, backward and plain SGD; the loss is a sum weighted by fixed numbers."""
     x = images(16, 160)
     probe = np.random.default_rng(1).normal(size=(16, 512)).astype(np.float32)
     network = InceptionResNetV1(whole=True)
@@ -112,7 +112,7 @@ def trunk_train() -> Pair:
 
 
 def gru(batch: int, frames: int) -> Pair:
-    """Two GRU layers: the mean square of the output, and its gradient for the parameters and the input."""
+    """Two GRU layers: the mean square of the output, and its gradient with respect to parameters and input."""
     x = np.random.default_rng(0).normal(size=(batch, frames, FEATURES)).astype(np.float32)
     network, mask = Recurrent(HIDDEN, "gru", LAYERS), jnp.ones((batch, frames), bool)
     ours = jnp.asarray(x)
@@ -151,14 +151,14 @@ def _audmetric() -> Callable[[], object]:
 
 
 def loss() -> Pair:
-    """The CCC loss a recording, without gradient, as audmetric has none."""
+    """The CCC loss per recording, without its gradient, because audmetric has none."""
     predictions, targets = map(jnp.asarray, _traces())
     run = jax.jit(ccc_loss)
     return lambda: jax.block_until_ready(run(predictions, targets)), _audmetric()
 
 
 def metric() -> Pair:
-    """The metric of a split in float64: the moments of every recording, then their CCCs."""
+    """The metric of a split in float64: each recording's moments, then their CCCs."""
     predictions, targets = _traces()
 
     def run() -> float:
@@ -168,12 +168,12 @@ def metric() -> Pair:
     return run, _audmetric()
 
 
-ROWS = (
-    Row("forward", "Inception-ResNet-v1 160 px, batch 16: forward", 0.9, 1.2, trunk_forward),
-    Row("forward_devices", "the same, --host_devices=2", 0.9, 1.2, trunk_forward_devices),
-    Row("train", "the same network, training step", 0.7, 1.0, trunk_train, pairs=5),
-    Row("student", "compact student forward, batch 32", 1.0, 1.5, student_forward),
-    Row(
+COMPARISONS = (
+    Comparison("forward", "Inception-ResNet-v1 160 px, batch 16: forward", 0.9, 1.2, trunk_forward),
+    Comparison("forward_devices", "the same, --host_devices=2", 0.9, 1.2, trunk_forward_devices),
+    Comparison("train", "the same network, training step", 0.7, 1.0, trunk_train, pairs=5),
+    Comparison("student", "compact student forward, batch 32", 1.0, 1.5, student_forward),
+    Comparison(
         "gru_long",
         "2-layer GRU 256 on [1, 7500, 640], value and gradient",
         5.0,
@@ -181,7 +181,7 @@ ROWS = (
         functools.partial(gru, 1, 7500),
         pairs=5,
     ),
-    Row("gru_batch", "the same on [16, 300, 640]", 1.0, 1.5, functools.partial(gru, 16, 300)),
-    Row("ccc_loss", "CCC loss on [64, 7500, 2], over audmetric", 5.0, None, loss, pairs=21),
-    Row("ccc_metric", "CCC metric on [64, 7500, 2], over audmetric", 5.0, None, metric, pairs=21),
+    Comparison("gru_batch", "the same on [16, 300, 640]", 1.0, 1.5, functools.partial(gru, 16, 300)),
+    Comparison("ccc_loss", "CCC loss on [64, 7500, 2], over audmetric", 5.0, None, loss, pairs=21),
+    Comparison("ccc_metric", "CCC metric on [64, 7500, 2], over audmetric", 5.0, None, metric, pairs=21),
 )
