@@ -51,8 +51,6 @@ KNOWN_ALIASES: set[str] = {  # modules imported under another name
     "avemo.cli.commands: avemo.aot.report as aot_report",
     "avemo.models.audiovisual: avemo.models.fusion as fusions",
     "avemo.models.audiovisual: avemo.models.temporal as temporals",
-    "avemo.predict.predictor: media.audio as sounds",
-    "avemo.predict.predictor: time as clock",
     "avemo.tasks.end_to_end: avemo.models.audiovisual as fusion_models",
     "benchmarks.parity.visual: benchmarks.parity.visual_references as references",
 }

@@ -80,6 +80,7 @@ class FusionStream:
 
     def __init__(self, fusion: Fusion, live: bool = False):
         self._fusion, self._live, self._carry = fusion, live, None
+        self.dims = fusion.dims
         self._held: dict[str, np.ndarray] = {}
         self._given = 0  # held frames whose outputs have been given
 

@@ -2,8 +2,8 @@
 
 import collections
 import dataclasses
-import time as clock
 from collections.abc import Iterator, Mapping
+from time import perf_counter
 from typing import Any
 
 import av
@@ -15,7 +15,7 @@ from avemo.predict.models import Models, open_models
 from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundWindows
 from avemo.predict.trace import spread_of
-from media import audio as sounds
+from media.audio import EXAMPLE_ROWS, NUM_BANDS, SAMPLE_RATE, WINDOW, log_mel
 from media.errors import UserError
 from media.faces import FaceFrame, FaceOptions, Follower
 from media.video import Frame
@@ -81,7 +81,7 @@ class Predictor:
         *,
         causal: bool = False,
         sound: bool = True,
-        sample_rate: int = sounds.SAMPLE_RATE,
+        sample_rate: int = SAMPLE_RATE,
         faces: FaceOptions | None = None,
         visual: str | None = None,
         audio: str | None = None,
@@ -99,8 +99,8 @@ class Predictor:
         self._waits = sound and not causal and self.models.audio is not None
         self._sound = SoundWindows(0.0, causal)
         self._resampler = None
-        if sample_rate != sounds.SAMPLE_RATE:
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=sounds.SAMPLE_RATE)
+        if sample_rate != SAMPLE_RATE:
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
         self._rate = sample_rate
         self._first_sample: float | None = None
         self._waiting: collections.deque[tuple[FaceFrame, Any, float]] = collections.deque()
@@ -111,11 +111,11 @@ class Predictor:
 
     def _compile(self) -> None:
         """Runs two blank frames, so that the first real ones do not wait for compilation."""
-        sounds.log_mel(np.zeros(sounds.WINDOW, np.float32))  # librosa imports lazily, on its first call
+        log_mel(np.zeros(WINDOW, np.float32))  # librosa imports lazily, on its first call
         session = Session(self.models, 1, live=True)
         faces = [np.zeros((self.models.crop_size or 96,) * 2 + (3,), np.uint8)] if self.models.visual else []
         for _ in range(2):
-            windows = np.zeros((1, sounds.EXAMPLE_ROWS, sounds.NUM_BANDS), np.float32)
+            windows = np.zeros((1, EXAMPLE_ROWS, NUM_BANDS), np.float32)
             session.push(faces, np.ones((1, 1), bool) & bool(faces), windows, np.ones(1, bool))
 
     def __enter__(self) -> "Predictor":
@@ -134,7 +134,7 @@ class Predictor:
             raise UserError(f"push takes an RGB picture uint8 [H, W, 3], not {frame.dtype} {list(frame.shape)}.")
         if time <= self._last:
             raise UserError(f"push got time {time} after {self._last}: the times of frames must increase.")
-        self._last, began = time, clock.perf_counter()
+        self._last, began = time, perf_counter()
         if self._faces is None:
             face, image = face_tracks.no_face(time), None
         else:
@@ -157,7 +157,7 @@ class Predictor:
         samples = samples.astype(np.float32) * scale
         self._first_sample = time if self._first_sample is None else self._first_sample
         for block in self._resampled(samples):
-            self._sound.push(block, self._first_sample, block=sounds.WINDOW)
+            self._sound.push(block, self._first_sample, block=WINDOW)
         self._advance()
 
     def _resampled(self, samples: np.ndarray) -> Iterator[np.ndarray]:
@@ -189,7 +189,7 @@ class Predictor:
             valence, arousal = (float(v) if np.isfinite(v) else None for v in out["traces"])
         spread = spread_of(out)
         gates = (float(out["gates"][0]), float(out["gates"][1])) if "gates" in out else None
-        latency = clock.perf_counter() - began
+        latency = perf_counter() - began
         self._latencies.append(latency)
         self._latest = Estimate(
             time=face.time,

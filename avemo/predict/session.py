@@ -3,7 +3,7 @@
 Features equal those of `launch.py extract`, and the pieces together equal the whole sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,14 +42,15 @@ class Session:
         """
         encoded: dict[int, Outputs] = {}  # an encoder that several runs share is computed once
         for held, run, stream in zip(self._held, self._runs, self._streams, strict=True):
-            for encoder, inputs, mask in ((run.visual, faces, face_mask), (run.audio, windows, audio_mask[None])):
-                if encoder is not None and id(encoder) not in encoded:
-                    encoded[id(encoder)] = encode(encoder, inputs, mask)
+            if run.visual is not None and id(run.visual) not in encoded:
+                encoded[id(run.visual)] = encode(run.visual, faces, face_mask)
+            if run.audio is not None and id(run.audio) not in encoded:
+                encoded[id(run.audio)] = encode(run.audio, windows, audio_mask[None])
             seen, heard = (encoded[id(e)] if e is not None else {} for e in (run.visual, run.audio))
             if stream is None:
                 held.append(self._heads(run, seen, heard, face_mask, audio_mask))
             else:
-                held += stream.push(_features(run, seen, heard, face_mask, audio_mask))
+                held += stream.push(_features(run, stream.dims, seen, heard, face_mask, audio_mask))
         return self._settled()
 
     def finish(self) -> list[Outputs]:
@@ -61,12 +62,10 @@ class Session:
     def _heads(
         self, run: RunNetworks, seen: Outputs, heard: Outputs, face_mask: np.ndarray, audio_mask: np.ndarray
     ) -> Outputs:
-        """What an encoder's own heads say, NaN where the modality is absent."""
-        if run.visual is not None:
-            encoder, values, mask = run.visual, seen, face_mask
-        else:
-            encoder, values, mask = run.audio, heard, np.repeat(audio_mask[None], self._persons, 0)
-        out = {k: np.broadcast_to(values[k], (self._persons, *values[k].shape[1:])).copy() for k in encoder.heads}
+        """The outputs of an encoder's own heads; NaN where the modality is absent."""
+        values, mask = (seen, face_mask) if run.visual else (heard, np.repeat(audio_mask[None], self._persons, 0))
+        heads = next(encoder.heads for encoder in (run.visual, run.audio) if encoder is not None)
+        out = {k: np.broadcast_to(values[k], (self._persons, *values[k].shape[1:])).copy() for k in heads}
         for value in out.values():
             value[~mask] = np.nan
         return out
@@ -87,7 +86,7 @@ class Session:
         return [average(settled)]
 
 
-def encode(encoder: Encoder, inputs: Sequence[np.ndarray], mask: np.ndarray) -> Outputs:
+def encode(encoder: Encoder, inputs: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray) -> Outputs:
     """Encodes the inputs where `mask` `[B, T]` is true; returns `[B, T, ...]`, zero elsewhere."""
     if encoder.modality == "visual":
         inputs = [resize(image, encoder.image_size) for image in inputs]
@@ -118,14 +117,19 @@ def average(outputs: Sequence[Outputs]) -> Outputs:
 
 
 def _features(
-    run: RunNetworks, seen: Outputs, heard: Outputs, face_mask: np.ndarray, audio_mask: np.ndarray
+    run: RunNetworks,
+    dims: Mapping[str, int],
+    seen: Outputs,
+    heard: Outputs,
+    face_mask: np.ndarray,
+    audio_mask: np.ndarray,
 ) -> Outputs:
     """The fusion's inputs: features `[B, T, D]` and masks `[B, T]`; a modality without an encoder is absent."""
     shape = face_mask.shape
 
     def feature(encoder: Encoder | None, values: Outputs, modality: str) -> np.ndarray:
         if encoder is None:
-            return np.zeros((*shape, run.fusion.dims[modality]), np.float32)
+            return np.zeros((*shape, dims[modality]), np.float32)
         return np.broadcast_to(values[encoder.feature], (*shape, encoder.dim))
 
     return {
