@@ -80,9 +80,13 @@ class FusionStream:
 
     def __init__(self, fusion: Fusion, live: bool = False):
         self._fusion, self._live, self._carry = fusion, live, None
-        self.dims = fusion.dims
         self._held: dict[str, np.ndarray] = {}
         self._given = 0  # held frames whose outputs have been given
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """The length of each modality's feature."""
+        return self._fusion.dims
 
     def push(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         """Takes features `[B, T, D]` and masks `[B, T]` of the next frames; returns the outputs that are final."""
