@@ -1,1 +1,1 @@
-"""What raw corpora, training and prediction share: errors, record schema, sound, pictures, faces."""
+"""The ground floor under `data_prep` and `avemo`: errors, files, record schema, video, audio, images, faces."""

@@ -1,7 +1,7 @@
-"""Sound: decoding to 16 kHz mono, VGGish's log-mel, and which rows belong to which video frame.
+"""Sound: decoding to 16 kHz mono, VGGish's log-mel, and which log-mel rows belong to which video frame.
 
-The log-mel is that of VGGish's public definition (AudioSet, `mel_features.py`), not librosa's own mel: bands are
-triangles linear *in mel* on the HTK scale, and the transform is neither centred nor padded.
+The log-mel follows VGGish's public definition (AudioSet, `mel_features.py`) and not librosa's: bands are triangles
+linear *in mel* on the HTK scale, and the transform is neither centred nor padded.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ NUM_BANDS, LOWEST_HZ, HIGHEST_HZ, LOG_OFFSET = 64, 125.0, 7500.0, 0.01
 ROWS_PER_SECOND = SAMPLE_RATE // HOP
 EXAMPLE_ROWS = 96  # one window of the network, 0.96 s
 
-# A window whose loudest sample stays below -70 dBFS is called silent: quieter than any room that was recorded.
+# A window is silent if its loudest sample stays below -70 dBFS, quieter than any recorded room.
 SILENCE_PEAK = 10 ** (-70 / 20)
 CLIPPING_PEAK = 0.999
-# Containers cut sound and picture at different frame borders; a picture that far outside the track still has sound.
+# Containers cut sound and video at different frame borders: a video frame this far outside the track still has sound.
 EDGE_SECONDS = 0.1
-# Gaps in the time stamps longer than this are filled with silence, so that the sound keeps its time.
+# Longer gaps between time stamps are filled with silence, so that later sound keeps its time.
 GAP_SECONDS = 0.05
 LONGEST_GAP_SECONDS = 3600.0
 
@@ -50,7 +50,7 @@ _MEL = mel_matrix().astype(np.float32)
 
 
 def num_rows(num_samples: int) -> int:
-    """Number of log-mel rows of so many samples: windows that fit, none padded."""
+    """Number of log-mel rows of `num_samples` samples: the windows that fit without padding."""
     return max(0, 1 + (num_samples - WINDOW) // HOP)
 
 
@@ -61,12 +61,12 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
       samples: float `[N]`, mono, 16 kHz, in [-1, 1].
 
     Returns:
-      float32 `[M, 64]`, M = 1 + (N - 400) // 160 rows of 25 ms every 10 ms; no row for fewer than 400 samples.
+      float32 `[M, 64]`: M = 1 + (N - 400) // 160 rows of 25 ms every 10 ms, or none for fewer than 400 samples.
     """
     samples = np.asarray(samples, np.float32)
     if len(samples) < WINDOW:
         return np.zeros((0, NUM_BANDS), np.float32)
-    # librosa centres the 400-sample window in its 512-sample frame: padding by the difference puts window i at 160·i.
+    # librosa centres the 400-sample window in its 512-sample frame; this padding puts window i at sample 160·i.
     padded = np.pad(samples, (FFT - WINDOW) // 2)
     spectrum = librosa.stft(padded, n_fft=FFT, hop_length=HOP, win_length=WINDOW, window="hann", center=False)
     return np.log(np.abs(spectrum).T @ _MEL + np.float32(LOG_OFFSET)).astype(np.float32)
@@ -74,10 +74,14 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """The sound of a recording: log_mel float32 `[M, 64]`, peak float32 `[M]` (largest |sample| of each row's hop).
+    """The sound of a recording.
 
-    start: seconds of the first sample in the container's time; duration in seconds; clipped: share of samples at full
-    scale.
+    Attributes:
+      log_mel: float32 `[M, 64]`.
+      peak: float32 `[M]`, largest |sample| of each row's hop.
+      start: time of the first sample in the container, seconds.
+      duration: seconds.
+      clipped: share of samples at full scale.
     """
 
     log_mel: np.ndarray
@@ -87,47 +91,56 @@ class Sound:
     clipped: float
 
     def shifted(self, seconds: float) -> "Sound":
-        """The same sound, `seconds` later."""
+        """Returns the same sound starting `seconds` later."""
         return dataclasses.replace(self, start=self.start + seconds)
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is heard in the whole track."""
+        """Whether the whole track is silent."""
         return not self.peak.size or float(self.peak.max()) < SILENCE_PEAK
 
 
 NO_SOUND = Sound(np.zeros((0, NUM_BANDS), np.float32), np.zeros(0, np.float32), 0.0, 0.0, 0.0)
 
 
-def decode(path: str | pathlib.Path) -> Iterator[tuple[float, np.ndarray]]:
-    """Yields (seconds, samples float32 `[n]` mono 16 kHz) of the first sound track; nothing where there is no track.
+def decode(path: str | pathlib.Path) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Yields (seconds, samples float32 `[n]`) of the first sound track, mono at 16 kHz; nothing if there is no track.
+
+    The seconds are those of the block's first sample, None if the block follows directly on the one before.
 
     Raises:
-      BadItem: the file cannot be opened or its sound not decoded.
+      BadItem: the file cannot be opened, or its sound cannot be decoded.
     """
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 return
             stream = container.streams.audio[0]
-            # Channels are averaged here: FFmpeg's own way to mono adds them up, 3 dB too loud and clipping.
+            # Channels are averaged here: FFmpeg's mono conversion adds them up, which is 3 dB too loud and clips.
             resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
             for frame in container.decode(stream):
                 seconds = frame.time if frame.pts is not None else None
-                frame.pts = None  # the time is kept here; odd time bases make the resampler fail
-                for part in resampler.resample(frame):
-                    yield seconds, part.to_ndarray().mean(axis=0)
+                frame.pts = None  # unusual time bases make the resampler fail, so the time is kept here
+                for block in resampler.resample(frame):
+                    yield seconds, block.to_ndarray().mean(axis=0)
                     seconds = None
-            for part in resampler.resample(None):
-                yield None, part.to_ndarray().mean(axis=0)
+            for block in resampler.resample(None):
+                yield None, block.to_ndarray().mean(axis=0)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"sound cannot be decoded: {error}") from error
 
 
-def without_gaps(parts: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
-    """Fills gaps between the parts' times with silence; yields (seconds of the first sample of all, samples)."""
+def without_gaps(blocks: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """Fills gaps between decoded blocks with silence.
+
+    Args:
+      blocks: (seconds or None, samples `[n]`), as `decode` yields them.
+
+    Yields:
+      (seconds of the track's first sample, samples `[n]`); the seconds are the same for every block.
+    """
     start, count = None, 0
-    for seconds, samples in parts:
+    for seconds, samples in blocks:
         if start is None:
             start = seconds or 0.0
         gap = 0.0 if seconds is None else seconds - start - count / SAMPLE_RATE
@@ -139,10 +152,16 @@ def without_gaps(parts: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[t
         yield start, samples
 
 
-def analyse(parts: Iterable[tuple[float, np.ndarray]]) -> Sound:
-    """Log-mel of a stream of samples, block by block: what is held is 25 KB a second, never the samples themselves."""
-    start, pending, rows, peaks, count, clipped = 0.0, [], [], [], 0, 0
-    held = 0
+def analyse(blocks: Iterable[tuple[float, np.ndarray]]) -> Sound:
+    """Computes the log-mel of a stream of samples block by block, holding 25 KB per second instead of the samples.
+
+    Args:
+      blocks: (seconds of the track's first sample, samples `[n]`), as `without_gaps` yields them.
+    """
+    pending: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    peaks: list[np.ndarray] = []
+    start, count, clipped, held = 0.0, 0, 0, 0
 
     def flush() -> None:
         nonlocal pending, held
@@ -155,7 +174,7 @@ def analyse(parts: Iterable[tuple[float, np.ndarray]]) -> Sound:
         pending = [samples[ready * HOP :]]
         held = len(pending[0])
 
-    for index, (first, samples) in enumerate(parts):
+    for index, (first, samples) in enumerate(blocks):
         if index == 0:
             start = first
         pending.append(np.nan_to_num(samples))
@@ -171,34 +190,34 @@ def analyse(parts: Iterable[tuple[float, np.ndarray]]) -> Sound:
 
 
 def load(path: str | pathlib.Path) -> Sound:
-    """Decodes the first sound track of any container; `NO_SOUND` where there is none.
+    """Decodes the first sound track of a file; returns `NO_SOUND` if it has no track.
 
     Raises:
-      BadItem: the file cannot be opened or its sound not decoded.
+      BadItem: the file cannot be opened, or its sound cannot be decoded.
     """
     return analyse(without_gaps(decode(path)))
 
 
 def align(time: np.ndarray, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
-    """The window of log-mel rows of each frame: the one definition of how picture and sound are aligned.
+    """Finds each video frame's window of log-mel rows; this alone defines how video and sound are aligned.
 
-    The window of a frame at t seconds is centred: the 96 rows whose centres lie in [t - 0.48, t + 0.48), moved inwards
-    where the track begins or ends. Row r is centred at start + (160·r + 200) / 16000 seconds.
+    The window of a frame at t seconds is the 96 rows centred in [t - 0.48, t + 0.48), moved inwards at the ends of the
+    track. Row r is centred at start + (160·r + 200) / 16000 seconds.
 
     Args:
-      time: float `[T]`, seconds of the frames, on the clock of `sound.start`.
+      time: float `[T]`, the frames' times in seconds, on the clock of `sound.start`.
       sound: the sound track.
 
     Returns:
-      index: int32 `[T]`, first row of the window in `sound.log_mel` (padded by `window_rows` if shorter than 96).
-      mask: bool `[T]`, False before the track begins, after it ends, and where the window is silent.
+      index: int32 `[T]`, first row of the window in `sound.log_mel` (`window_rows` pads a track shorter than 96).
+      mask: bool `[T]`, False before the track starts, after it ends, and if the window is silent.
     """
     time = np.asarray(time, np.float64)
     total = len(sound.log_mel)
     if not total:
         return np.zeros(len(time), np.int32), np.zeros(len(time), bool)
     centre_of_first = sound.start + WINDOW / 2 / SAMPLE_RATE
-    # 1e-6 rows of slack: t = 0.48 + k/100 lies exactly on a border that floats cannot hold.
+    # 1e-6 rows of slack, because t = 0.48 + k/100 lies exactly on a border and floats cannot represent it.
     first = np.ceil((time - EXAMPLE_ROWS / 2 / ROWS_PER_SECOND - centre_of_first) * ROWS_PER_SECOND - 1e-6)
     index = np.clip(first, 0, max(0, total - EXAMPLE_ROWS)).astype(np.int32)
     inside = (time >= sound.start - EDGE_SECONDS) & (time <= sound.start + sound.duration + EDGE_SECONDS)
@@ -208,22 +227,22 @@ def align(time: np.ndarray, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window_rows(rows: np.ndarray, index: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts out the rows that some frames need.
+    """Cuts out the log-mel rows that some frames need.
 
     Args:
       rows: float32 `[M, 64]`, the log-mel of the whole track.
-      index: int32 `[T]` and mask: bool `[T]`, of these frames, from `align`.
+      index: int32 `[T]` and mask: bool `[T]` of these frames, from `align`.
 
     Returns:
-      rows float32 `[m, 64]`, m >= 96, silence (ln 0.01) where the track is too short; and index int32 `[T]` into them,
-      0 for masked frames.
+      rows float32 `[m, 64]`, m >= 96, padded with silence (ln 0.01) if the track is too short; and index int32 `[T]`
+      into them, 0 for masked frames.
     """
     used = index[mask]
     first = int(used.min()) if used.size else 0
     last = int(used.max()) + EXAMPLE_ROWS if used.size else 0
-    part = rows[first:last]
-    if len(part) < max(EXAMPLE_ROWS, last - first):
-        missing = max(EXAMPLE_ROWS, last - first) - len(part)
+    cut = rows[first:last]
+    if len(cut) < max(EXAMPLE_ROWS, last - first):
+        missing = max(EXAMPLE_ROWS, last - first) - len(cut)
         silence = np.full((missing, NUM_BANDS), np.log(np.float32(LOG_OFFSET)), np.float32)
-        part = np.concatenate([part, silence])
-    return np.asarray(part, np.float32), np.where(mask, index - first, 0).astype(np.int32)
+        cut = np.concatenate([cut, silence])
+    return np.asarray(cut, np.float32), np.where(mask, index - first, 0).astype(np.int32)

@@ -1,7 +1,7 @@
-"""Augmentation as pure functions of a picture (or log-mel windows) and a generator; 0 switches each of them off.
+"""Augmentations: pure functions of an image (or log-mel windows) and a random generator. Strength 0 switches one off.
 
-NumPy and OpenCV only: the reader runs them on the host, and `data_prep` draws them into the data set card without JAX.
-Every strength is a share (0 to 1) of what the operation can do, but for SpecAugment's, which are rows and bands.
+They use NumPy and OpenCV only, because the input pipeline runs them on the host and the data set card draws them.
+Every strength is a share (0 to 1) of the operation's full effect, except for SpecAugment's, which count rows and bands.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,23 +13,23 @@ import numpy as np
 from media.errors import UserError
 from media.images import resize
 
-ERASED_AREA = (0.02, 0.33)  # share of the picture, and height over width: Zhong et al. 2017, arXiv 1708.04896
+ERASED_AREA = (0.02, 0.33)  # share of the image, and height over width: Zhong et al. 2017, arXiv 1708.04896
 ERASED_ASPECT = (0.3, 1 / 0.3)
 _LEVELS = np.arange(256.0)
-_GREY = (128, 128, 128)  # what geometry moves in from outside, as the authors of RandAugment have it
+_GREY = (128, 128, 128)  # fills what geometry moves in from outside, as in the RandAugment authors' code
 
 
 def check(strength: Mapping[str, Any]) -> None:
-    """Raises a `UserError` for a strength (`data.augment.*`) out of its range, before anything is read."""
+    """Raises a `UserError` for a strength (`data.augment.*`) outside its range."""
     for name, value in strength.items():
         whole = name in ("operations", "spec_time", "spec_freq", "spec_shift")
         if value < 0 or (not whole and value > 1) or (name == "crop" and value == 1):
             allowed = "a number from 0" if whole else "a share from 0 to " + ("below 1" if name == "crop" else "1")
-            raise UserError(f"data.augment.{name} is {value}: it takes {allowed}.")
+            raise UserError(f"data.augment.{name} is {value}: it must be {allowed}.")
 
 
 def crop(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """A random part of uint8 `[H, W, 3]` (a view), both sides shortened by the same share, up to `strength`."""
+    """Crops uint8 `[H, W, 3]` at random (a view), shortening both sides by the same share, up to `strength`."""
     height, width = image.shape[:2]
     scale = 1 - strength * rng.random()
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
@@ -38,28 +38,28 @@ def crop(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.nda
 
 
 def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors uint8 `[H, W, 3]` left to right, every second time."""
+    """Mirrors uint8 `[H, W, 3]` left to right with probability 1/2."""
     return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
 def colour(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Random gain (1 ± `strength`) and offset (± half of `strength` of the range) of uint8 `[H, W, 3]`."""
+    """Applies a random gain (1 ± `strength`) and offset (± `strength`/2 of the range) to uint8 `[H, W, 3]`."""
     gain, bias = 1 + strength * rng.uniform(-1, 1), 255 * strength * rng.uniform(-0.5, 0.5)
     return cv2.LUT(image, _table(_LEVELS * gain + bias))
 
 
 def erase(image: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:
-    """Random erasing (arXiv 1708.04896): noise in a rectangle of `ERASED_AREA` and `ERASED_ASPECT`.
+    """Random erasing (arXiv 1708.04896): fills a rectangle of `ERASED_AREA` and `ERASED_ASPECT` with noise.
 
     Args:
       image: uint8 `[H, W, 3]`.
       rng: the generator.
-      probability: of erasing at all, 0 to 1.
+      probability: of erasing anything, 0 to 1.
     """
     if rng.random() >= probability:
         return image
     height, width = image.shape[:2]
-    for _ in range(10):  # a long rectangle may not fit: draw again, at last leave it
+    for _ in range(10):  # a long rectangle may not fit: draw again, and give up after ten
         area = height * width * rng.uniform(*ERASED_AREA)
         aspect = np.exp(rng.uniform(*np.log(ERASED_ASPECT)))
         h, w = int(np.sqrt(area * aspect)), int(np.sqrt(area / aspect))
@@ -76,7 +76,7 @@ def _table(values: np.ndarray) -> np.ndarray:
 
 
 def _affine(image: np.ndarray, matrix: Any) -> np.ndarray:
-    """Applies a 2×3 matrix about the centre of the picture."""
+    """Applies a 2×3 matrix about the centre of the image."""
     height, width = image.shape[:2]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     matrix = np.asarray(matrix, np.float64)
@@ -90,7 +90,7 @@ def _rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _blend(other: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
-    """`other` at factor 0, `image` at 1, beyond it above 1."""
+    """Blends: `other` at factor 0, `image` at 1, extrapolated above 1."""
     return cv2.addWeighted(image, factor, other, 1 - factor, 0)
 
 
@@ -104,12 +104,12 @@ def _contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-    kernel = np.float32([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+    kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
     return _blend(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE), image, factor)
 
 
 def _auto_contrast(image: np.ndarray) -> np.ndarray:
-    """Each channel stretched to the whole range."""
+    """Stretches each channel to the whole range."""
     low, high = image.min((0, 1)).astype(np.float32), image.max((0, 1)).astype(np.float32)
     spread = np.where(high > low, high - low, 1)
     steps = np.arange(256, dtype=np.float32)[:, None]
@@ -130,8 +130,8 @@ def _solarise(image: np.ndarray, m: float) -> np.ndarray:
     return cv2.LUT(image, np.where(values > 255 * (1 - m), 255 - values, values).astype(np.uint8))
 
 
-# The fourteen operations of RandAugment (arXiv 1909.13719, section 3.1) as `(image, m)`, m in -1 to 1: its size is the
-# magnitude, its sign is drawn. The largest values are those of AutoAugment (arXiv 1805.09501, table 6), as the paper's.
+# The fourteen operations of RandAugment (arXiv 1909.13719, section 3.1) as functions of (image, m) with m in -1 to 1:
+# |m| is the magnitude and the sign is drawn. The largest values are AutoAugment's (arXiv 1805.09501, table 6), as there.
 OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "identity": lambda image, m: image,
     "auto_contrast": lambda image, m: _auto_contrast(image),
@@ -151,13 +151,13 @@ OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 
 def rand_augment(image: np.ndarray, rng: np.random.Generator, operations: int, magnitude: float) -> np.ndarray:
-    """RandAugment (arXiv 1909.13719): so many of `OPERATIONS` in a row, each drawn anew, all at one magnitude.
+    """RandAugment (arXiv 1909.13719): applies randomly drawn `OPERATIONS` one after another, all at one magnitude.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
       rng: the generator.
-      operations: the paper's N.
-      magnitude: 0 to 1 for the paper's M of 0 to 10.
+      operations: how many, the paper's N.
+      magnitude: 0 to 1, for the paper's M of 0 to 10.
 
     Returns:
       uint8 `[H, W, 3]`.
@@ -170,17 +170,17 @@ def rand_augment(image: np.ndarray, rng: np.random.Generator, operations: int, m
 
 
 def face(image: np.ndarray, rng: np.random.Generator, strength: Mapping[str, Any], size: int) -> np.ndarray:
-    """Everything that a config asks for, on one face.
+    """Applies all augmentations of a config to one face.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
-      rng: the example's own generator.
+      rng: the example's generator.
       strength: `crop`, `flip` (bool), `colour`, `operations` and `magnitude` (RandAugment), `erase`; absent = off.
       size: side S of the result, pixels.
 
     Returns:
-      uint8 `[S, S, 3]`, contiguous. It is cropped first, so that the costly part runs at the final size, and erased
-      last, so that nothing of the noise is turned or recoloured.
+      uint8 `[S, S, 3]`, contiguous. Cropping comes first so that the costly operations run at the final size; erasing
+      comes last so that its noise is not transformed.
     """
     image = resize(crop(image, rng, strength.get("crop", 0.0)), size)
     if strength.get("flip"):
@@ -195,18 +195,18 @@ def face(image: np.ndarray, rng: np.random.Generator, strength: Mapping[str, Any
 
 
 def shift_bands(windows: np.ndarray, rng: np.random.Generator, widest: int) -> np.ndarray:
-    """Moves a clip's log-mel windows up or down by some bands, as another length of vocal tract and pitch would.
+    """Shifts a clip's log-mel windows up or down by some bands, imitating another vocal tract length and pitch.
 
-    A shift of mel bands where vocal tract length perturbation (Jaitly & Hinton 2013) warps the frequency axis. All
-    windows of a clip move together: they have one speaker.
+    Vocal tract length perturbation (Jaitly & Hinton 2013) warps the frequency axis; this shifts it. All windows of a
+    clip move together because they have one speaker.
 
     Args:
       windows: float32 `[N, rows, bands]`.
       rng: the generator.
-      widest: most bands either way; the shift is a whole number, uniform.
+      widest: largest shift in bands; the shift is a uniform integer in -widest … widest.
 
     Returns:
-      float32 `[N, rows, bands]`; the band at the edge fills what moves in.
+      float32 `[N, rows, bands]`; the edge band is repeated to fill the gap.
     """
     if not widest:
         return windows
@@ -215,16 +215,16 @@ def shift_bands(windows: np.ndarray, rng: np.random.Generator, widest: int) -> n
 
 
 def spec_augment(windows: np.ndarray, rng: np.random.Generator, time: int, freq: int) -> np.ndarray:
-    """SpecAugment (arXiv 1904.08779) without its time warping, which its authors found to matter least.
+    """SpecAugment (arXiv 1904.08779) without time warping, which its authors found to matter least.
 
     Args:
       windows: float32 `[N, rows, bands]` log-mel; each gets one mask along time and one along frequency.
       rng: the generator.
-      time: T, rows that a mask may span at most; its width is uniform in 0 … T.
-      freq: F, the same for bands.
+      time: T, the largest width of a time mask in rows; the width is uniform in 0 … T.
+      freq: F, the same in bands.
 
     Returns:
-      float32 `[N, rows, bands]`, masked by each window's own mean. A window without sound (zeros) stays as it is.
+      float32 `[N, rows, bands]`, masked with each window's mean. A window without sound (zeros) stays as it is.
     """
     if not (time or freq):
         return windows

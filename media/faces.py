@@ -1,11 +1,10 @@
-"""Faces in video: detection, following one person, upright square crops; what is absent is masked, never dropped."""
+"""Faces in video: detecting, following and cropping one person. A frame without a face is masked, never dropped."""
 
-import collections
 import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import cv2
@@ -16,22 +15,20 @@ from media.images import JPEG_QUALITY, check_image_format, encode_image
 from media.registry import Registry
 from media.video import Frame
 
-DETECTORS = Registry("face detector")
-
 
 @dataclasses.dataclass(frozen=True)
 class FaceOptions:
     """How faces are found and cut out.
 
-    detector: a name in `DETECTORS`; detector_model: its weights, where it needs any.
-    detect_every: frames between detections; 1 = every frame. Frames between two sure detections get the box between.
-    detect_side: the picture is reduced to this longer side for detection, pixels.
-    crop_size: side of the stored crop, pixels; margin: share of the box added on every side; align: turn the eyes level
-      (detectors that find eyes).
-    max_gap: a box is interpolated over at most so many seconds without a face (the mask stays False).
-    lost_after: seconds without the followed face after which another one is taken up.
-    image_format: of the stored pictures, "jpeg" or "webp" (fewer bytes, slower to write and to read);
-    jpeg_quality: of either, 1 to 100.
+    detector: a name in `DETECTORS`; detector_model: its weights, if it needs any.
+    detect_every: frames between detections; 1 = every frame. Between two detections the box is interpolated.
+    detect_side: frames are reduced to this longer side for detection, pixels.
+    crop_size: side of the stored crop, pixels; margin: share of the box added on every side; align: rotate the eyes
+      level (only for detectors that find eyes).
+    max_gap: longest time without a face over which the box is interpolated, seconds (the mask stays False).
+    lost_after: seconds without the followed face after which another one is followed.
+    image_format: of the stored crops, "jpeg" or "webp" (fewer bytes, slower to write and to read);
+    jpeg_quality: for either format, 1 to 100.
     """
 
     detector: str = "haar"
@@ -48,7 +45,7 @@ class FaceOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Takes the options out of `values`; keys that are not options, as of another version, are ignored."""
+        """Builds options from `values` and ignores keys that are not options, such as those of another version."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
@@ -57,22 +54,22 @@ class FaceOptions:
         DETECTORS[self.detector]
         check_image_format(self.image_format)
         if not 1 <= self.jpeg_quality <= 100:
-            raise UserError(f"--jpeg_quality is 1 to 100, not {self.jpeg_quality}.")
+            raise UserError(f"--jpeg_quality must be 1 to 100, not {self.jpeg_quality}.")
         for name in ("detect_every", "detect_side", "crop_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.margin <= 2:
-            raise UserError(f"--margin is a share of the face box, 0 to 2, not {self.margin}.")
+            raise UserError(f"--margin is a share of the face box and must be 0 to 2, not {self.margin}.")
         if self.detector == "yunet" and not pathlib.Path(self.detector_model).is_file():
             raise UserError(
-                f"--detector=yunet needs --detector_model=FILE.onnx (YuNet of the OpenCV model zoo); "
-                f"{self.detector_model or 'none'!r} is not a file. --detector=haar needs none."
+                f"--detector=yunet needs --detector_model=FILE.onnx (YuNet from the OpenCV model zoo); "
+                f"{self.detector_model or 'none'!r} is not a file. --detector=haar needs no model."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-    """A square face box in pixels: centre (x, y), side, roll of the eye line in degrees, the detector's confidence."""
+    """A square face box in pixels: centre (x, y), side, roll of the eye line in degrees, detector confidence."""
 
     x: float
     y: float
@@ -87,10 +84,17 @@ class Face:
         return self.x - half, self.y - half, self.x + half, self.y + half
 
     def toward(self, other: "Face", share: float) -> "Face":
-        """The face `share` of the way from here to `other`; its confidence is the lower of the two."""
-        mine, theirs = dataclasses.astuple(self)[:4], dataclasses.astuple(other)[:4]
+        """Interpolates: `share` 0 gives this face, 1 gives `other`. The confidence is the lower of the two."""
+
+        def between(a: float, b: float) -> float:
+            return a + share * (b - a)
+
         return Face(
-            *(a + share * (b - a) for a, b in zip(mine, theirs, strict=True)), min(self.confidence, other.confidence)
+            between(self.x, other.x),
+            between(self.y, other.y),
+            between(self.side, other.side),
+            between(self.roll, other.roll),
+            min(self.confidence, other.confidence),
         )
 
 
@@ -103,45 +107,48 @@ def overlap(a: Face, b: Face) -> float:
 
 
 class Detector(Protocol):
-    """Finds the faces of an RGB picture uint8 `[H, W, 3]`."""
+    """Finds the faces in an RGB image uint8 `[H, W, 3]`."""
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
-        """Returns every face, in the picture's pixels; those with a side below `smallest` may be left out."""
+        """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
         ...
+
+
+DETECTORS: Registry[Callable[[FaceOptions], Detector]] = Registry("face detector")
 
 
 @DETECTORS.register("haar")
 class HaarDetector:
-    """OpenCV's frontal Haar cascade (Viola & Jones 2001): comes with OpenCV 4, so it works offline after installing."""
+    """OpenCV's frontal Haar cascade (Viola & Jones 2001), which ships with OpenCV 4 and so needs no download."""
 
     def __init__(self, options: FaceOptions):
         folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
-        self._cascade = cv2.CascadeClassifier(f"{folder}haarcascade_frontalface_alt2.xml") if folder else None
-        if self._cascade is None or self._cascade.empty():
+        cascade = cv2.CascadeClassifier(f"{folder}haarcascade_frontalface_alt2.xml") if folder else None
+        if cascade is None or cascade.empty():
             raise UserError(
                 "this OpenCV ships no Haar cascade: install opencv-python>=4.10,<5 or choose --detector=yunet."
             )
-        self._side = options.detect_side
+        self._cascade, self._side = cascade, options.detect_side
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
-        """Returns every face, in the picture's pixels; those with a side below `smallest` may be left out."""
+        """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
         small, scale = _reduced(image, self._side)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         least = max(24, min(grey.shape) // 6, int(smallest / scale))
-        # Steps of 1.2 find every face of RAVDESS and GRID that steps of 1.1 find, in half the time.
+        # On RAVDESS and GRID, scale steps of 1.2 find every face that steps of 1.1 find, in half the time.
         found, _, weights = self._cascade.detectMultiScale3(
             grey, scaleFactor=1.2, minNeighbors=3, minSize=(least, least), outputRejectLevels=True
         )
         faces = []
         for (x, y, w, h), weight in zip(found, weights, strict=True):
-            confidence = 1 / (1 + math.exp(-float(weight)))  # a stage sum, not a probability; only the order matters
+            confidence = 1 / (1 + math.exp(-float(weight)))  # the weight is a sum; only the order matters
             faces.append(Face((x + w / 2) * scale, (y + h / 2) * scale, max(w, h) * scale, 0.0, confidence))
         return faces
 
 
 @DETECTORS.register("yunet")
 class YuNetDetector:
-    """YuNet (Wu et al. 2023) through OpenCV's `FaceDetectorYN`; eyes give the roll."""
+    """YuNet (Wu et al. 2023) through OpenCV's `FaceDetectorYN`; the eyes give the roll."""
 
     def __init__(self, options: FaceOptions):
         try:
@@ -151,21 +158,21 @@ class YuNetDetector:
         self._side = options.detect_side
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
-        """Returns every face, in the picture's pixels; those with a side below `smallest` may be left out."""
+        """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
         small, scale = _reduced(image, self._side)
         self._net.setInputSize((small.shape[1], small.shape[0]))
         _, found = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         faces = []
         for row in found if found is not None else []:
             x, y, w, h = (float(v) * scale for v in row[:4])
-            eyes = row[4:8]  # the person's right eye, which is left in the picture, then the left one
+            eyes = row[4:8]  # the person's right eye (on the left of the image), then the left one
             roll = math.degrees(math.atan2(eyes[3] - eyes[1], eyes[2] - eyes[0]))
             faces.append(Face(x + w / 2, y + h / 2, max(w, h), roll, float(row[14])))
         return faces
 
 
 def _reduced(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """The picture with its longer side at most `side`, and the factor back to its own pixels."""
+    """Shrinks an image to a longer side of at most `side`; also returns the factor back to its own pixels."""
     scale = max(image.shape[:2]) / side
     if scale <= 1:
         return image, 1.0
@@ -174,23 +181,23 @@ def _reduced(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
 
 
 def crop(image: np.ndarray, face: Face, options: FaceOptions) -> np.ndarray:
-    """Cuts a face out: uint8 `[S, S, 3]`, S = `crop_size`, black where the square leaves the picture."""
+    """Cuts out a face: uint8 `[S, S, 3]`, S = `crop_size`, black where the square leaves the image."""
     side = max(face.side * (1 + 2 * options.margin), 1.0)
-    roll = face.roll if options.align and abs(face.roll) <= 60 else 0.0  # beyond, the eyes are a false find
-    # Reduced to about the crop's scale first: warping alone would skip pixels when shrinking.
+    roll = face.roll if options.align and abs(face.roll) <= 60 else 0.0  # beyond that, eyes are false detections
+    # Shrinks to about the crop's scale first, because warping alone would skip pixels.
     shrink = side / options.crop_size
     if shrink > 1.5:
         image, back = _reduced(image, max(1, round(max(image.shape[:2]) / shrink)))
         face, side = Face(face.x / back, face.y / back, face.side / back, face.roll), side / back
     scale = options.crop_size / side
-    turn = cv2.getRotationMatrix2D((face.x, face.y), roll, scale)
+    turn = np.asarray(cv2.getRotationMatrix2D((face.x, face.y), roll, scale), np.float64)
     turn[:, 2] += options.crop_size / 2 - np.array([face.x, face.y])
     return cv2.warpAffine(image, turn, (options.crop_size, options.crop_size), flags=cv2.INTER_LINEAR)
 
 
 @dataclasses.dataclass
 class FaceFrame:
-    """One frame's face: jpeg (black where absent), mask, box `(x0, y0, x1, y1)` as fractions, confidence."""
+    """The face of one frame: jpeg (black without a face), mask, box `(x0, y0, x1, y1)` as fractions, confidence."""
 
     time: float
     jpeg: bytes
@@ -200,10 +207,10 @@ class FaceFrame:
 
 
 class Follower:
-    """Follows one face through a video, frame by frame, holding at most `detect_every` pictures.
+    """Follows one face through a video, holding at most `detect_every` frames in memory.
 
-    The first face taken up is the largest; from then on the one that overlaps most with the last. When the followed
-    face is lost for `lost_after` seconds the largest one is taken up again.
+    It starts with the largest face and then follows the one that overlaps most with the last. Once that face has been
+    lost for `lost_after` seconds, it starts again with the largest.
     """
 
     def __init__(self, options: FaceOptions, detect: Detector | None = None):
@@ -218,71 +225,65 @@ class Follower:
         return encode_image(image, self.options.image_format, self.options.jpeg_quality)
 
     def _find(self, frame: Frame) -> Face | None:
-        lost = self._last is None or frame.time - self._seen > self.options.lost_after
-        faces = self._detect(frame.image, 0.0 if lost else 0.6 * self._last.side)
+        last = self._last if frame.time - self._seen <= self.options.lost_after else None
+        faces = self._detect(frame.image, 0.6 * last.side if last else 0.0)
         if not faces:
             return None
-        if lost:
+        if last is None:
             best = max(faces, key=lambda face: face.side * face.confidence)
         else:
-            best = max(faces, key=lambda face: (overlap(face, self._last), face.side))
-            away = math.hypot(best.x - self._last.x, best.y - self._last.y)
-            if overlap(best, self._last) < 0.1 and away > self._last.side:
+            best = max(faces, key=lambda face: (overlap(face, last), face.side))
+            away = math.hypot(best.x - last.x, best.y - last.y)
+            if overlap(best, last) < 0.1 and away > last.side:
                 return None  # somebody else
-            # Boxes of a detector jitter; half of the new size, most of the new place.
-            smooth = self._last.toward(best, 0.5).side if overlap(best, self._last) > 0.5 else best.side
+            # Detected boxes jitter, so the size moves only half of the way to the new one.
+            smooth = last.toward(best, 0.5).side if overlap(best, last) > 0.5 else best.side
             best = dataclasses.replace(best, side=smooth)
         self._last, self._seen = best, frame.time
         return best
 
     def __call__(self, frames: Iterable[Frame]) -> Iterator[FaceFrame]:
-        """Yields one `FaceFrame` a frame, in order."""
-        held: collections.deque[Frame] = collections.deque()
+        """Yields one `FaceFrame` per frame, in order."""
+        held: list[Frame] = []
         before: Face | None = None
         first = True
         for frame in frames:
             held.append(frame)
-            if not first and len(held) < self.options.detect_every:
-                continue
-            yield from self._settle(held, before, first)
-            before, first = self._current, False
-            held.clear()
+            if first or len(held) >= self.options.detect_every:
+                found = self._faces_of(held, before, first)
+                yield from map(self._cut, held, found)
+                before, first, held = found[-1], False, []
         if held:
-            yield from self._settle(held, before, first)
+            yield from map(self._cut, held, self._faces_of(held, before, first))
 
-    def _settle(self, held: Iterable[Frame], before: Face | None, first: bool) -> Iterator[FaceFrame]:
+    def _faces_of(self, held: Sequence[Frame], before: Face | None, first: bool) -> Sequence[Face | None]:
         """Detects in the last frame held and fills in those before it."""
-        held = list(held)
         state = self._last, self._seen
         after = self._find(held[-1])
         if before is not None and after is not None and overlap(before, after) > 0.4:
-            found = [before.toward(after, (i + 1) / len(held)) for i in range(len(held))]
-        elif before is None and after is None and not first:
-            # Nothing at either end: what might have flashed up in under `detect_every` frames is let go.
-            found = [None] * len(held)
-        else:  # the face came, went or jumped in between: look at every frame, in order
-            self._last, self._seen = state
-            found = [self._find(frame) for frame in held]
-        self._current = found[-1]
-        for frame, face in zip(held, found, strict=True):
-            yield self._cut(frame, face)
+            return [before.toward(after, (i + 1) / len(held)) for i in range(len(held))]
+        if before is None and after is None and not first:
+            return [None] * len(held)  # a face that appeared for less than `detect_every` frames is ignored
+        # The face came, went or jumped in between: look at every frame, in order.
+        self._last, self._seen = state
+        return [self._find(frame) for frame in held]
 
     def _cut(self, frame: Frame, face: Face | None) -> FaceFrame:
         if face is None:
             return FaceFrame(frame.time, self.black, False, (0.0, 0.0, 0.0, 0.0), 0.0)
         height, width = frame.image.shape[:2]
         x0, y0, x1, y1 = face.box
-        box = tuple(float(np.clip(v, 0, 1)) for v in (x0 / width, y0 / height, x1 / width, y1 / height))
+        x0, y0, x1, y1 = (float(np.clip(v, 0, 1)) for v in (x0 / width, y0 / height, x1 / width, y1 / height))
         data = self._encode(crop(frame.image, face, self.options))
-        return FaceFrame(frame.time, data, True, box, face.confidence)
+        return FaceFrame(frame.time, data, True, (x0, y0, x1, y1), face.confidence)
 
 
 def bridge_gaps(time: np.ndarray, box: np.ndarray, mask: np.ndarray, max_gap: float) -> np.ndarray:
-    """Interpolates boxes over short runs without a face; the mask is not touched.
+    """Interpolates boxes over short runs without a face; the mask is left alone.
 
     Args:
-      time: float `[T]`, seconds; box: float32 `[T, 4]`; mask: bool `[T]`, True where a face was found.
-      max_gap: longest time in seconds between two found faces that is bridged.
+      time: float `[T]`, seconds; box: float32 `[T, 4]`; mask: bool `[T]`, True for frames with a face.
+      max_gap: longest time between two faces that is bridged, seconds.
 
     Returns:
       box float32 `[T, 4]`.

@@ -1,7 +1,7 @@
-"""The schemas of the records, the only thing that `data_prep` hands to `avemo`.
+"""The schemas of the records, which are all that `data_prep` hands to `avemo`.
 
-Each schema is a `tfds.features.FeaturesDict`; it is stored as `features.json` beside the shards, so that a reader needs
-nothing of this package. Images are stored as JPEG (or, where asked for, WebP) bytes and decode to RGB.
+Each schema is a `tfds.features.FeaturesDict`. It is stored as `features.json` beside the shards, so a reader does not
+need this package. Images are stored as JPEG (or, if asked for, WebP) bytes and decode to RGB.
 """
 
 import io
@@ -13,23 +13,23 @@ import tensorflow_datasets as tfds
 
 from media.tf_example import Encoder
 
-# Rises whenever a field changes its name, type or meaning: it is the TFDS version, and so the name of the folder.
+# The TFDS version, which names the data set's folder. Increase it when a field changes its name, type or meaning.
 SCHEMA_VERSION = "1.0.0"
 
 # `data_prep.synthetic` writes this file beside its corpora; its presence marks a corpus as synthetic.
 SYNTHETIC_MANIFEST = "manifest.json"
 
-# AffectNet's numbering 0-7, used for every corpus of expressions.
+# AffectNet's numbering 0-7, used for every corpus with expression labels.
 CLASSES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 
 TRIPLET_TYPES = ("ONE_CLASS_TRIPLET", "TWO_CLASS_TRIPLET", "THREE_CLASS_TRIPLET")
 
-# Longest run of frames in one `clips` record: a minute at 25 fps, so that memory does not grow with the recording.
+# Most frames in one `clips` record: a minute at 25 fps, so that memory does not grow with the recording.
 MAX_FRAMES = 1500
 
 
 def _image(image_format: str = "jpeg") -> tfds.features.Image:
-    # TFDS has no name for WebP; without one it decodes whatever the bytes say they are.
+    # TFDS has no name for WebP; without a name it decodes by the bytes' own header.
     named = image_format if image_format == "jpeg" else None
     return tfds.features.Image(shape=(None, None, 3), encoding_format=named)
 
@@ -81,18 +81,18 @@ def triplets_features(image_format: str = "jpeg") -> tfds.features.FeaturesDict:
 def clips_features(
     labels: Sequence[str] = CLASSES, num_raters: int = 0, image_format: str = "jpeg"
 ) -> tfds.features.FeaturesDict:
-    """Schema of consecutive stretches of recordings, at most `MAX_FRAMES` frames each.
+    """Schema of consecutive segments of recordings, at most `MAX_FRAMES` frames each.
 
     Fields, with T frames, M log-mel rows and R raters:
       recording, subject Text; segment int64, its number within the recording; fps float32.
-      time float32 `[T]`: seconds, the frame's time in the recording.
-      frames: T face crops uint8 `[S, S, 3]`, black where there is no face; face_mask bool `[T]`; face_box float32
-        `[T, 4]` (x0, y0, x1, y1 as fractions of the picture); face_confidence float32 `[T]`.
-      log_mel float32 `[M, 64]`: 100 rows a second, those that this segment needs; audio_index int32 `[T]`: first row of
-        the frame's window of 96; audio_mask bool `[T]`: False where there is no sound.
+      time float32 `[T]`: the frame's time in the recording, seconds.
+      frames: T face crops uint8 `[S, S, 3]`, black without a face; face_mask bool `[T]`; face_box float32 `[T, 4]`
+        (x0, y0, x1, y1 as fractions of the image); face_confidence float32 `[T]`.
+      log_mel float32 `[M, 64]`: the rows that this segment needs, 100 per second; audio_index int32 `[T]`: first row of
+        the frame's window of 96; audio_mask bool `[T]`: False without sound.
       targets float32 `[T, 2]`: valence and arousal, 0 where target_mask bool `[T]` is False.
-      raters float32 `[T, max(R, 1), 2]`: NaN where a rater is absent, so one column of NaN for R = 0 (an empty axis
-        cannot be read back by the TFDS parser).
+      raters float32 `[T, max(R, 1), 2]`: NaN for an absent rater; for R = 0 one column of NaN, because the TFDS parser
+        cannot read an empty axis back.
       label: emotion of the clip, -1 = none.
     """
     return tfds.features.FeaturesDict(
@@ -120,10 +120,10 @@ def clips_features(
 def extracted_features(
     visual_dim: int, audio_dim: int, labels: Sequence[str] = CLASSES, num_raters: int = 0
 ) -> tfds.features.FeaturesDict:
-    """Schema of the per-frame descriptors that `launch.py extract` writes, one record a recording.
+    """Schema of the per-frame features that `launch.py extract` writes, one record per recording.
 
     Fields: recording, subject, fps, time `[T]`, visual float32 `[T, Dv]`, visual_mask, audio float32 `[T, Da]`,
-    audio_mask, targets `[T, 2]`, target_mask, raters `[T, max(R, 1), 2]`, label; meanings as in `clips_features`.
+    audio_mask, targets `[T, 2]`, target_mask, raters `[T, max(R, 1), 2]`, label, all as in `clips_features`.
     """
     clips = clips_features(labels, num_raters)
     shared = ("recording", "subject", "fps", "time", "audio_mask", "targets", "target_mask", "raters", "label")
@@ -138,12 +138,12 @@ def extracted_features(
 
 
 def jpeg(data: bytes) -> io.BytesIO:
-    """Marks image bytes as already encoded: TFDS stores them as they are. One use: the features connector drains it."""
+    """Marks image bytes as encoded, so that TFDS stores them unchanged. Use the result once: TFDS reads it to the end."""
     return io.BytesIO(data)
 
 
 def votes_of(label: int, num_classes: int = len(CLASSES)) -> np.ndarray:
-    """One-hot float32 `[C]` of a label, zeros for -1."""
+    """Returns a label as one-hot float32 `[C]`; zeros for -1."""
     votes = np.zeros(num_classes, np.float32)
     if label >= 0:
         votes[label] = 1
@@ -161,7 +161,7 @@ def face_record(
     subject: str = "",
     num_classes: int = len(CLASSES),
 ) -> dict[str, Any]:
-    """Builds a record of `faces_features`; `image` is JPEG or WebP bytes."""
+    """Builds a record of `faces_features` from JPEG or WebP bytes."""
     return {
         "name": name,
         "image": jpeg(image),
@@ -174,10 +174,10 @@ def face_record(
 
 
 def check_clip(record: Mapping[str, Any]) -> None:
-    """Asserts what `clips_features` cannot say: equal lengths, rising time, windows inside the log-mel rows.
+    """Checks what `clips_features` cannot express: equal lengths, rising times, windows inside the log-mel rows.
 
     Raises:
-      ValueError: naming the recording and what is wrong; it would be a defect of a builder, not of the user's data.
+      ValueError: names the recording and what is wrong. The fault is the builder's, not the user's data.
     """
     where = f"{record['recording']}[{record['segment']}]"
     count = len(record["time"])
@@ -186,14 +186,14 @@ def check_clip(record: Mapping[str, Any]) -> None:
         if len(record[name]) != count:
             raise ValueError(f"{where}: {name} has {len(record[name])} entries for {count} frames")
     if np.any(np.diff(record["time"]) <= 0):
-        raise ValueError(f"{where}: the times of the frames do not rise")
+        raise ValueError(f"{where}: the frame times do not rise")
     index = np.asarray(record["audio_index"])[np.asarray(record["audio_mask"], bool)]
     if index.size and (index.min() < 0 or index.max() + 96 > len(record["log_mel"])):
-        raise ValueError(f"{where}: a window reaches beyond the {len(record['log_mel'])} rows of log-mel")
+        raise ValueError(f"{where}: a window extends beyond the {len(record['log_mel'])} log-mel rows")
 
 
 class Serializer:
-    """Turns records into the bytes that TFDS stores, and back; built once a process."""
+    """Turns records into the bytes that TFDS stores, and back. Build it once per process."""
 
     def __init__(self, features: tfds.features.FeaturesDict):
         from tensorflow_datasets.core import example_parser
@@ -203,11 +203,11 @@ class Serializer:
         self._parser = example_parser.ExampleParserNp(features.get_serialized_info())
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        """Serialises one record as a `tf.train.Example`, the same bytes for the same record in any process."""
+        """Serialises one record as a `tf.train.Example`; equal records give equal bytes in any process."""
         return self._encoder(record)
 
     def parse(self, data: bytes) -> dict[str, Any]:
-        """Parses one record and leaves its images encoded."""
+        """Parses one record but leaves its images encoded."""
         return self._parser.parse_example(data)
 
     def decode(self, data: bytes) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Records to `tf.train.Example` bytes, written straight in protobuf's wire format.
+"""Writes records as `tf.train.Example` bytes, directly in protobuf's wire format.
 
-The bytes are those that TFDS's own serializer gives with its keys sorted (the tests compare them); writing them
-directly is several times faster, because a spectrogram need not pass through a Python list of floats.
+The bytes equal those of TFDS's own serializer with sorted keys (a test compares them). Writing them directly is several
+times faster because a spectrogram does not become a Python list of floats.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +11,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 _BYTES, _FLOATS, _INTEGERS = b"\x0a", b"\x12", b"\x1a"  # tags of Feature's bytes_list, float_list and int64_list
-
-
 _SMALL = [bytes([number]) for number in range(128)]
 
 
 def _varint(number: int) -> bytes:
     if 0 <= number < 128:
         return _SMALL[number]
-    number &= (1 << 64) - 1  # negative numbers are stored as their two's complement
+    number &= (1 << 64) - 1  # negative numbers are stored in two's complement
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)
@@ -87,7 +85,7 @@ def _encoder(name: str, feature: Any) -> Callable[[Any], bytes]:
 
 
 class Encoder:
-    """Serialises records of a schema; the same bytes for the same record in any process."""
+    """Serialises the records of a schema; equal records give equal bytes in any process."""
 
     def __init__(self, features: tfds.features.FeaturesDict):
         self._fields = [

@@ -1,4 +1,4 @@
-"""TFRecord files without TensorFlow: length and data, each followed by its masked CRC-32C."""
+"""TFRecord files without TensorFlow: each record is its length and its data, both followed by a masked CRC-32C."""
 
 import os
 import pathlib
@@ -12,13 +12,13 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def masked_crc(data: bytes) -> bytes:
-    """CRC-32C of `data`, rotated and offset as TFRecord stores it, 4 bytes little-endian."""
+    """Returns the CRC-32C of `data`, rotated and offset as TFRecord stores it: 4 bytes, little-endian."""
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF)
 
 
 def append(file: BinaryIO, data: bytes) -> tuple[int, int]:
-    """Writes one record at the file's end; returns (offset, length) of its data."""
+    """Appends one record to a file; returns (offset, length) of its data."""
     offset = file.tell() + 12
     length = struct.pack("<Q", len(data))
     file.write(length + masked_crc(length) + data + masked_crc(data))
@@ -26,17 +26,17 @@ def append(file: BinaryIO, data: bytes) -> tuple[int, int]:
 
 
 def write(path: str | os.PathLike, records: Iterable[tuple[object, bytes]]) -> None:
-    """Writes (key, data) pairs as one TFRecord file, in order; the keys are not stored."""
+    """Writes (key, data) pairs in order as one TFRecord file; the keys are not stored."""
     with open(path, "wb") as file:
         for _, data in records:
             append(file, data)
 
 
 def read(path: str | os.PathLike) -> Iterator[bytes]:
-    """Yields the records of a file, checking every sum.
+    """Yields the records of a file and verifies every checksum.
 
     Raises:
-      ValueError: the file is cut short or a sum does not match; the record's number is named.
+      ValueError: the file is cut short or a checksum does not match; the message has the record's number.
     """
     with pathlib.Path(path).open("rb") as file:
         number = 0

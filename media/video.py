@@ -1,4 +1,4 @@
-"""Pictures: decoding with true times and upright orientation, one frame in memory at a time."""
+"""Video: decoding with the container's times and upright orientation, one frame in memory at a time."""
 
 import dataclasses
 import pathlib
@@ -17,7 +17,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac", ".opus")
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame: seconds in the container's time, and the picture uint8 `[H, W, 3]`, RGB, upright."""
+    """One frame: its time in the container in seconds, and its image uint8 `[H, W, 3]`, RGB, upright."""
 
     time: float
     image: np.ndarray
@@ -25,7 +25,7 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """What the container says of its picture track; fps is the average rate, 25 where none is given."""
+    """What the container says about its video track; fps is the average rate, or 25 if the container gives none."""
 
     fps: float
     has_audio: bool
@@ -36,12 +36,12 @@ def probe(path: str | pathlib.Path) -> Stream:
     """Reads a container's header.
 
     Raises:
-      BadItem: not a video.
+      BadItem: the file is not a video.
     """
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
-                raise BadItem("no picture track in the file")
+                raise BadItem("the file has no video track")
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
             start = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
@@ -51,19 +51,19 @@ def probe(path: str | pathlib.Path) -> Stream:
 
 
 def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int = 0) -> Iterator[Frame]:
-    """Yields the frames of the first picture track in order of time.
+    """Yields the frames of the first video track in order of time.
 
-    Times come from the container, so that variable frame rate and 29.97 fps stay what they are; where a stamp is absent
-    or does not rise, the frame follows the one before by half a frame's time. A rotation that a phone has noted is
-    applied.
+    Times come from the container, so variable frame rates and 29.97 fps are kept. A frame without a time stamp follows
+    one frame's time after the previous frame; one whose stamp does not rise follows after half of that. The rotation
+    that phones record is applied.
 
     Args:
       path: any container that FFmpeg reads.
-      fps: at most so many frames a second (the others are decoded but not converted); None = all.
-      threads: of the decoder; 0 = let FFmpeg choose.
+      fps: at most this many frames per second (the others are decoded but not converted); None = all.
+      threads: decoder threads; 0 = let FFmpeg choose.
 
     Raises:
-      BadItem: the file cannot be opened or decoded, or holds no frame.
+      BadItem: the file cannot be opened or decoded, or has no frame.
     """
     rate = probe(path).fps
     last, due = None, None
@@ -72,7 +72,7 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
             stream = container.streams.video[0]
             stream.thread_type = "AUTO" if threads != 1 else "NONE"
             stream.codec_context.thread_count = threads
-            reformatter = VideoReformatter()  # one for all frames: a new one each costs more than the conversion
+            reformatter = VideoReformatter()  # reused: creating one per frame costs more than the conversion
             for frame in container.decode(stream):
                 time = frame.time if frame.time is not None else (0.0 if last is None else last + 1 / rate)
                 if last is not None and time <= last:
@@ -87,11 +87,11 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise BadItem(f"video cannot be decoded: {error}") from error
     if last is None:
-        raise BadItem("the video holds no frame")
+        raise BadItem("the video has no frame")
 
 
 def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """The picture of a decoded frame, uint8 `[H, W, 3]` RGB, turned as its display matrix says."""
+    """Converts a decoded frame to an image uint8 `[H, W, 3]`, RGB, rotated by its display matrix."""
     image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
     turns = round(frame.rotation / 90) % 4  # counter-clockwise degrees, as the display matrix gives them
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -57,5 +57,5 @@ def test_what_is_no_video_is_a_bad_item(tmp_path, data):
 
 def test_a_sound_file_is_no_video(tmp_path, draw):
     path = draw.sound(tmp_path / "a.wav", np.zeros(1600))
-    with pytest.raises(BadItem, match="no picture track"):
+    with pytest.raises(BadItem, match="no video track"):
         video.probe(path)
