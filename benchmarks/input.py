@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from avemo import configuration  # noqa: E402
 from avemo.data import examples, pipeline, shards  # noqa: E402
-from data_prep import builder  # noqa: E402
+from data_prep.preparation import prepare  # noqa: E402
 from media.images import encode_jpeg  # noqa: E402
 
 SIDE, BATCH = 160, 64
@@ -117,7 +117,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "faces"
         kind = write_faces(arguments.source, folder, arguments.faces)
-        prepared, _ = builder.prepare("unlabelled", folder, pathlib.Path(temporary) / "out", workers=1, quiet=True)
+        prepared, _ = prepare("unlabelled", folder, pathlib.Path(temporary) / "out", workers=1, quiet=True)
         stored = shards.Shards(str(prepared), "train")
         same = {path.read_bytes() for path in folder.iterdir()} == {
             stored[index]["image"].encoded[0] for index in range(len(stored))

@@ -1,1 +1,1 @@
-"""Raw corpora in, sharded records out. Imports neither JAX nor TensorFlow."""
+"""Turns raw corpora into sharded records. Imports neither JAX nor TensorFlow."""

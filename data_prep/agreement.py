@@ -1,8 +1,8 @@
-"""How far raters agree, and how the three gold standards differ: for RECOLA's traces and for tables like CEAP-360VR's.
+"""How far raters agree, and how the three gold standards differ, for RECOLA and for tables like CEAP-360VR's.
 
     python -m data_prep.agreement --source=DIR [--output=FILE.json]
 
-DIR holds either RECOLA's public layout or one CSV a rater with the columns video, time, valence, arousal.
+DIR has either RECOLA's public layout or one CSV file per rater with the columns video, time, valence, arousal.
 """
 
 import argparse
@@ -29,13 +29,14 @@ def intraclass(raters: np.ndarray) -> dict[str, float]:
       raters: float `[T, R]`, T >= 2, R >= 2, no NaN.
 
     Returns:
-      icc_agreement: ICC(2,1), a single rater, differences of level count as error;
-      icc_consistency: ICC(3,1), a single rater, differences of level do not;
-      icc_mean: ICC(3,k), of the mean over raters, which equals Cronbach's alpha: alpha.
+      icc_agreement: ICC(2,1), for a single rater; differences in level count as error.
+      icc_consistency: ICC(3,1), for a single rater; differences in level do not count.
+      icc_mean: ICC(3,k), for the mean over raters; it equals Cronbach's alpha.
+      alpha: Cronbach's alpha.
     """
     times, count = raters.shape
     if times < 2 or count < 2:
-        raise ValueError(f"two times and two raters are needed, found {times} and {count}")
+        raise ValueError(f"at least two times and two raters are needed, found {times} and {count}")
     grand = raters.mean()
     rows = count * ((raters.mean(axis=1) - grand) ** 2).sum() / (times - 1)
     columns = times * ((raters.mean(axis=0) - grand) ** 2).sum() / (count - 1)
@@ -56,14 +57,14 @@ def intraclass(raters: np.ndarray) -> dict[str, float]:
 
 
 def agreement(raters: np.ndarray) -> dict[str, Any]:
-    """Agreement of raters on one recording and one dimension.
+    """Measures the agreement of raters on one recording and one dimension.
 
     Args:
-      raters: float `[T, R]`; times at which a rater is absent (NaN) are left out, and so are raters absent throughout.
+      raters: float `[T, R]`. Raters who are absent (NaN) throughout are left out, then times at which any is absent.
 
     Returns:
-      raters, times; pearson and ccc, means over pairs; the values of `intraclass`; standards: for each gold standard
-      the mean CCC of each rater with the standard made of the *others*, and its CCC with the plain mean of all.
+      raters and times, their numbers; pearson and ccc, means over pairs; the values of `intraclass`; standards, for
+      each gold standard the mean CCC of each rater with the standard of the *others*, and its CCC with the plain mean.
     """
     raters = np.asarray(raters, np.float64)
     raters = raters[:, np.isfinite(raters).any(axis=0)]
@@ -91,9 +92,9 @@ def agreement(raters: np.ndarray) -> dict[str, Any]:
 
 
 def read_rater_tables(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
-    """Reads one CSV a rater (video, time, valence, arousal): {video: {dimension: float `[T, R]`}}.
+    """Reads one CSV file per rater (video, time, valence, arousal) into {video: {dimension: float `[T, R]`}}.
 
-    Raters are put on the times of the first one who saw the video.
+    Traces are resampled to the times of the first rater of each video.
 
     Raises:
       UserError: a table cannot be read; file and line are named.
@@ -122,7 +123,7 @@ def read_rater_tables(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def read_recola(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
-    """Reads RECOLA's public annotation: {participant: {dimension: float `[T, 6]`}}."""
+    """Reads RECOLA's public annotation into {participant: {dimension: float `[T, 6]`}}."""
     base = folder / "RECOLA-Annotation" / "emotional_behaviour"
     out: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for dimension in DIMENSIONS:
@@ -135,10 +136,10 @@ def read_recola(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def report(source: pathlib.Path) -> dict[str, Any]:
-    """Agreement for each recording and dimension, and the means over recordings.
+    """Measures agreement for each recording and dimension, and its means over recordings.
 
     Raises:
-      UserError: no traces of two raters are there.
+      UserError: the source has no traces by at least two raters.
     """
     if (source / "RECOLA-Annotation").is_dir():
         recordings = read_recola(source)
@@ -147,7 +148,7 @@ def report(source: pathlib.Path) -> dict[str, Any]:
     else:
         raise UserError(f"--source={source} is not a folder.")
     if not recordings:
-        raise UserError(f"{source}: neither RECOLA-Annotation nor a table of a rater (*.csv) is there.")
+        raise UserError(f"{source} has neither a RECOLA-Annotation folder nor raters' tables (*.csv).")
     out: dict[str, Any] = {"recordings": {}, "mean": {}}
     for name, dimensions in recordings.items():
         try:
@@ -169,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.agreement", description=__doc__.split("\n")[0])
     parser.add_argument("--source", required=True, type=pathlib.Path, metavar="DIR")
-    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="everything, by recording")
+    parser.add_argument("--output", type=pathlib.Path, metavar="FILE.json", help="also write all results by recording")
     chosen = parser.parse_args(arguments)
     try:
         found = report(chosen.source)

@@ -1,4 +1,4 @@
-"""Continuous annotation: raters' traces to a gold standard, traces to frame times, and the files they come in."""
+"""Continuous annotation: reading traces, resampling them to frame times, and combining raters into a gold standard."""
 
 import csv
 import io
@@ -15,9 +15,14 @@ GOLD_STANDARDS: Registry[Callable[[np.ndarray], np.ndarray]] = Registry("gold st
 
 
 def pairwise(raters: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
-    """Mean of `measure` between each rater and every other one, over the times that both have: float64 `[R]`.
+    """Averages `measure` between each rater and all others over the times that both rated.
 
-    0 where a rater shares no time with another, or for a single rater.
+    Args:
+      raters: float `[T, R]`, NaN where a rater gave nothing.
+      measure: of two traces, such as `pearson`.
+
+    Returns:
+      float64 `[R]`; 0 for a rater who shares no time with another.
     """
     count = raters.shape[1]
     values = np.full((count, count), np.nan)
@@ -27,25 +32,25 @@ def pairwise(raters: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], flo
             if both.sum() >= 2:
                 values[i, j] = values[j, i] = measure(raters[both, i], raters[both, j])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a rater alone: the mean of nothing is NaN, then 0
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN, which becomes 0
         return np.nan_to_num(np.nanmean(values, axis=1)) if count else np.zeros(0)
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's correlation of two traces `[T]`; 0 if either is constant."""
+    """Returns Pearson's correlation of two traces `[T]`; 0 if either is constant."""
     x, y = x - x.mean(), y - y.mean()
     scale = np.sqrt((x * x).mean() * (y * y).mean())
     return float((x * y).mean() / scale) if scale > 0 else 0.0
 
 
 def ccc(x: np.ndarray, y: np.ndarray) -> float:
-    """Lin's concordance of two traces `[T]`, all moments biased (1/n); 0 if both are constant and equal."""
+    """Returns Lin's concordance (CCC) of two traces `[T]` with biased moments (1/n); 0 if both are equal constants."""
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * ((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
 
 
 def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean over raters at each time, of those present: `[T, R]`, `[R]` -> `[T]`, NaN where nobody is."""
+    """Weighted mean over the raters present at each time: `[T, R]`, `[R]` -> `[T]`, NaN without raters."""
     weights = np.where(np.isfinite(values), weights, 0.0)
     total = weights.sum(axis=1)
     summed = (np.nan_to_num(values) * weights).sum(axis=1)
@@ -62,7 +67,7 @@ def mean_of_raters(raters: np.ndarray) -> np.ndarray:
 def evaluator_weighted(raters: np.ndarray) -> np.ndarray:
     """Evaluator weighted estimator (Grimm & Kroschel 2005): weights = mean pairwise correlation, negatives set to 0.
 
-    `[T, R]` -> `[T]`; the plain mean where no rater agrees with another.
+    `[T, R]` -> `[T]`; the plain mean if no two raters agree.
     """
     weights = np.maximum(pairwise(raters, pearson), 0.0)
     return _weighted(raters, weights) if weights.sum() > 0 else mean_of_raters(raters)
@@ -70,9 +75,10 @@ def evaluator_weighted(raters: np.ndarray) -> np.ndarray:
 
 @GOLD_STANDARDS.register("ccc")
 def ccc_centred(raters: np.ndarray) -> np.ndarray:
-    """The AVEC 2018 standard: each rater centred on a common mean, which is weighted by pairwise concordance.
+    """The AVEC 2018 standard: raters are centred on a common mean, weighted by pairwise concordance.
 
-    Trace = mean over raters − its mean + weighted mean of the raters' means; `[T, R]` -> `[T]`. Negative weights are 0.
+    Trace = mean over raters of (rater − rater's mean) + weighted mean of the raters' means; `[T, R]` -> `[T]`. Negative
+    weights are set to 0.
     """
     weights = np.maximum(pairwise(raters, ccc), 0.0)
     if weights.sum() == 0:
@@ -85,28 +91,28 @@ def ccc_centred(raters: np.ndarray) -> np.ndarray:
 
 
 def gold_standard(raters: np.ndarray, method: str = "ewe") -> np.ndarray:
-    """One trace from several raters.
+    """Combines the traces of several raters into one.
 
     Args:
       raters: float `[T, R]`; NaN where a rater gave nothing.
       method: "mean", "ewe" or "ccc".
 
     Returns:
-      float64 `[T]`, NaN where nobody rated.
+      float64 `[T]`, NaN at times without raters.
     """
     return GOLD_STANDARDS[method](np.asarray(raters, np.float64))
 
 
 def resample(time: np.ndarray, values: np.ndarray, at: np.ndarray, reach: float | None = None) -> np.ndarray:
-    """Linear interpolation of traces to other times.
+    """Interpolates traces linearly to other times.
 
     Args:
       time: float `[N]`, rising; values: float `[N]` or `[N, R]`, NaN allowed.
-      at: float `[T]`, the times wanted.
-      reach: seconds beyond the first and last stamp that still take its value; default one step of the annotation.
+      at: float `[T]`, the times to interpolate at.
+      reach: how far beyond the first and last time their values extend, seconds; default one step of the annotation.
 
     Returns:
-      float64 `[T]` or `[T, R]`; NaN outside, and between a value and a NaN.
+      float64 `[T]` or `[T, R]`; NaN outside the traces, and between a value and a NaN.
     """
     time, values, at = np.asarray(time, np.float64), np.asarray(values, np.float64), np.asarray(at, np.float64)
     if values.ndim == 2:
@@ -121,16 +127,16 @@ def resample(time: np.ndarray, values: np.ndarray, at: np.ndarray, reach: float 
 
 
 def read_traces(path: pathlib.Path, delimiter: str | None = None) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Reads a table of traces: a header, then a time and one column a rater.
+    """Reads a table of traces: a header, then rows of a time and one value per rater.
 
-    Column names lose the blanks around them (RECOLA's public files read `FM1 ;FM2 ;…`), and the delimiter is found in
-    the header, `;`, `,` or tab. A byte-order mark is ignored; an empty cell is NaN.
+    Blanks around column names are stripped (RECOLA's public files have `FM1 ;FM2 ;…`). The delimiter `;`, `,` or tab is
+    detected in the header. A byte-order mark is ignored; an empty cell is NaN.
 
     Returns:
       time float64 `[T]` in seconds, names of the R columns, values float64 `[T, R]`.
 
     Raises:
-      BadItem: no such file, no time column, or a row that is not numbers (its line is named).
+      BadItem: the file or its time column is missing, or a row is not numeric (its line is named).
     """
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
@@ -167,7 +173,7 @@ def read_arff(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads an AVEC gold standard (`Instance_name, frameTime, GoldStandard`): time float64 `[T]`, values float64 `[T]`.
 
     Raises:
-      BadItem: no such file, an attribute is missing, or a row is not numbers.
+      BadItem: the file or an attribute is missing, or a row is not numeric.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
@@ -191,5 +197,5 @@ def read_arff(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         table = np.array([[float(row[t]), float(row[v])] for _, row in rows], np.float64).reshape(len(rows), 2)
     except (ValueError, IndexError) as error:
-        raise BadItem(f"annotation {path.name}: a row is not numbers: {error}") from error
+        raise BadItem(f"annotation {path.name}: a row is not numeric: {error}") from error
     return table[:, 0], table[:, 1]

@@ -1,26 +1,32 @@
-"""The command line of data_prep: options come from the corpus' `Options`, errors are one line and exit status 2."""
+"""The command line of data_prep. Options come from the corpus's `Options`; an error is one line and exit status 2."""
 
 import argparse
 import dataclasses
+import json
+import pathlib
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from data_prep.card.contents import FILENAME, SKIPPED
+from data_prep.corpora import CORPORA
+from data_prep.corpora.base import Corpus
+from data_prep.preparation import prepare
 from media.errors import UserError
 
-EPILOG = "Each corpus has options of its own: python -m data_prep CORPUS --help."
+EPILOG = "For the options of a corpus: python -m data_prep CORPUS --help."
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors look like every other error of the program."""
+    """An argument parser that reports errors like the rest of the program."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}. See python -m data_prep --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0 done, 2 the user's error, 130 interrupted."""
+    """Runs the command line; returns the exit status: 0 done, 2 user error, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(arguments)
@@ -28,25 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return 130
 
 
 def _run(arguments: list[str]) -> int:
-    from data_prep.corpora import CORPORA
-
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_general_help(CORPORA))
+        print(_general_help())
         return 0 if arguments else 2
     if arguments[0] == "--list":
-        print(_table(CORPORA))
+        print(_table())
         return 0
     if arguments[0].startswith("-"):
         raise UserError("the first argument is the corpus: python -m data_prep CORPUS --source=DIR --output=DIR.")
     corpus = CORPORA[arguments[0]]
     values = vars(_parser(corpus).parse_args(arguments[1:]))
-    from data_prep.builder import prepare
-
     target, done = prepare(corpus.name, values.pop("source"), values.pop("output"), **values)
     print(f"{target}" if done else f"{target} is complete already: nothing to do")
     if done:
@@ -54,19 +56,19 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _general_help(corpora: Any) -> str:
+def _general_help() -> str:
     usage = "usage: python -m data_prep CORPUS --source=DIR --output=DIR [--format=array_record|tfrecord] [--shards=N]"
     return (
         f"{usage}\n       [--workers=N] [--runner=beam] [options of the corpus]\n       python -m data_prep --list\n\n"
-        + "\n".join(["Turns a corpus, as it was downloaded, into sharded records.", "", _table(corpora), "", EPILOG])
+        + "\n".join(["Turns a corpus as downloaded into sharded records.", "", _table(), "", EPILOG])
     )
 
 
-def _table(corpora: Any) -> str:
-    return "\n".join(f"  {name:<20} {corpora[name].kind:<9} {corpora[name].title}" for name in corpora)
+def _table() -> str:
+    return "\n".join(f"  {name:<20} {CORPORA[name].kind:<9} {CORPORA[name].title}" for name in CORPORA)
 
 
-def _parser(corpus: Any) -> argparse.ArgumentParser:
+def _parser(corpus: type[Corpus]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"python -m data_prep {corpus.name}",
         description=f"{corpus.title}.\n\n{corpus.instructions()}\n\nLicence: {corpus.licence}",
@@ -74,20 +76,22 @@ def _parser(corpus: Any) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--source", required=True, metavar="DIR", help="the corpus as it was downloaded")
+    parser.add_argument("--source", required=True, metavar="DIR", help="the corpus as downloaded")
     parser.add_argument("--output", required=True, metavar="DIR", help="records go to DIR/NAME/VERSION")
-    parser.add_argument("--format", default="array_record", metavar="array_record|tfrecord", help="of the shards")
-    parser.add_argument("--shards", type=int, metavar="N", help="files a split (default: one for every 256 MB)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument("--name", metavar="NAME", help=f"of the data set's folder (default: {corpus.name})")
-    parser.add_argument("--max_items", type=int, metavar="N", help="at most N items of each split, evenly spread")
+    parser.add_argument(
+        "--format", default="array_record", metavar="array_record|tfrecord", help="file format of the shards"
+    )
+    parser.add_argument("--shards", type=int, metavar="N", help="files per split (default: one per 256 MB)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--name", metavar="NAME", help=f"name of the data set's folder (default: {corpus.name})")
+    parser.add_argument("--max_items", type=int, metavar="N", help="at most N items per split, evenly spread")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--runner", default="local", metavar="local|beam", help="processes here, or Apache Beam")
+    parser.add_argument("--runner", default="local", metavar="local|beam", help="local processes or Apache Beam")
     parser.add_argument(
         "--beam_pipeline_options",
         default="",
         metavar="FLAGS",
-        help="of Beam's runner: runner=FlinkRunner,parallelism=8",
+        help="for Beam's runner, such as runner=FlinkRunner,parallelism=8",
     )
     for field in dataclasses.fields(corpus.Options):
         kind = type(field.default)
@@ -102,14 +106,10 @@ def _boolean(text: str) -> bool:
         return True
     if text.lower() in ("false", "no", "0"):
         return False
-    raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+    raise argparse.ArgumentTypeError(f"expected true or false, not {text!r}")
 
 
-def _summary(target: Any) -> str:
-    import json
-
-    from data_prep.card.contents import FILENAME, SKIPPED
-
+def _summary(target: pathlib.Path) -> str:
     card = json.loads((target / FILENAME).read_text())
     lines = []
     for name, split in card["splits"].items():

@@ -1,4 +1,4 @@
-"""Pictures from the web into a local cache: a few at a time, retried, resumable, with a tally of what is dead."""
+"""Downloads pictures into a local cache: a few at a time, with retries, resumable, with a tally of dead links."""
 
 import collections
 import concurrent.futures
@@ -6,7 +6,6 @@ import dataclasses
 import http.client
 import itertools
 import json
-import os
 import pathlib
 import time
 import urllib.error
@@ -18,18 +17,25 @@ import tqdm
 
 from media import images
 from media.errors import BadItem, UserError
+from media.files import write_atomically
 
 DEAD_LINKS = "dead_links.json"
 USER_AGENT = "avemo data_prep (research; fetches each picture once)"
-MAX_BYTES = 64 << 20  # of one picture; what is larger is none
-RETRIED = (408, 425, 429)  # beside 5xx: the server asks to come again
+MAX_BYTES = 64 << 20  # anything larger is not a picture
+RETRIED = (408, 425, 429)  # HTTP statuses that ask the client to try again, besides 5xx
 _BLOCK = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """workers: connections at a time; timeout: seconds for one whole attempt; retries: further attempts after a failure
-    that may pass; wait: seconds before the first of them, doubled each time."""
+    """Limits on connections, time and attempts.
+
+    Attributes:
+      workers: simultaneous connections.
+      timeout: for one whole attempt, seconds.
+      retries: further attempts after a temporary failure.
+      wait: before the first retry, seconds; doubled each time.
+    """
 
     workers: int = 16
     timeout: float = 30.0
@@ -37,19 +43,25 @@ class Limits:
     wait: float = 1.0
 
 
-class _Dead(Exception):
-    """The picture will not come, however often it is asked for."""
+class _Failure(Exception):
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
 
 
-class _Again(Exception):
-    """A failure that may pass."""
+class _Dead(_Failure):
+    """A permanent failure: no retry will get the picture."""
+
+
+class _Again(_Failure):
+    """A temporary failure."""
 
 
 def _attempt(url: str, timeout: float) -> bytes:
-    """The bytes of a picture. `_Dead` and `_Again` say why not."""
+    """Fetches the bytes of a picture; raises `_Dead` or `_Again` with the reason."""
     deadline = time.monotonic() + timeout
     try:
-        # Addresses in lists hold blanks, quotes and letters with accents that HTTP does not allow as they are.
+        # Listed addresses contain blanks, quotes and accented letters, which HTTP does not allow unquoted.
         safe = urllib.parse.quote(url, safe=":/?#[]@!$&'()*+,;=%~")
         request = urllib.request.Request(safe, headers={"User-Agent": USER_AGENT})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -58,7 +70,7 @@ def _attempt(url: str, timeout: float) -> bytes:
                 data += block
                 if len(data) > MAX_BYTES:
                     raise _Dead("larger than a picture")
-                if time.monotonic() > deadline:  # a server that drips a byte at a time never runs into the time-out
+                if time.monotonic() > deadline:  # the socket's time-out never fires for a server that drips bytes
                     raise _Again("too slow")
     except urllib.error.HTTPError as error:
         again = error.code >= 500 or error.code in RETRIED
@@ -77,12 +89,12 @@ def _attempt(url: str, timeout: float) -> bytes:
     try:
         images.decode(bytes(data), url)
     except BadItem as error:
-        raise _Dead("no picture") from error  # dead links often answer with a page that says so
+        raise _Dead("no picture") from error  # dead links often return a web page instead
     return bytes(data)
 
 
 def _fetch(url: str, path: pathlib.Path, limits: Limits) -> tuple[str, bool]:
-    """Fetches one picture to `path`; returns ("", False), or why it did not come and whether it is dead for good."""
+    """Fetches one picture to `path`; returns ("", False), or the reason it failed and whether that is permanent."""
     reason = ""
     for number in range(limits.retries + 1):
         if number:
@@ -90,43 +102,41 @@ def _fetch(url: str, path: pathlib.Path, limits: Limits) -> tuple[str, bool]:
         try:
             data = _attempt(url, limits.timeout)
         except _Dead as error:
-            return str(error), True
+            return error.reason, True
         except _Again as error:
-            reason = str(error)
+            reason = error.reason
             continue
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(data)
-        os.replace(part, path)  # a run that is killed leaves no half a picture under its name
+        write_atomically(path, data)
         return "", False
     return reason, False
 
 
 def dead_links(cache: pathlib.Path) -> dict[str, str]:
-    """The addresses that former runs found dead, with the reason; empty where there was no run."""
+    """Returns the addresses that earlier runs found dead, with the reason; empty before the first run."""
     try:
         return json.loads((cache / DEAD_LINKS).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{cache / DEAD_LINKS} cannot be read ({error}): remove it, the links are tried again."
+            f"{cache / DEAD_LINKS} cannot be read ({error}): remove it, and the links are tried again."
         ) from error
 
 
 def fetch_all(
     wanted: Mapping[str, pathlib.Path], cache: pathlib.Path, limits: Limits, quiet: bool = False
 ) -> dict[str, int]:
-    """Fetches what is not there yet; run again it goes on, and asks no more for links that are dead.
+    """Fetches the pictures that are missing. A second run continues and skips dead links.
 
     Args:
-      wanted: the file of each address, in `cache`.
-      cache: folder of the pictures; `dead_links.json` in it lists the dead addresses.
-      limits: of connections, time and attempts.
+      wanted: for each address its file in `cache`.
+      cache: folder of the pictures; its `dead_links.json` lists the dead addresses.
+      limits: on connections, time and attempts.
       quiet: no progress bar.
 
     Returns:
-      How many were there, fetched, and for each reason dead ("dead: HTTP 404") or failed ("failed: HTTP 503"; these
-      are tried again by the next run).
+      The number of pictures that were there, that were fetched, and that were dead ("dead: HTTP 404") or failed
+      ("failed: HTTP 503") for each reason. The next run tries failed ones again.
 
     Raises:
       UserError: the cache cannot be written.
@@ -167,8 +177,9 @@ def fetch_all(
 def _bounded(
     pool: concurrent.futures.Executor, urls: Iterable[str], wanted: Mapping[str, pathlib.Path], limits: Limits
 ) -> Iterable[tuple[str, tuple[str, bool]]]:
-    """(address, result of `_fetch`) as they come, a few handed out ahead: Ctrl-C is answered soon."""
-    urls, running = iter(urls), {}
+    """Yields (address, result of `_fetch`) as they finish. Only a few are queued, so that Ctrl-C takes effect soon."""
+    urls = iter(urls)
+    running: dict[concurrent.futures.Future[tuple[str, bool]], str] = {}
     while True:
         for url in itertools.islice(urls, 2 * limits.workers - len(running)):
             running[pool.submit(_fetch, url, wanted[url], limits)] = url
@@ -180,6 +191,5 @@ def _bounded(
 
 
 def _write(cache: pathlib.Path, dead: Mapping[str, str]) -> None:
-    part = cache / (DEAD_LINKS + ".part")
-    part.write_text(json.dumps(dict(sorted(dead.items())), indent=0, ensure_ascii=False) + "\n")
-    os.replace(part, cache / DEAD_LINKS)
+    text = json.dumps(dict(sorted(dead.items())), indent=0, ensure_ascii=False) + "\n"
+    write_atomically(cache / DEAD_LINKS, text)

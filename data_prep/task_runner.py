@@ -1,41 +1,42 @@
-"""Runs the per-item work over processes into a spool that survives being killed.
+"""Runs the per-item work in processes, into a spool folder that survives being killed.
 
-A task is a run of items. Its records go to one spool file, its index beside it last: an index that exists is a task
-that is done, so a run that was killed goes on where it was, and the shards, built from the spool in order of the tasks,
-do not depend on who did what when.
+A task is a run of consecutive items. Its records go to one spool file; its index is written beside it last. So a task
+with an index is done, and a killed preparation continues where it stopped. The shards are built from the spool in the
+order of the tasks and do not depend on which process finished when.
 """
 
 import collections
 import concurrent.futures
 import json
 import multiprocessing
-import os
 import pathlib
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import tqdm
 
-from data_prep.card.counts import Statistics
+from data_prep.card.counts import SplitCounts
 from data_prep.corpora.base import Corpus, Item
 from media import tfrecord
 from media.errors import BadItem, Dropped, UserError
+from media.files import write_atomically
 from media.records import Serializer, check_clip
 
-# One failure may happen to anybody; more than one item in twenty means that something is wrong with the source.
+# A single failure is tolerated; more than one item in twenty means that something is wrong with the source.
 MAX_FAILED_SHARE = 0.05
 
-Waiting = tuple[Sequence[Item], pathlib.Path]  # a task that is still to be done: its items and its spool file
-# How tasks are executed: (corpus, tasks waiting, what to call with each that is finished).
-Execute = Callable[[Corpus, Sequence[Waiting], Callable[[Sequence[Item], pathlib.Path], None]], None]
+Waiting = tuple[Sequence[Item], pathlib.Path]  # a task still to do: its items and its spool file
+Finished = Callable[[Sequence[Item], pathlib.Path], None]  # called with each task once it is done
+Execute = Callable[[Corpus, Sequence[Waiting], Finished], None]  # a way to run tasks, such as `data_prep.beam.execute`
 
 _serializers: dict[str, Serializer] = {}
 
 
 def _serializer(corpus: Corpus) -> Serializer:
+    """Builds one serializer per schema and process."""
     key = json.dumps(corpus.features().to_json_content(), default=str)
     if key not in _serializers:
         _serializers[key] = Serializer(corpus.features())
@@ -43,53 +44,64 @@ def _serializer(corpus: Corpus) -> Serializer:
 
 
 def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
-    """Processes items into the spool file `path`, and its index `path` + ".json" last."""
+    """Processes items into the spool file `path`, then writes its index `path` + ".json"."""
     serializer = _serializer(corpus)
     records: list[list[Any]] = []
-    skipped, dropped = [], collections.Counter()
-    stats = Statistics(corpus.kind)
+    skipped: list[dict[str, str]] = []
+    dropped: collections.Counter[str] = collections.Counter()
+    counts = SplitCounts(corpus.kind)
     done = 0
     with open(path, "wb") as file:
         for item in items:
-            begin, kept = file.tell(), len(records)
             try:
-                counted = []
-                for number, record in enumerate(corpus.process(item)):
-                    if corpus.kind == "clips":
-                        check_clip(record)
-                    counted.append(stats.measure(record))
-                    offset, length = tfrecord.append(file, serializer.encode(record))
-                    records.append([item.split, f"{item.key}#{number}", offset, length])
+                records += _append_item(file, corpus, item, serializer, counts)
                 done += 1
-                for measured in counted:
-                    stats.count(item.split, measured)
-                continue
-            except Dropped as reason:
-                dropped[str(reason)] += 1
-            except (UserError, KeyboardInterrupt):
+            except Dropped as drop:
+                dropped[drop.reason] += 1
+            except UserError:
                 raise
-            except OSError as error:
-                if error.errno is not None and not isinstance(error, FileNotFoundError | PermissionError):
-                    raise  # a full disk is no fault of the item
-                skipped.append({"item": item.key, "split": item.split, "reason": str(error)})
-            except BadItem as error:
-                skipped.append({"item": item.key, "split": item.split, "reason": str(error)})
-            except Exception as error:  # whatever a broken file may provoke must not end the run
-                reason = f"{type(error).__name__}: {error}"
+            except Exception as error:  # no broken file may end the run, whatever it raises
+                if _machine_is_at_fault(error):
+                    raise
+                known = isinstance(error, BadItem | OSError)
+                reason = str(error) if known else f"{type(error).__name__}: {error}"
                 skipped.append({"item": item.key, "split": item.split, "reason": reason})
-            # An item is stored whole or not at all.
-            file.seek(begin)
-            file.truncate()
-            del records[kept:]
-    index = {"records": records, "done": done, "skipped": skipped, "dropped": dropped, "stats": stats.to_json()}
-    temporary = pathlib.Path(path + ".json.part")
-    temporary.write_text(json.dumps(index))
-    os.replace(temporary, path + ".json")
+    index = {"records": records, "done": done, "skipped": skipped, "dropped": dropped, "stats": counts.to_json()}
+    write_atomically(path + ".json", json.dumps(index))
+
+
+def _append_item(
+    file: BinaryIO, corpus: Corpus, item: Item, serializer: Serializer, counts: SplitCounts
+) -> list[list[Any]]:
+    """Stores all records of an item, or none if one of them fails; returns their entries of the index."""
+    begin = file.tell()
+    entries, measured = [], []
+    try:
+        for number, record in enumerate(corpus.process(item)):
+            if corpus.kind == "clips":
+                check_clip(record)
+            measured.append(counts.measure(record))
+            offset, length = tfrecord.append(file, serializer.encode(record))
+            entries.append([item.split, f"{item.key}#{number}", offset, length])
+    except BaseException:
+        file.seek(begin)
+        file.truncate()
+        raise
+    for one in measured:
+        counts.count(item.split, one)
+    return entries
+
+
+def _machine_is_at_fault(error: Exception) -> bool:
+    """Whether the machine failed, as with a full disk, and not the item."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError | PermissionError):
+        return False
+    return error.errno is not None
 
 
 def _start_worker() -> None:
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: tasks that run are finished
+    cv2.setNumThreads(1)  # the processes already use every core
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and lets running tasks finish
 
 
 def run(
@@ -99,26 +111,26 @@ def run(
     workers: int,
     quiet: bool = False,
     execute: Execute | None = None,
-) -> list[dict]:
-    """Processes all items; returns the tasks' indices in order, each with its spool file's `path`.
+) -> list[dict[str, Any]]:
+    """Processes all items; returns the tasks' indices in order, each with the `path` of its spool file.
 
     Args:
-      corpus: says what is done with an item.
+      corpus: says how an item becomes records.
       items: all of them, in order.
-      spool: folder of the tasks' files; those that are there are not made again.
-      workers: processes.
+      spool: folder of the tasks' files; tasks that are already there are not repeated.
+      workers: number of processes.
       quiet: no progress bar.
-      execute: another way than local processes, such as `data_prep.beam.execute`.
+      execute: runs the tasks in another way than in local processes.
 
     Raises:
-      UserError: more than 5 % of the items (and more than one) failed, or a worker died.
+      UserError: more than 5 % of the items (and more than one) failed, or a worker process died.
     """
     spool.mkdir(parents=True, exist_ok=True)
     tasks = [items[i : i + corpus.chunk] for i in range(0, len(items), corpus.chunk)]
     paths = [spool / f"{number:06d}.records" for number in range(len(tasks))]
     waiting = [(task, path) for task, path in zip(tasks, paths, strict=True) if not _index(path).exists()]
     allowed = max(1, int(MAX_FAILED_SHARE * len(items)))
-    failures: list[dict] = []
+    failures: list[dict[str, str]] = []
     with tqdm.tqdm(total=len(items), unit="item", desc=corpus.name, disable=quiet, mininterval=0.5) as bar:
 
         def finished(task: Sequence[Item], path: pathlib.Path) -> None:
@@ -128,7 +140,7 @@ def run(
                 example = failures[0]
                 raise UserError(
                     f"{len(failures)} of {len(items)} items of {corpus.name} failed, more than {MAX_FAILED_SHARE:.0%}; "
-                    f"the first: {example['item']}: {example['reason']}. Put the source right and run again."
+                    f"the first: {example['item']}: {example['reason']}. Repair the source and run again."
                 )
 
         for task, path in zip(tasks, paths, strict=True):
@@ -150,8 +162,8 @@ def _index(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".json")
 
 
-def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, finished: Any) -> None:
-    # A fork server: a fresh process that has imported this package once, so no thread of the caller is ever forked.
+def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, finished: Finished) -> None:
+    # A fork server is a fresh process that imports this package once, so no thread of the caller is ever forked.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -165,7 +177,7 @@ def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, fini
         except BrokenProcessPool as error:
             raise UserError(
                 f"a worker process died while preparing {corpus.name} (out of memory, or killed): run again with fewer "
-                "--workers; with --workers=1 the item at fault is the one that the progress bar stops at."
+                "--workers. With --workers=1 the progress bar stops at the item at fault."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -131,7 +131,7 @@ def _solarise(image: np.ndarray, m: float) -> np.ndarray:
 
 
 # The fourteen operations of RandAugment (arXiv 1909.13719, section 3.1) as functions of (image, m) with m in -1 to 1:
-# |m| is the magnitude and the sign is drawn. The largest values are AutoAugment's (arXiv 1805.09501, table 6), as there.
+# |m| is the magnitude, the sign is drawn. As there, the largest values are AutoAugment's (arXiv 1805.09501, table 6).
 OPERATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "identity": lambda image, m: image,
     "auto_contrast": lambda image, m: _auto_contrast(image),

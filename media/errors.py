@@ -26,5 +26,9 @@ class BadItem(Exception):
 class Dropped(Exception):
     """An item that the rules of its corpus leave out (no face, raters disagree, dead link): counted, not a failure.
 
-    The data set card counts items by the message, so use few different messages.
+    The data set card counts items by `reason`, so use few different reasons.
     """
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason

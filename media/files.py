@@ -15,12 +15,15 @@ from media.errors import UserError
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file; a reader sees the old text or the new one, never half of it."""
-    path = epath.Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(path)
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file; a reader sees the old content or the new, never half of it."""
+    target = epath.Path(path)
+    temporary = target.parent / f".{target.name}.{os.getpid()}"
+    if isinstance(content, str):
+        temporary.write_text(content)
+    else:
+        temporary.write_bytes(content)
+    temporary.replace(target)
 
 
 @contextlib.contextmanager

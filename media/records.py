@@ -138,7 +138,7 @@ def extracted_features(
 
 
 def jpeg(data: bytes) -> io.BytesIO:
-    """Marks image bytes as encoded, so that TFDS stores them unchanged. Use the result once: TFDS reads it to the end."""
+    """Marks image bytes as encoded, so that TFDS stores them unchanged. TFDS reads the result once, to its end."""
     return io.BytesIO(data)
 
 

@@ -1,4 +1,4 @@
-"""What training may do to a data set's records: one of them under each augmentation, for the card."""
+"""Shows what training may do to the records: one record of the data set under each augmentation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from media import augment
 from media.images import decode, encode_jpeg, resize
 
 SIDE = 96
-# Strong enough to be seen at a glance; what a run uses is in its config.
+# Strong enough to be visible; a run takes its strengths from its config.
 _FACES: dict[str, dict[str, Any]] = {
     "crop 0.3": {"crop": 0.3},
     "flip": {"flip": True},
@@ -22,10 +22,10 @@ _ROWS, _MASKS = 96, {"time": 32, "freq": 16}
 
 
 def pictures(face: bytes | None, log_mel: np.ndarray | None) -> list[tuple[bytes, str]]:
-    """(JPEG bytes, caption) pairs.
+    """Returns (JPEG bytes, caption) pairs.
 
     Args:
-      face: a sample crop, encoded; None for no face.
+      face: a sample crop, encoded; None if there is none.
       log_mel: float32 `[rows, 64]` of a sample clip; None for a corpus without sound.
     """
     shown = []
@@ -51,13 +51,13 @@ def pictures(face: bytes | None, log_mel: np.ndarray | None) -> list[tuple[bytes
 
 
 def _changed(image: np.ndarray, strength: Mapping[str, Any]) -> np.ndarray:
-    """Of a few draws, always the same, the one that changes the picture most."""
+    """Returns the draw that changes the image most, out of eight with fixed seeds."""
     drawn = (augment.face(image, np.random.default_rng(seed), strength, len(image)) for seed in range(8))
     return max(drawn, key=lambda one: float(np.abs(one.astype(np.float32) - image).mean()))
 
 
 def _heat(window: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Log-mel float32 `[rows, bands]` as a picture uint8 `[SIDE, SIDE, 3]`: time to the right, high bands above."""
+    """Draws log-mel float32 `[rows, bands]` as uint8 `[SIDE, SIDE, 3]`: time to the right, high bands at the top."""
     shade = ((window.T[::-1] - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(shade, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     return cv2.resize(colours, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""The data set card: what is in a prepared data set, what was left out and why, and from which arguments it came."""
+"""The contents of the data set card: what a prepared data set holds, what was left out and why, and its arguments."""
 
 import collections
 import hashlib
@@ -10,27 +10,27 @@ import numpy as np
 from etils import epath
 
 from data_prep.card import augmented, page
-from data_prep.card.counts import Statistics, share
+from data_prep.card.counts import SplitCounts, share
 from data_prep.corpora.base import Corpus, Item
 from media.records import SCHEMA_VERSION, Serializer
 
 FILENAME = "card.json"
 SKIPPED = "skipped.jsonl"
-FLAGGED = 100  # names of recordings that are listed for each flag
+LISTED = 100  # failed items, and recordings per flag, that the card lists by name
 PAGE = "card.html"
 
 
 def reasons(indices: Sequence[Mapping[str, Any]]) -> str:
-    """One phrase on why items gave nothing, the most frequent reasons first."""
+    """Says in one phrase why items gave no record, the most frequent reasons first."""
     counts: collections.Counter[str] = collections.Counter()
     for index in indices:
         counts.update(index["dropped"])
         counts.update(failure["reason"] for failure in index["skipped"])
-    return "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3)) or "it holds no item"
+    return "; ".join(f"{reason} ({count})" for reason, count in counts.most_common(3)) or "it has no items"
 
 
 def fingerprint(items: Sequence[Item]) -> str:
-    """SHA-256 (16 hex digits) over the items' names, splits and subjects: what was prepared, not where it lay."""
+    """Returns 16 hex digits of SHA-256 over the items' names, splits and subjects; their location does not matter."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(f"{item.key}\0{item.split}\0{item.subject}\n".encode())
@@ -41,12 +41,12 @@ def write(
     folder: epath.Path,
     corpus: Corpus,
     info: Any,
-    stats: Statistics,
+    counts: SplitCounts,
     indices: Sequence[Mapping[str, Any]],
     arguments: Mapping[str, Any],
     items: Sequence[Item],
 ) -> None:
-    """Writes `card.json`, `card.html`, and `skipped.jsonl` (a line for each failed item)."""
+    """Writes `card.json`, `card.html`, and `skipped.jsonl` (one line per failed item)."""
     folder = epath.Path(folder)
     skipped = [failure for index in indices for failure in index["skipped"]]
     dropped: collections.Counter[str] = collections.Counter()
@@ -54,17 +54,17 @@ def write(
         dropped.update(index["dropped"])
     label = info.features["type" if corpus.kind == "triplets" else "label"]
     names = list(getattr(label, "names", []))
-    table = stats.to_json()
+    table = counts.to_json()
     for name, split in table.items():
-        counts = split["counts"]
+        numbers = split["counts"]
         split["labels"] = {names[int(k)] if int(k) >= 0 else "unlabelled": n for k, n in split["labels"].items()}
         split["subjects"] = len({item.subject for item in items if item.split == name and item.subject}) or None
         flagged = split.pop("flags")
         if corpus.kind == "clips":
-            split["sound"] = {flag: {"recordings": len(n), "first": n[:FLAGGED]} for flag, n in flagged.items()}
-            split["seconds"] = round(counts.pop("milliseconds", 0) / 1000, 3)
-            split["face_miss_rate"] = share(counts["frames_without_face"], counts["frames"])
-            split["no_sound_rate"] = share(counts["frames_without_sound"], counts["frames"])
+            split["sound"] = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
+            split["seconds"] = round(numbers.pop("milliseconds", 0) / 1000, 3)
+            split["face_miss_rate"] = share(numbers["frames_without_face"], numbers["frames"])
+            split["no_sound_rate"] = share(numbers["frames_without_sound"], numbers["frames"])
     card = {
         "corpus": corpus.name,
         "kind": corpus.kind,
@@ -77,7 +77,7 @@ def write(
         "items": len(items),
         "items_skipped": len(skipped),
         "items_left_out": dict(dropped.most_common()),
-        "skipped": skipped[:100],
+        "skipped": skipped[:LISTED],
         "source_fingerprint": fingerprint(items),
         "arguments": dict(arguments),
     }
@@ -92,7 +92,7 @@ def write(
 def _samples(
     corpus: Corpus, indices: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> tuple[list[tuple[bytes, str]], np.ndarray | None]:
-    """Pictures of records spread evenly over the data set, and the log-mel `[rows, 64]` of the first with sound."""
+    """Picks images of records spread evenly over the data set, and the log-mel `[rows, 64]` of the first with sound."""
     entries = [(index["path"], offset, length) for index in indices for _, _, offset, length in index["records"]]
     wanted = min(len(entries), page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
     serializer, samples, log_mel = Serializer(corpus.features()), [], None

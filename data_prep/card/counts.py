@@ -1,4 +1,6 @@
-"""What the data set card counts, gathered record by record and merged over tasks."""
+"""Counts for the data set card, gathered record by record and merged over tasks."""
+
+from __future__ import annotations
 
 import collections
 from collections.abc import Mapping
@@ -6,12 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CELLS = 20  # of the valence/arousal histogram along each side
+CELLS = 20  # per side of the valence/arousal histogram
 
 
-class Measured(NamedTuple):
-    """What one record adds: counts by name, its label (None = counted already), points `[N, 2]` of valence, arousal,
-    and (flag, recording) pairs of what is to be looked at."""
+class RecordCounts(NamedTuple):
+    """What one record adds to the counts.
+
+    Attributes:
+      counts: by name.
+      label: None if an earlier record of the same recording counted it.
+      points: valence and arousal `[N, 2]`.
+      flags: (flag, recording) pairs that somebody should check.
+    """
 
     counts: dict[str, int]
     label: int | None
@@ -19,8 +27,8 @@ class Measured(NamedTuple):
     flags: tuple[tuple[str, str], ...] = ()
 
 
-class Statistics:
-    """Counts by split: records, items' labels, seconds, frames, missed faces, absent sound, valence × arousal."""
+class SplitCounts:
+    """Counts per split: records, labels, seconds, frames, missed faces, missing sound, valence × arousal."""
 
     def __init__(self, kind: str):
         self.kind = kind
@@ -37,13 +45,13 @@ class Statistics:
             }
         return self.splits[name]
 
-    def measure(self, record: Mapping[str, Any]) -> "Measured":
-        """What is to be counted of one record, not yet encoded."""
+    def measure(self, record: Mapping[str, Any]) -> RecordCounts:
+        """Returns what one record, not yet encoded, adds to the counts."""
         if self.kind == "faces":
             points = np.array([[record["valence"], record["arousal"]]])
-            return Measured({"records": 1}, int(record["label"]), points)
+            return RecordCounts({"records": 1}, int(record["label"]), points)
         if self.kind == "triplets":
-            return Measured({"records": 1}, int(record["type"]), None)
+            return RecordCounts({"records": 1}, int(record["type"]), None)
         face, sound, target = (np.asarray(record[n], bool) for n in ("face_mask", "audio_mask", "target_mask"))
         counts = {
             "records": 1,
@@ -57,25 +65,25 @@ class Statistics:
         label = int(record["label"]) if record["segment"] == 0 else None
         flag = record.get("sound_flag", "") if record["segment"] == 0 else ""
         flags = ((flag, record["recording"]),) if flag else ()
-        return Measured(counts, label, np.asarray(record["targets"])[target], flags)
+        return RecordCounts(counts, label, np.asarray(record["targets"])[target], flags)
 
-    def count(self, split: str, measured: "Measured") -> None:
-        """Counts one record."""
-        part = self._split(split)
-        part["counts"].update(measured.counts)
+    def count(self, split: str, measured: RecordCounts) -> None:
+        """Adds one measured record to a split."""
+        mine = self._split(split)
+        mine["counts"].update(measured.counts)
         if measured.label is not None:
-            part["labels"][str(measured.label)] += 1
+            mine["labels"][str(measured.label)] += 1
         for flag, recording in measured.flags:
-            part["flags"].setdefault(flag, []).append(recording)
+            mine["flags"].setdefault(flag, []).append(recording)
         if measured.points is not None:
-            _plot(part["plane"], measured.points)
+            _plot(mine["plane"], measured.points)
 
     def add(self, split: str, record: Mapping[str, Any]) -> None:
         """Measures and counts one record, not yet encoded."""
         self.count(split, self.measure(record))
 
-    def merge(self, other: "Statistics") -> None:
-        """Adds the counts of another."""
+    def merge(self, other: SplitCounts) -> None:
+        """Adds the counts of another task."""
         for name, theirs in other.splits.items():
             mine = self._split(name)
             mine["counts"].update(theirs["counts"])
@@ -85,7 +93,7 @@ class Statistics:
             mine["plane"] += np.asarray(theirs["plane"], int)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: {split: {counts, labels, plane, flags}}; the plane is None without valence and arousal."""
+        """Returns {split: {counts, labels, plane, flags}} as plain values; plane is None without any valence."""
         return {
             name: {
                 "counts": dict(sorted(s["counts"].items())),
@@ -97,7 +105,7 @@ class Statistics:
         }
 
     @classmethod
-    def from_json(cls, kind: str, data: Mapping[str, Any]) -> "Statistics":
+    def from_json(cls, kind: str, data: Mapping[str, Any]) -> SplitCounts:
         """The inverse of `to_json`."""
         out = cls(kind)
         for name, values in data.items():
@@ -111,13 +119,13 @@ class Statistics:
 
 
 def _plot(plane: np.ndarray, points: np.ndarray) -> None:
-    """Counts points `[N, 2]` (valence, arousal in [-1, 1]) into the cells `[arousal, valence]`; NaN is left out."""
+    """Counts points `[N, 2]` (valence, arousal in [-1, 1]) into cells `[arousal, valence]`; NaN is ignored."""
     points = points[np.isfinite(points).all(axis=1)]
     if len(points):
         cell = np.clip(((points + 1) / 2 * CELLS).astype(int), 0, CELLS - 1)
         np.add.at(plane, (cell[:, 1], cell[:, 0]), 1)
 
 
-def share(part: int, whole: int) -> float | None:
-    """part / whole rounded for the card; None for an empty whole."""
-    return None if not whole else round(part / whole, 4)
+def share(count: int, whole: int) -> float | None:
+    """Returns count / whole rounded for the card; None if `whole` is 0."""
+    return None if not whole else round(count / whole, 4)

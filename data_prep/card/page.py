@@ -1,4 +1,4 @@
-"""`card.html`: the data set card to look at, one file that opens from the disk."""
+"""`card.html`: the data set card as one HTML file that opens from disk."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ svg text { font: 11px system-ui, sans-serif; fill: #667 }
 
 
 def sample_images(kind: str, raw: Mapping[str, Any], names: Sequence[str], position: int) -> list[tuple[bytes, str]]:
-    """(JPEG bytes, caption) pairs of one parsed, undecoded record; `position` varies the frame of a clip."""
+    """Returns (JPEG bytes, caption) pairs of one parsed, undecoded record; `position` varies the frame of a clip."""
 
     def text(value: Any) -> str:
         return (value if isinstance(value, bytes) else bytes(np.asarray(value, object).item())).decode()
@@ -40,7 +40,7 @@ def sample_images(kind: str, raw: Mapping[str, Any], names: Sequence[str], posit
     if kind == "triplets":
         odd = int(np.asarray(raw["odd"]).item())
         images = np.asarray(raw["images"], object)
-        return [(bytes(image), "the odd one" if i == odd else "of the pair") for i, image in enumerate(images)]
+        return [(bytes(image), "odd one out" if i == odd else "similar pair") for i, image in enumerate(images)]
     mask, frames = np.atleast_1d(raw["face_mask"]).astype(bool), np.atleast_1d(np.asarray(raw["frames"], object))
     seen = np.flatnonzero(mask)
     chosen = int(seen[position * 37 % len(seen)]) if len(seen) else 0
@@ -49,7 +49,7 @@ def sample_images(kind: str, raw: Mapping[str, Any], names: Sequence[str], posit
 
 
 def _plane(plane: Sequence[Sequence[int]]) -> str:
-    """The density of valence (right) and arousal (up) as an SVG picture; darker = more, on a square-root scale."""
+    """Draws the density of valence (right) and arousal (up) as SVG; darker means more, on a square-root scale."""
     counts = np.asarray(plane, np.float64)
     shade = np.sqrt(counts / max(counts.max(), 1))
     cell, side = 11, 11 * CELLS
@@ -70,7 +70,7 @@ def _plane(plane: Sequence[Sequence[int]]) -> str:
     return f"<svg {size}>{squares}{axes}{frame}{words}</svg>"
 
 
-def _rows(rows: Sequence[Sequence[Any]], header: Sequence[str], kind: str = "numbers") -> str:
+def _table(rows: Sequence[Sequence[Any]], header: Sequence[str], kind: str = "numbers") -> str:
     head = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape('' if cell is None else str(cell))}</td>" for cell in row) + "</tr>"
@@ -94,12 +94,12 @@ def _figures(pictures: Sequence[tuple[bytes, str]]) -> str:
 def page(
     card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]], augmented: Sequence[tuple[bytes, str]] = ()
 ) -> str:
-    """The card as one HTML page.
+    """Returns the card as one HTML page.
 
     Args:
-      card: what `card.json` holds.
-      samples: JPEG bytes and captions of sample pictures.
-      augmented: the same of one sample under each augmentation.
+      card: the contents of `card.json`.
+      samples: JPEG bytes and captions of sample images.
+      augmented: the same for one sample under each augmentation.
     """
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
@@ -111,7 +111,7 @@ def page(
         [key.replace("_", " "), *(split["counts"].get(key, split.get(key)) for split in splits.values())]
         for key in quantities
     ]
-    table = [row for row in table if any(cell is not None for cell in row[1:])]  # speakers that nobody knows
+    table = [row for row in table if any(cell is not None for cell in row[1:])]  # unknown numbers of subjects
     labels = [name for name in [*card["classes"], "unlabelled"] if any(name in s["labels"] for s in splits.values())]
     classes = [[name, *(split["labels"].get(name, 0) for split in splits.values())] for name in labels]
     planes = "".join(
@@ -127,29 +127,29 @@ def page(
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
     arguments = [[key, value] for key, value in card["arguments"].items()]
-    parts = [
+    sections = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>{html.escape(card['corpus'])}</title><style>{_STYLE}</style>",
         f"<h1>{html.escape(card['title'])}</h1>",
         f"<p class=quiet>{html.escape(card['kind'])} · schema {html.escape(card['schema'])} · source "
         f"<code>{html.escape(card['source_fingerprint'])}</code><br>"
         f"Licence: {html.escape(card['licence'] or 'not stated')}<br>{html.escape(card['citation'])}</p>",
-        "<h2>Splits</h2>" + _rows(table, ["", *splits]),
-        "<h2>Types of triplet</h2>" if card["kind"] == "triplets" else "<h2>Classes</h2>",
-        _rows(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
+        "<h2>Splits</h2>" + _table(table, ["", *splits]),
+        "<h2>Triplet types</h2>" if card["kind"] == "triplets" else "<h2>Classes</h2>",
+        _table(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
         f"<h2>Valence and arousal</h2><div class=faces>{planes}</div>" if planes else "",
         f"<h2>Samples</h2><div class=faces>{_figures(samples)}</div>",
-        "<h2>A sample under each augmentation</h2><p class=quiet>Strong enough to be seen; a run uses the strengths of "
-        f"its own config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
+        "<h2>A sample under each augmentation</h2><p class=quiet>Strong enough to be visible; a run takes its "
+        f"strengths from its config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
         if augmented
         else "",
-        f"<h2>Sound to look at</h2>{_rows(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
+        f"<h2>Sound to check</h2>{_table(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
         if flagged
         else "",
-        f"<h2>Left out by the rules</h2>{_rows(left_out, ['reason', 'items'])}" if left_out else "",
+        f"<h2>Left out by the corpus's rules</h2>{_table(left_out, ['reason', 'items'])}" if left_out else "",
         f"<h2>Skipped: {card['items_skipped']} of {card['items']} items</h2>",
-        _rows(skipped, ["item", "split", "reason"], "words") if skipped else "<p class=quiet>none</p>",
-        "<h2>Arguments</h2>" + _rows(arguments, ["", ""], "words"),
+        _table(skipped, ["item", "split", "reason"], "words") if skipped else "<p class=quiet>none</p>",
+        "<h2>Arguments</h2>" + _table(arguments, ["", ""], "words"),
         "</html>\n",
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(section for section in sections if section)

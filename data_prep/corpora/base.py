@@ -1,4 +1,4 @@
-"""What a corpus is: its items as they lie on the disk, and the pure function from one item to its records."""
+"""What a corpus is: its items as they are on disk, and a pure function from one item to its records."""
 
 import abc
 import dataclasses
@@ -16,8 +16,11 @@ from media.errors import UserError
 class Item:
     """One unit of work: a video, an image, a row of a table.
 
-    key: unique within the corpus, names the item to the user; subject: whose data it is, "" if not known: no subject
-    may be in two splits; payload: what `process` needs, picklable and plain.
+    Attributes:
+      key: names the item to the user; unique within the corpus.
+      split: "train", "dev" or "test".
+      subject: whose data it is, "" if unknown. A subject may be in one split only.
+      payload: what `process` needs, as plain picklable values.
     """
 
     key: str
@@ -28,19 +31,25 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """A corpus without options of its own."""
+    """The options of a corpus that has none."""
 
     def check(self) -> None:
         """Nothing to check."""
 
 
 class Corpus(abc.ABC):
-    """One corpus of the field. Instances are picklable: they hold the source folder and the options, nothing else.
+    """One corpus. Instances hold only the source folder and the options, so they can be pickled.
 
-    Class attributes: name (of the command line and of the data set's folder); kind of record, "faces", "triplets" or
-    "clips"; title; citation; licence; homepage; access, how one gets the corpus; layout, the tree that is
-    expected below `--source`; shuffle, whether the records are stored in an order of their own (clips keep theirs);
-    chunk, items a task; passing, names of options that are not kept.
+    Attributes:
+      name: on the command line, and of the data set's folder.
+      kind: of record, "faces", "triplets" or "clips".
+      title, citation, licence, homepage: for the card and TFDS.
+      access: how to get the corpus.
+      layout: the tree expected below `--source`.
+      shuffle: whether the records are stored in random order (clips keep their order).
+      chunk: items per task.
+      Options: dataclass of the corpus's options, with a `check` method.
+      passing: names of options that do not affect the records and are not recorded.
     """
 
     name: ClassVar[str]
@@ -54,7 +63,7 @@ class Corpus(abc.ABC):
     shuffle: ClassVar[bool] = True
     chunk: ClassVar[int] = 256
     Options: ClassVar[type] = NoOptions
-    passing: ClassVar[tuple[str, ...]] = ()  # they do not change what results
+    passing: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, source: pathlib.Path, options: Any):
         self.source = pathlib.Path(source)
@@ -62,49 +71,49 @@ class Corpus(abc.ABC):
 
     @abc.abstractmethod
     def features(self) -> tfds.features.FeaturesDict:
-        """Schema of the records."""
+        """Returns the schema of the records."""
 
     @abc.abstractmethod
     def items(self) -> Sequence[Item]:
         """Lists the items in a fixed order.
 
         Raises:
-          UserError: the layout is not the expected one, or a table cannot be read.
+          UserError: the layout is not as expected, or a table cannot be read.
         """
 
-    def gather(self, items: Sequence[Item], quiet: bool) -> None:  # noqa: B027 - most have all that they need
-        """Fetches what the items need and is not there yet; called once, before any is processed."""
+    def gather(self, items: Sequence[Item], quiet: bool) -> None:  # noqa: B027 - most have nothing to fetch
+        """Fetches what the items need and lack; called once before any item is processed."""
 
     def state(self) -> str:
-        """What the result depends on beside the options and the files that the items name."""
+        """Describes what the records depend on besides the options and the files that the items name."""
         return ""
 
     @abc.abstractmethod
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """Yields the records of one item; pure, and run in any process.
+        """Yields the records of one item. It is pure and may run in any process.
 
         Raises:
-          BadItem: the item cannot be read: skipped and listed.
-          Dropped: the corpus' rules leave it out: counted.
+          BadItem: the item cannot be read; it is skipped and listed.
+          Dropped: the corpus's rules leave the item out; it is counted.
         """
 
-    def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:  # noqa: B027 - most have nothing to object
-        """Looks at the counts of each label by split before anything is published; may raise a `UserError`."""
+    def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:  # noqa: B027 - most accept any counts
+        """Checks the counts of each label by split before publication; may raise a `UserError`."""
 
     @classmethod
     def instructions(cls) -> str:
-        """How to get the corpus by hand and where to put it, for TFDS's `MANUAL_DOWNLOAD_INSTRUCTIONS` and `--help`."""
+        """Says how to get the corpus and where to put it, for TFDS's `MANUAL_DOWNLOAD_INSTRUCTIONS` and `--help`."""
         tree = textwrap.indent(textwrap.dedent(cls.layout).strip(), "  ")
         return f"{cls.access}\nExpected below --source:\n{tree}"
 
     def wrong_layout(self, found: str) -> UserError:
-        """The error for a source that does not look like this corpus."""
+        """Returns the error for a source that does not look like this corpus."""
         expected = " | ".join(line.strip() for line in self.layout.strip().splitlines())
         return UserError(f"{self.source} is not laid out as {self.name}: {found}. Expected below --source: {expected}")
 
 
 def listing(folder: pathlib.Path, suffixes: Sequence[str], recursive: bool = True) -> list[pathlib.Path]:
-    """Files with one of the suffixes below a folder, sorted, each once: a loop of links is walked only once."""
+    """Lists the files with one of the suffixes below a folder, sorted, each once even if links form a loop."""
     found: list[pathlib.Path] = []
     seen: set[pathlib.Path] = set()
 

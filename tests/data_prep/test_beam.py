@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from data_prep import beam, corpora, task_runner
-from data_prep.builder import prepare
+from data_prep.preparation import prepare
 from media.errors import UserError
 
 
@@ -91,7 +91,7 @@ def test_finished_tasks_of_a_run_that_stopped_are_not_done_again(tmp_path, inter
 
 def _run(task, work_of_task, run_task):
     items, path = work_of_task
-    run_task(task._corpus, items, path)
+    run_task(task.corpus, items, path)
     return path
 
 

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 
-from data_prep.builder import prepare
 from data_prep.card import augmented
-from data_prep.card.counts import CELLS, Statistics, share
+from data_prep.card.counts import CELLS, SplitCounts, share
 from data_prep.card.page import SAMPLES, page
+from data_prep.preparation import prepare
 from media import augment
 from media.images import encode_jpeg
 
@@ -86,12 +86,12 @@ def test_silent_clipped_and_missing_sound_is_flagged(tmp_path, draw, red_square)
 def test_counts_merge_and_come_back_from_json():
     rng = np.random.default_rng(0)
     records = [{"label": int(rng.integers(-1, 8)), "valence": v, "arousal": -v} for v in rng.uniform(-1, 1, 20)]
-    whole, parts = Statistics("faces"), Statistics("faces")
+    whole, parts = SplitCounts("faces"), SplitCounts("faces")
     for i, record in enumerate(records):
         whole.add("train", record)
-        one = Statistics("faces")
+        one = SplitCounts("faces")
         one.add("train", record)
-        parts.merge(Statistics.from_json("faces", json.loads(json.dumps(one.to_json()))))
+        parts.merge(SplitCounts.from_json("faces", json.loads(json.dumps(one.to_json()))))
         assert np.sum(parts.splits["train"]["plane"]) == i + 1
     assert parts.to_json() == whole.to_json()
 

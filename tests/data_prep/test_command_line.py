@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep import builder, command_line, corpora, task_runner
-from data_prep.builder import prepare
+from data_prep import builder, command_line, corpora, preparation, task_runner
+from data_prep.preparation import prepare
 from media import tfrecord
 from media.errors import UserError
 from media.records import Serializer
@@ -227,7 +227,7 @@ def test_changed_input_is_not_taken_from_an_interrupted_run(tmp_path, draw, stop
 
 def test_max_items_spreads_over_the_list():
     items = [corpora.affectnet.Item(str(i), "train") for i in range(10)] + [corpora.affectnet.Item("d", "dev")]
-    assert [item.key for item in builder.select(items, 4)] == ["0", "2", "5", "7", "d"]
+    assert [item.key for item in preparation.select(items, 4)] == ["0", "2", "5", "7", "d"]
 
 
 def test_a_folder_that_is_no_data_set_is_not_overwritten(tmp_path, draw):
@@ -235,6 +235,6 @@ def test_a_folder_that_is_no_data_set_is_not_overwritten(tmp_path, draw):
     precious = tmp_path / "out" / "affectnet" / "1.0.0"
     precious.mkdir(parents=True)
     (precious / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="is no data set of this program"):
+    with pytest.raises(UserError, match="is not a data set of this program"):
         prepare("affectnet", source, tmp_path / "out", workers=1)
     assert (precious / "thesis.tex").exists()

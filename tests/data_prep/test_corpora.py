@@ -12,8 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_prep import builder
-from data_prep.builder import prepare
 from data_prep.corpora import CORPORA, fec, fer, recola
+from data_prep.preparation import prepare
 from media import records
 from media.errors import BadItem, UserError
 

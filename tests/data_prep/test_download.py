@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from data_prep import download
-from data_prep.builder import prepare
 from data_prep.corpora import fec
 from data_prep.download import Limits
+from data_prep.preparation import prepare
 from media.errors import UserError
 
 PICTURE = cv2.imencode(".jpg", np.full((40, 50, 3), 90, np.uint8))[1].tobytes()
@@ -95,7 +95,10 @@ def test_every_kind_of_answer_is_tallied_and_good_pictures_are_whole(tmp_path, w
     here = {url.removeprefix(web + "/") for url, path in files.items() if path.is_file()}
     assert here == set(names[:4])
     assert all(path.read_bytes() == PICTURE for path in files.values() if path.is_file())
-    assert not list(tmp_path.glob("*.part"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        download.DEAD_LINKS,
+        *(p.name for p in files.values() if p.is_file()),
+    }
     assert Web.asked["/404.jpg"] == 1  # not asked again
     assert Web.asked["/503.jpg"] == 3  # one attempt and two retries
     assert set(download.dead_links(tmp_path)) == {f"{web}/{name}" for name in ("404.jpg", "410.jpg", "page.jpg")}

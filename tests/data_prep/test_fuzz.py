@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep import task_runner
-from data_prep.builder import prepare
 from data_prep.corpora import CORPORA, own, recola, unlabelled
 from data_prep.corpora.base import Item
+from data_prep.preparation import prepare
 from media.errors import UserError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_prep.builder import prepare
 from data_prep.corpora import aff_wild2
+from data_prep.preparation import prepare
 from media import records
 from media.errors import BadItem, UserError
 

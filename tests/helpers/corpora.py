@@ -173,7 +173,7 @@ def draw():
 def stopped(monkeypatch):
     """`stopped(tasks, *arguments, **options)`: a preparation interrupted after so many tasks; lists them."""
     from data_prep import task_runner
-    from data_prep.builder import prepare
+    from data_prep.preparation import prepare
 
     def run(tasks, *arguments, **options):
         real, done = task_runner.run_task, []
@@ -197,7 +197,7 @@ def stopped(monkeypatch):
 def interrupted(tmp_path, draw, stopped, monkeypatch):
     """AffectNet in six tasks: its source, its shards whole, and the three tasks done of a run to `cut` that stopped."""
     from data_prep import corpora
-    from data_prep.builder import prepare
+    from data_prep.preparation import prepare
 
     source = draw.affectnet(tmp_path / "a")
     monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 6)

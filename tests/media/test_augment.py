@@ -186,7 +186,7 @@ def test_windows_are_masked_and_shifted_in_training_only():
     [("crop", 1.0), ("erase", 1.5), ("colour", -0.1), ("operations", -1), ("spec_time", -2), ("spec_shift", -1)],
 )
 def test_a_strength_out_of_range_is_named(field, value):
-    with pytest.raises(UserError, match=rf"data\.augment\.{field} is {value}: it takes"):
+    with pytest.raises(UserError, match=rf"data\.augment\.{field} is {value}: it must be"):
         augment.check({field: value})
 
 

@@ -7,7 +7,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from avemo import configuration
 from avemo.data import examples, pipeline, shards
-from data_prep.builder import prepare
+from data_prep.preparation import prepare
 from helpers import toy
 from media.errors import UserError
 
