@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from avemo import configuration
 from avemo.models import expression
 from media.errors import UserError
-from media.registry import Registry
 
 TEACHER = "configs/paper/teacher.py"
 
@@ -192,14 +191,6 @@ def test_json_round_trip(tmp_path):
     config = configuration.load(TEACHER)
     (tmp_path / "config.json").write_text(config.to_json_best_effort())
     assert configuration.difference(config, configuration.from_json(tmp_path / "config.json")) == []
-
-
-def test_registry_names_what_it_knows():
-    registry: Registry = Registry("fusion")
-    registry.register("gated")(dict)
-    assert registry["gated"] is dict
-    with pytest.raises(UserError, match=r"unknown fusion 'gatd'; did you mean 'gated'\? Known: gated\."):
-        registry["gatd"]
 
 
 def test_none_takes_a_number_out_of_the_model_for_a_network_that_has_no_such_number():

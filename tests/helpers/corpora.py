@@ -1,4 +1,4 @@
-"""Small files in the exact layouts of the corpora, traps included: made here, no licensed byte."""
+"""Small files in the exact layouts of the corpora, pitfalls included; all made here, so none is licensed."""
 
 import csv
 import pathlib
@@ -15,8 +15,9 @@ from media import faces
 RATERS_HEADER = "time;FM1 ;FM2 ;FM3 ;FF1 ;FF2 ;FF3"  # the trailing spaces are RECOLA's own
 
 
+@faces.DETECTORS.register("red")
 class RedSquare:
-    """A detector for drawn pictures: a red square is a face."""
+    """A detector for drawn pictures: every red square is a face."""
 
     def __init__(self, options):
         del options
@@ -32,14 +33,13 @@ class RedSquare:
 
 
 @pytest.fixture
-def red_square(monkeypatch):
-    """Registers the detector `red`."""
-    monkeypatch.setitem(faces.DETECTORS._entries, "red", RedSquare)
+def red_square():
+    """The name of the detector `RedSquare`."""
     return "red"
 
 
 def picture(square: tuple[int, int, int] | None, size: tuple[int, int] = (96, 128)) -> np.ndarray:
-    """A blue-grey picture uint8 `[H, W, 3]` with a red square at (x, y) of a side, or without."""
+    """Draws a blue-grey picture uint8 `[H, W, 3]`, with a red square (x, y, side) or without."""
     image = np.full((*size, 3), (60, 90, 120), np.uint8)
     if square is not None:
         x, y, side = square
@@ -55,7 +55,7 @@ def write_video(
     sound_start: float = 0.0,
     rate: int = 16000,
 ) -> pathlib.Path:
-    """Writes an H.264 video with the given times (seconds) and, if any, AAC sound that begins at `sound_start`."""
+    """Writes an H.264 video with frames at `times` (seconds), and AAC sound from `sound_start` on if there is any."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=30, options={"crf": "10", "preset": "ultrafast"})
@@ -71,8 +71,8 @@ def write_video(
         container.mux(video.encode(None))
         if track is not None:
             for begin in range(0, len(sound), 1024):
-                part = np.ascontiguousarray(sound[None, begin : begin + 1024], np.float32)
-                frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+                block = np.ascontiguousarray(sound[None, begin : begin + 1024], np.float32)
+                frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
                 frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
                 frame.pts = begin + round(sound_start * rate)
                 container.mux(track.encode(frame))
@@ -81,7 +81,7 @@ def write_video(
 
 
 def write_sound(path: pathlib.Path, samples: np.ndarray, rate: int = 16000) -> pathlib.Path:
-    """Writes mono or stereo float samples as 16-bit sound; the suffix says how."""
+    """Writes mono or stereo float samples as 16-bit sound in the format of the suffix."""
     import soundfile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def write_sound(path: pathlib.Path, samples: np.ndarray, rate: int = 16000) -> p
 
 
 def talking(seconds: float, fps: float, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Pictures of a moving square, their times, and noise of the same length at 16 kHz."""
+    """Draws pictures of a moving square; also returns their times, and noise of the same length at 16 kHz."""
     times = np.arange(int(seconds * fps)) / fps
     images = [picture((40 + int(8 * np.sin(t)), 30, 32)) for t in times]
     sound = 0.1 * np.random.default_rng(seed).standard_normal(int(seconds * 16000))
@@ -100,7 +100,7 @@ def talking(seconds: float, fps: float, seed: int = 0) -> tuple[list[np.ndarray]
 def write_recola(
     folder: pathlib.Path, participants: Sequence[int], seconds: float = 2.0, unlabelled=()
 ) -> pathlib.Path:
-    """RECOLA's public layout; valence rises, arousal falls, each rater with an offset of their own."""
+    """Writes RECOLA's public layout: valence rises, arousal falls, and each rater has another offset."""
     for number in participants:
         name = f"P{number}"
         images, times, sound = talking(seconds, 25, number)
@@ -120,25 +120,25 @@ def write_recola(
 
 
 def write_affectnet(folder: pathlib.Path, train: int = 24, dev: int = 12) -> pathlib.Path:
-    """AffectNet's new release: labels are strings in `.npy`; picture 3 has −2, picture 4 of each ten class 9."""
+    """Writes AffectNet's new release: string labels in `.npy`, −2 for picture 3, class 9 for every tenth from 4 on."""
     rng = np.random.default_rng(0)
-    for part, count in (("train_set", train), ("val_set", dev)):
-        (folder / part / "images").mkdir(parents=True)
-        (folder / part / "annotations").mkdir()
+    for split, count in (("train_set", train), ("val_set", dev)):
+        (folder / split / "images").mkdir(parents=True)
+        (folder / split / "annotations").mkdir()
         for i in range(count):
             image = rng.integers(0, 255, (24, 24, 3), np.uint8)
-            cv2.imwrite(str(folder / part / "images" / f"{i}.jpg"), image)
+            cv2.imwrite(str(folder / split / "images" / f"{i}.jpg"), image)
             values = {"exp": 9 if i % 10 == 4 else i % 8, "val": -2 if i == 3 else 0.5, "aro": -2 if i == 3 else -0.25}
             for key, value in values.items():
-                np.save(folder / part / "annotations" / f"{i}_{key}.npy", str(value))
+                np.save(folder / split / "annotations" / f"{i}_{key}.npy", str(value))
     return folder
 
 
 def write_fec(folder: pathlib.Path, pictures: Callable[[int], str], rows: int = 12) -> pathlib.Path:
-    """FEC's lists: ragged rows, three types, every third row without the two thirds that must agree."""
+    """Writes FEC's lists: ragged rows, three types; in every third row the annotators disagree."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "test"):
-        with (folder / f"faceexp-comparison-data-{part}-public.csv").open("w", newline="") as file:
+    for split in ("train", "test"):
+        with (folder / f"faceexp-comparison-data-{split}-public.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             for i in range(rows):
                 row = []
@@ -154,7 +154,7 @@ def write_fec(folder: pathlib.Path, pictures: Callable[[int], str], rows: int = 
 
 @pytest.fixture
 def draw():
-    """The helpers above, for tests: modules of the suite cannot import one another."""
+    """The helpers above as one namespace."""
     import types
 
     return types.SimpleNamespace(
@@ -171,7 +171,7 @@ def draw():
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """`stopped(tasks, *arguments, **options)`: a preparation interrupted after so many tasks; lists them."""
+    """`stopped(tasks, *arguments, **options)` interrupts a preparation after `tasks` tasks and returns their paths."""
     from data_prep import task_runner
     from data_prep.preparation import prepare
 
@@ -195,7 +195,7 @@ def stopped(monkeypatch):
 
 @pytest.fixture
 def interrupted(tmp_path, draw, stopped, monkeypatch):
-    """AffectNet in six tasks: its source, its shards whole, and the three tasks done of a run to `cut` that stopped."""
+    """AffectNet in six tasks: its source, its complete data set, and the three tasks that a run to `cut` finished."""
     from data_prep import corpora
     from data_prep.preparation import prepare
 
