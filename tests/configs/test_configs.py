@@ -17,6 +17,7 @@ from avemo.evaluation import extract
 from avemo.runs import checkpoints
 from avemo.training import loop
 from helpers import toy
+from media import augment
 from media.errors import UserError
 
 FILES = sorted(
@@ -224,3 +225,14 @@ def test_the_paper_trains_one_real_step(stage, spine, tmp_path):
     result = json.loads((tmp_path / stage / "result.json").read_text())
     assert result["step"] == 1
     assert result["parameters"] == PARAMETERS[stage]
+
+
+def test_configs_switch_new_augmentation_off_and_the_noisy_student_on():
+    off = configuration.load("configs/paper/student.py").data.augment
+    assert (off.erase, off.operations, off.magnitude) == (0.0, 0, 0.0)
+    on = configuration.load("configs/paper/student.py:noisy").data.augment
+    assert on.erase > 0
+    assert on.operations > 0
+    assert on.magnitude > 0
+    augment.check(on)
+    assert not any(configuration.load("configs/paper/audio.py").data.augment.values())

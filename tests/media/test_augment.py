@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avemo import configuration
-from avemo.data import examples
 from media import augment
 from media.errors import UserError
 
@@ -161,26 +159,6 @@ def test_a_shift_moves_all_windows_of_a_clip_alike():
     assert augment.shift_bands(windows, np.random.default_rng(0), 0) is windows
 
 
-def test_windows_are_masked_and_shifted_in_training_only():
-    config = configuration.load("configs/demo/audio.py", ["--config.data.augment.spec_time=40"])
-    frames = 60
-    record = {
-        "time": np.arange(frames) / 25, "fps": 25.0, "label": 0,
-        "log_mel": np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32),
-        "audio_index": np.arange(frames) * 4, "audio_mask": np.ones(frames, bool),
-        "targets": np.zeros((frames, 2), np.float32), "target_mask": np.ones(frames, bool),
-    }  # fmt: skip
-    config.data.update(windows=1, window_hop=0.04)
-    whole = examples.window_example(record, None, config)["windows"][0]
-    assert np.ptp(whole, axis=1).min() > 0
-    masked = [examples.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
-    assert sum(np.ptp(window, axis=1).min() == 0 for window in masked) >= 4
-    config.data.augment.update(spec_time=0, spec_shift=8)
-    shifted = [examples.window_example(record, np.random.default_rng(s), config)["windows"][0] for s in range(6)]
-    assert sum((w[:, 0] == w[:, 1]).all() or (w[:, -1] == w[:, -2]).all() for w in shifted) >= 4
-    np.testing.assert_array_equal(examples.window_example(record, None, config)["windows"][0], whole)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [("crop", 1.0), ("erase", 1.5), ("colour", -0.1), ("operations", -1), ("spec_time", -2), ("spec_shift", -1)],
@@ -188,17 +166,6 @@ def test_windows_are_masked_and_shifted_in_training_only():
 def test_a_strength_out_of_range_is_named(field, value):
     with pytest.raises(UserError, match=rf"data\.augment\.{field} is {value}: it must be"):
         augment.check({field: value})
-
-
-def test_configs_switch_new_augmentation_off_and_the_noisy_student_on():
-    off = configuration.load("configs/paper/student.py").data.augment
-    assert (off.erase, off.operations, off.magnitude) == (0.0, 0, 0.0)
-    on = configuration.load("configs/paper/student.py:noisy").data.augment
-    assert on.erase > 0
-    assert on.operations > 0
-    assert on.magnitude > 0
-    augment.check(on)
-    assert not any(configuration.load("configs/paper/audio.py").data.augment.values())
 
 
 def test_the_module_needs_no_jax():
