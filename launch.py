@@ -1,8 +1,9 @@
-"""The command line: parses, dispatches, nothing else. `python launch.py COMMAND --help` explains each command."""
+"""The command line: parses and dispatches. `python launch.py COMMAND --help` explains each command."""
 
 import argparse
 import json
 import os
+import signal
 import sys
 
 from avemo.cli.commands import COMMANDS
@@ -16,11 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit status.
-
-    0; 1 if cells of a sweep failed; 2 for a user error; 130 when interrupted; 141 when nobody reads the output.
-    """
+def _run(argv: list[str] | None) -> int:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
@@ -31,7 +28,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         runtime.start(vars(args).pop("host_devices", None))
         result = COMMANDS[args.command].run(args, rest)
-        print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -41,10 +37,40 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes the run.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `launch.py … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python complains when it flushes at exit
-        return 141
+    print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     return 1 if isinstance(result, dict) and result.get("failed") else 0
+
+
+def _output_is_closed() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and ends quietly if the reader of standard output has left, as in `launch.py … | head`.
+
+    A broken pipe of any other kind, such as a lost connection to a bucket, is raised.
+
+    Returns:
+      The exit status: 0, 1 if cells of a sweep failed, 2 for a user error, 130 when interrupted, 141 for a broken pipe.
+    """
+    try:
+        try:
+            status = _run(argv)
+        except SystemExit:  # argparse: --help, or a usage error
+            print(end="", flush=True)
+            raise
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The corpora that `python -m data_prep` knows, by name."""
+"""The corpora that `python -m data_prep` can prepare, by name."""
 
-from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, own, ravdess, recola, unlabelled
+from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, fer_triplets, own, ravdess, recola, unlabelled
 from data_prep.corpora.base import Corpus
 from media.registry import Registry
 
@@ -13,8 +13,8 @@ for _corpus in (
     crema_d.CremaD,
     fec.FEC,
     fer.FER,
-    fer.FERTriplets,
     fer.FERUnlabelled,
+    fer_triplets.FERTriplets,
     own.Own,
     ravdess.RAVDESS,
     recola.Recola,

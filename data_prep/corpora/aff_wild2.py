@@ -1,6 +1,6 @@
-"""Aff-Wild2 (Kollias & Zafeiriou 2019), the valence-arousal track: videos from the web, a line a frame.
+"""Aff-Wild2 (Kollias & Zafeiriou 2019), the valence-arousal track: videos from the web, annotated per frame.
 
-Its own crops (`cropped_aligned`) are used; sound comes from the videos, if they are there too.
+The faces are the published crops (`cropped_aligned`). The sound comes from the videos, if they are present.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_prep import annotations, stills
 from data_prep.clips import Annotation, ClipOptions, segment_records
@@ -20,13 +21,13 @@ from media.images import encode_image
 from media.records import clips_features
 
 SETS = (("Train_Set", "train"), ("Validation_Set", "dev"))
-SKIP = -5.0  # the mark of a frame without annotation
+SKIP = -5.0  # marks a frame without annotation
 SIDES = ("_left", "_right")  # a second face of the same video
 DEFAULT_FPS = 30.0
 
 
 class AffWild2(Corpus):
-    """Videos with a valence and an arousal for each frame; one person each."""
+    """Videos of one person each, with valence and arousal for every frame."""
 
     name = "aff_wild2"
     kind = "clips"
@@ -38,8 +39,8 @@ class AffWild2(Corpus):
     licence = "on request, research only"
     homepage = "https://ibug.doc.ic.ac.uk/resources/aff-wild2/"
     access = (
-        "Ask at https://ibug.doc.ic.ac.uk/resources/aff-wild2/ (an end user licence agreement, signed by a person with "
-        "a permanent position); the link to the files comes by mail."
+        "Ask at https://ibug.doc.ic.ac.uk/resources/aff-wild2/ (a person with a permanent position signs an end user "
+        "licence agreement); the link to the files comes by mail."
     )
     layout = """
         VA_Estimation_Challenge/{Train_Set,Validation_Set}/<video>.txt, cropped_aligned/<video>/00001.jpg,
@@ -49,7 +50,7 @@ class AffWild2(Corpus):
     shuffle = False
     Options = ClipOptions
 
-    def features(self):
+    def features(self) -> tfds.features.FeaturesDict:
         """Schema of the records."""
         return clips_features(image_format=self.options.image_format)
 
@@ -64,7 +65,7 @@ class AffWild2(Corpus):
         ]
         if not tables:
             raise self.wrong_layout("VA_Estimation_Challenge/Train_Set is missing or empty")
-        # Not through cropped_aligned: it holds millions of files.
+        # cropped_aligned is skipped because it holds millions of files.
         videos = {
             path.stem: str(path)
             for folder in sorted(self.source.iterdir())
@@ -77,7 +78,7 @@ class AffWild2(Corpus):
         ]
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """One video's segments; a frame without a crop is black and masked, it keeps its time and its label."""
+        """Yields one video's segments. A frame without a crop is black and masked but keeps its time and label."""
         targets = read_table(pathlib.Path(item.payload["table"]))
         crops = self.source / "cropped_aligned" / item.key
         if not crops.is_dir():
@@ -104,17 +105,16 @@ class AffWild2(Corpus):
         black = encode_image(np.zeros((size, size, 3), np.uint8), form)
         for number, seconds in enumerate(time, start=1):
             path = present.get(f"{number:05d}")
-            found = path is not None
-            data = stills.read_encoded(path, size, form) if found else black
-            # The place in the picture is not published with the crops.
-            yield FaceFrame(float(seconds), data, found, (0.0, 0.0, 0.0, 0.0), float(found))
+            data = stills.read_encoded(path, size, form) if path else black
+            # The crops are published without their place in the picture.
+            yield FaceFrame(float(seconds), data, path is not None, (0.0, 0.0, 0.0, 0.0), float(path is not None))
 
 
 def read_table(path: pathlib.Path) -> np.ndarray:
-    """Reads `<video>.txt`: a header, then `valence,arousal` a frame; float64 `[T, 2]`, NaN where it says -5.
+    """Reads `<video>.txt`: a header, then `valence,arousal` per frame. Returns float64 `[T, 2]`, NaN in place of -5.
 
     Raises:
-      BadItem: missing, empty, or a line is not two numbers.
+      BadItem: the file is missing or empty, or a line is not two numbers.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[1:]
@@ -127,7 +127,7 @@ def read_table(path: pathlib.Path) -> np.ndarray:
         try:
             valence, arousal = (float(cell) for cell in line.split(","))
         except ValueError as error:
-            raise BadItem(f"annotation {path.name}, line {number}: {error}") from error
+            raise BadItem(f"annotation {path.name}, line {number}: {line!r} is not `valence,arousal`") from error
         rows.append((valence, arousal))
     if not rows:
         raise BadItem(f"annotation {path.name} is empty")
@@ -142,7 +142,7 @@ def _at(time: np.ndarray, targets: np.ndarray, at: np.ndarray) -> Annotation:
 
 
 def _video_of(stem: str) -> str:
-    """The video that a second face's table belongs to."""
+    """The name of the video to which a table belongs; a second face of a video has a table of its own."""
     for side in SIDES:
         stem = stem.removesuffix(side)
     return stem

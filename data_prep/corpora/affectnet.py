@@ -1,6 +1,6 @@
 """AffectNet (Mollahosseini et al. 2017): faces from the web with an expression and valence/arousal.
 
-Both releases: the new one (224×224 crops with one `.npy` a label) and the old one (pictures, boxes and lists).
+Reads both releases: the new one (224×224 crops with one `.npy` per label) and the old one (pictures, boxes, lists).
 """
 
 import csv
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_prep import stills
 from data_prep.corpora.base import Corpus, Item, listing
@@ -42,11 +43,12 @@ CITATION = (
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """image_size: side of the stored pictures, 0 = as they are (new release) or the box's own size (old release).
+    """Options of AffectNet.
 
-    margin: share of the face box added on every side (old release); class_order: "affectnet" or, for re-packs that
-    numbered the sorted names, "alphabetical"; image_format: of the stored pictures, "jpeg" or "webp"; contempt: False
-    leaves that class out, for results on seven.
+    image_size: side of the stored pictures in pixels; 0 keeps that of the picture (new release) or the box (old one).
+    margin: share of the face box added on every side (old release). class_order: "affectnet", or "alphabetical" for a
+    re-pack that numbers the sorted names. image_format: of the stored pictures, "jpeg" or "webp". contempt: False
+    leaves this class out, for results on seven classes.
     """
 
     image_size: int = 0
@@ -57,11 +59,11 @@ class Options:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that are kept, in AffectNet's order; contempt is its last."""
+        """The classes to keep, in AffectNet's order, in which contempt is the last."""
         return CLASSES if self.contempt else CLASSES[:-1]
 
     def check(self) -> None:
-        """Raises a `UserError` for values that cannot work."""
+        """Raises a `UserError` if a value cannot work."""
         check_image_format(self.image_format)
         if self.class_order not in ("affectnet", "alphabetical"):
             raise UserError(f"--class_order is affectnet or alphabetical, not {self.class_order!r}.")
@@ -70,7 +72,7 @@ class Options:
 
 
 class AffectNet(Corpus):
-    """The manually annotated part: labelled faces. The official validation set becomes `dev`."""
+    """The manually annotated pictures: labelled faces. The official validation set becomes `dev`."""
 
     name = "affectnet"
     kind = "faces"
@@ -89,16 +91,16 @@ class AffectNet(Corpus):
     _old_files = (("training.csv", "train"), ("validation.csv", "dev"))
     _labelled = True
 
-    def features(self):
+    def features(self) -> tfds.features.FeaturesDict:
         """Schema of the records."""
         return faces_features(self.options.classes, self.options.image_format)
 
     def items(self) -> Sequence[Item]:
-        """Every annotated picture."""
+        """Lists every annotated picture."""
         items = self._new_items() if self._labelled else []
         items = items or self._old_items()
         if not items:
-            raise self.wrong_layout("neither release's folders are there")
+            raise self.wrong_layout("it has the folders of neither release")
         return items
 
     def _new_items(self) -> list[Item]:
@@ -120,7 +122,7 @@ class AffectNet(Corpus):
                 continue
             with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
                 for number, row in enumerate(csv.reader(file), start=1):
-                    # Some copies of validation.csv have no header: the first row is then data like any other.
+                    # Some copies of validation.csv have no header, so the first row may be data.
                     if not row or row[0] == OLD_COLUMNS[0]:
                         continue
                     if len(row) < len(OLD_COLUMNS):
@@ -135,7 +137,7 @@ class AffectNet(Corpus):
         return items
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """One face; None, Uncertain and No face (8, 9, 10) are left out, −2 is no valence and arousal."""
+        """Yields one face. None, Uncertain and No face (8, 9, 10) are left out; −2 means no valence and arousal."""
         path = pathlib.Path(item.payload["image"])
         if item.payload["release"] == "new":
             code, valence, arousal = self._new_labels(path)
@@ -164,8 +166,8 @@ class AffectNet(Corpus):
     def _new_labels(self, path: pathlib.Path) -> tuple[float, float, float]:
         folder = path.parent.parent / "annotations"
         values = []
-        for part in ("exp", "val", "aro"):
-            label = folder / f"{path.stem}_{part}.npy"
+        for kind in ("exp", "val", "aro"):
+            label = folder / f"{path.stem}_{kind}.npy"
             try:
                 value = np.load(label, allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
@@ -178,32 +180,32 @@ class AffectNet(Corpus):
         x, y, width, height = (_number(row[n], n) for n in ("face_x", "face_y", "face_width", "face_height"))
         side = max(width, height)
         if side <= 0:
-            raise BadItem(f"picture {path.name}: the face box is empty")
+            raise BadItem(f"picture {path.name}: its face box is empty")
         size = self.options.image_size or round(side * (1 + 2 * self.options.margin))
         box = Face(x + width / 2, y + height / 2, side)
         cut = crop(picture, box, FaceOptions(crop_size=size, margin=self.options.margin))
         return encode_image(cut, self.options.image_format)
 
     def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:
-        """Refuses a re-pack that numbered its classes by the alphabet: the counts fit that order, not AffectNet's."""
+        """Refuses a re-pack with alphabetical classes, recognised by label counts that fit only that order."""
         counts = np.array([labels.get("train", {}).get(str(i), 0) for i in range(len(CLASSES))], np.float64)
         if counts.sum() < 200 or self.options.class_order != "affectnet":
             return
 
         def fit(expected: Sequence[float]) -> float:
-            expected = np.asarray(expected, np.float64)
-            return float(counts @ expected / (np.linalg.norm(counts) * np.linalg.norm(expected)))
+            other = np.asarray(expected, np.float64)
+            return float(counts @ other / (np.linalg.norm(counts) * np.linalg.norm(other)))
 
         by_alphabet = [TRAIN_COUNTS[CLASSES.index(name)] for name in ALPHABETICAL]
         if fit(by_alphabet) > 0.98 and fit(TRAIN_COUNTS) < 0.9:
             raise UserError(
-                f"{self.source}: the classes seem to be numbered by the alphabet (the counts fit that order, not "
+                f"{self.source}: the classes seem to be numbered alphabetically (the label counts fit that order, not "
                 "AffectNet's): run again with --class_order=alphabetical."
             )
 
 
 class AffectNetAutomatic(AffectNet):
-    """The automatically annotated part, used as unlabelled faces for distillation."""
+    """The automatically annotated pictures, used as unlabelled faces for distillation."""
 
     name = "affectnet_automatic"
     title = "AffectNet, automatically annotated: used as unlabelled faces"
@@ -216,7 +218,7 @@ class AffectNetAutomatic(AffectNet):
 
 
 def _number(value: Any, where: str) -> float:
-    """A number that may be stored as a string, as in the new release's `.npy` files."""
+    """Reads a number that may be stored as a string, as in the new release's `.npy` files."""
     try:
         number = float(value.decode() if isinstance(value, bytes) else value)
     except ValueError as error:

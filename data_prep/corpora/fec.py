@@ -1,4 +1,4 @@
-"""Google's Facial Expression Comparison data (Vemulapalli & Agarwala 2019): which of three faces is the odd one."""
+"""Google's Facial Expression Comparison data (Vemulapalli & Agarwala 2019): which of three faces is the odd one out."""
 
 import csv
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_prep import download, stills
 from data_prep.corpora.base import Corpus, Item
@@ -24,18 +25,18 @@ FILES = (
     ("faceexp-comparison-data-test-public.csv", "dev"),
 )
 TYPE_COLUMN = 15
+Box = tuple[float, ...]  # left, right, top, bottom as fractions of the picture
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Options of FEC.
 
-    cache: folder of downloaded pictures, default `images` in the source; crop_size: side of the stored crops in pixels;
-    margin: share of the face box added on every side; min_agreement: share of annotators who must agree;
-    image_format: of the crops, "jpeg" or "webp".
-    download: first fetch the pictures that are not in the cache, of the triplets that will be kept; download_workers:
-    connections at a time; download_timeout: seconds for one attempt; download_retries: attempts after a failure that
-    may pass (a time-out, a 5xx answer, a connection that was lost or cut short).
+    cache: folder of downloaded pictures, by default `images` in the source. crop_size: side of the stored crops in
+    pixels. margin: share of the face box added on every side. min_agreement: share of annotators who must agree.
+    image_format: of the crops, "jpeg" or "webp". download: first fetch the pictures of the triplets to keep that are
+    not in the cache. download_workers: simultaneous connections. download_timeout: seconds per attempt.
+    download_retries: attempts after a temporary failure (a time-out, a 5xx answer, a lost or truncated connection).
     """
 
     cache: str = ""
@@ -49,10 +50,10 @@ class Options:
     download_retries: int = 3
 
     def check(self) -> None:
-        """Raises a `UserError` for values that cannot work."""
+        """Raises a `UserError` if a value cannot work."""
         check_image_format(self.image_format)
         if not 0 <= self.min_agreement <= 1:
-            raise UserError(f"--min_agreement is a share, 0 to 1, not {self.min_agreement}.")
+            raise UserError(f"--min_agreement is a share from 0 to 1, not {self.min_agreement}.")
         if self.crop_size < 1:
             raise UserError(f"--crop_size must be at least 1, not {self.crop_size}.")
         if self.download_workers < 1 or self.download_timeout <= 0 or self.download_retries < 0:
@@ -62,12 +63,12 @@ class Options:
 
 
 def cache_name(url: str) -> str:
-    """Name of a picture in the local cache: the SHA-1 of its address, so that any address makes a valid name."""
+    """Name of a picture in the local cache: the SHA-1 of its address, so that every address gives a valid name."""
     return hashlib.sha1(url.encode()).hexdigest() + ".jpg"
 
 
 class FEC(Corpus):
-    """Triplets of faces cut out of pictures on the web; the public test list becomes `dev`."""
+    """Triplets of faces cropped from pictures on the web. The public test list becomes `dev`."""
 
     name = "fec"
     kind = "triplets"
@@ -76,8 +77,8 @@ class FEC(Corpus):
     licence = "lists by Google; the pictures are their owners'"
     homepage = "https://research.google/resources/datasets/google-facial-expression/"
     access = (
-        "The lists are open: unpack the archive linked at the homepage. The pictures are fetched by --download=true, "
-        "or put into images by a downloader of your own."
+        "The lists are open: unpack the archive linked at the homepage. --download=true fetches the pictures; or put "
+        "them into images with your own downloader."
     )
     layout = """
         faceexp-comparison-data-{train,test}-public.csv
@@ -87,12 +88,12 @@ class FEC(Corpus):
     Options = Options
     passing = ("download", "download_workers", "download_timeout", "download_retries")
 
-    def features(self):
+    def features(self) -> tfds.features.FeaturesDict:
         """Schema of the records."""
         return triplets_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
-        """Every row of the two lists."""
+        """Lists every row of the two tables."""
         items = []
         for name, split in FILES:
             path = self.source / name
@@ -112,15 +113,15 @@ class FEC(Corpus):
         return pathlib.Path(self.options.cache) if self.options.cache else self.source / "images"
 
     def gather(self, items: Sequence[Item], quiet: bool) -> None:
-        """Fetches the pictures of the triplets that agree, with `--download`."""
+        """With `--download`, fetches the missing pictures of the triplets on which the annotators agree."""
         if not self.options.download:
             return
-        wanted = {}
+        wanted: dict[str, pathlib.Path] = {}
         for item in items:
             try:
                 urls, _, _, votes = parse(item.payload["row"])
             except BadItem:
-                continue  # counted when it is processed
+                continue  # `process` counts it
             if agreed(votes)[1] >= self.options.min_agreement - 1e-9:
                 web = [url for url in urls if urllib.parse.urlsplit(url).scheme in ("http", "https")]
                 missing = [url for url in web if self.locate(url) is None]
@@ -133,23 +134,24 @@ class FEC(Corpus):
             print("download: " + ", ".join(f"{reason} {count}" for reason, count in sorted(tally.items())))
 
     def state(self) -> str:
-        """The number of files in the cache: a killed run is not gone on with if more of them came."""
+        """The number of files in the cache: an interrupted run starts again if files were added."""
         return str(sum(1 for _ in self.cache.iterdir())) if self.cache.is_dir() else ""
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """One triplet, if enough annotators agree and its three pictures are in the cache."""
+        """Yields one triplet if enough annotators agree and its three pictures are in the cache."""
         urls, boxes, kind, votes = parse(item.payload["row"])
         choice, agreement = agreed(votes)
         if agreement < self.options.min_agreement - 1e-9:
             raise Dropped("the annotators disagree")
-        paths = [self.locate(url) for url in urls]
-        if None in paths:
+        found = {url: path for url in urls if (path := self.locate(url)) is not None}
+        missing = [url for url in urls if url not in found]
+        if missing:
             dead = _dead_links(self.cache)
-            why = next((dead[url] for url, path in zip(urls, paths, strict=True) if path is None and url in dead), "")
+            why = next((dead[url] for url in missing if url in dead), "")
             if why:
                 raise Dropped(f"a picture's link is dead ({why})")
             raise Dropped("a picture is not in the cache (dead link or not downloaded)")
-        crops = [jpeg(self._cut(path, box)) for path, box in zip(paths, boxes, strict=True)]
+        crops = [jpeg(self._cut(found[url], box)) for url, box in zip(urls, boxes, strict=True)]
         yield {
             "name": item.key,
             "images": crops,
@@ -159,7 +161,7 @@ class FEC(Corpus):
         }
 
     def locate(self, url: str) -> pathlib.Path | None:
-        """The local file of an address; None where there is none."""
+        """The local file of an address, or None if there is no such file."""
         address = urllib.parse.urlsplit(url)
         if address.scheme == "file":
             candidates = [pathlib.Path(urllib.parse.unquote(address.path))]
@@ -167,20 +169,20 @@ class FEC(Corpus):
             candidates = [self.cache / cache_name(url), self.cache / pathlib.PurePosixPath(address.path).name]
         return next((path for path in candidates if path.is_file()), None)
 
-    def _cut(self, path: pathlib.Path, box: tuple[float, float, float, float]) -> bytes:
+    def _cut(self, path: pathlib.Path, box: Box) -> bytes:
         picture = stills.read(path)
         height, width = picture.shape[:2]
         left, right, top, bottom = box
         side = max((right - left) * width, (bottom - top) * height)
         if side < 1:
-            raise BadItem(f"picture {path.name}: the face box is empty")
+            raise BadItem(f"picture {path.name}: its face box is empty")
         face = Face((left + right) / 2 * width, (top + bottom) / 2 * height, side)
         options = FaceOptions(crop_size=self.options.crop_size, margin=self.options.margin)
         return encode_image(crop(picture, face, options), self.options.image_format)
 
 
 def agreed(votes: Sequence[int]) -> tuple[int, float]:
-    """The answer given most often, 1..3, and the share of annotators who gave it."""
+    """The most frequent answer, 1..3, and the share of annotators who gave it."""
     choice, count = Counter(votes).most_common(1)[0]
     return choice, count / len(votes)
 
@@ -190,15 +192,15 @@ def _dead_links(cache: pathlib.Path) -> dict[str, str]:
     return download.dead_links(cache)
 
 
-def parse(row: Sequence[str]) -> tuple[list[str], list[tuple[float, float, float, float]], int, list[int]]:
-    """Reads a row of the lists; rows are ragged, one pair of cells for each annotator.
+def parse(row: Sequence[str]) -> tuple[list[str], list[Box], int, list[int]]:
+    """Reads a row of the lists. Rows are ragged: each annotator adds two cells.
 
     Returns:
-      three addresses, three boxes (left, right, top, bottom as fractions), the type of triplet (0..2), and each
-      annotator's answer 1..3, which names the picture *outside* the similar pair.
+      three addresses, three boxes, the type of triplet (0..2), and the annotators' answers 1..3, each of which names
+      the picture *outside* the similar pair.
 
     Raises:
-      BadItem: cells are missing or not what they should be.
+      BadItem: cells are missing or cannot be read.
     """
     if len(row) < TYPE_COLUMN + 3:
         raise BadItem(f"{len(row)} cells, at least {TYPE_COLUMN + 3} expected")
@@ -208,7 +210,7 @@ def parse(row: Sequence[str]) -> tuple[list[str], list[tuple[float, float, float
         kind = TRIPLET_TYPES.index(row[TYPE_COLUMN].strip())
         answers = [int(cell) for cell in row[TYPE_COLUMN + 2 :: 2] if cell.strip()]
     except ValueError as error:
-        raise BadItem(f"a cell cannot be read: {error}") from error
+        raise BadItem(f"a box, the triplet's type or an answer cannot be read: {error}") from error
     if not answers or not set(answers) <= {1, 2, 3}:
         raise BadItem(f"answers must be 1, 2 or 3, found {sorted(set(answers))}")
     return urls, boxes, kind, answers

@@ -2,12 +2,12 @@
 
 `labels.csv` in that folder has a header and one of two forms (further columns are ignored):
 
-    file,label[,subject][,split]                        one line a recording
-    file,time,valence,arousal[,rater][,subject][,split] one line a moment; several raters become a gold standard
+    file,label[,subject][,split]                        one line per recording
+    file,time,valence,arousal[,rater][,subject][,split] one line per moment; several raters become a gold standard
 
-`file` is the path below the folder; `time` is in seconds; valence and arousal lie in [-1, 1] unless `--scale=LOW,HIGH`
-names another range. Without `split` about a fifth of the subjects (or of the recordings, if no subject is given) is
-held out as `dev`; without `labels.csv` everything is `test`.
+`file` is the path below the folder and `time` is in seconds. Valence and arousal lie in [-1, 1] unless
+`--scale=LOW,HIGH` names another range. Without `split`, about a fifth of the subjects is held out as `dev` (or of the
+recordings, if no subject is given). Without `labels.csv`, everything is `test`.
 """
 
 import collections
@@ -16,10 +16,11 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_prep import annotations
 from data_prep.clips import Annotation, ClipOptions, clip_records, no_annotation
@@ -34,10 +35,10 @@ SPLITS = ("train", "dev", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Options(ClipOptions):
-    """Options of your own recordings beside those of clips and faces.
+    """Options of your own recordings, besides those of clips and faces.
 
-    labels: the table, default `labels.csv` in the source; gold_standard: mean, ewe or ccc; scale: lowest and highest
-    value of valence and arousal in the table, mapped to [-1, 1].
+    labels: the table, by default `labels.csv` in the source. gold_standard: mean, ewe or ccc. scale: lowest and highest
+    value of valence and arousal in the table, which are mapped to [-1, 1].
     """
 
     labels: str = ""
@@ -45,7 +46,7 @@ class Options(ClipOptions):
     scale: str = "-1,1"
 
     def check(self) -> None:
-        """Raises a `UserError` for values that cannot work."""
+        """Raises a `UserError` if a value cannot work."""
         super().check()
         annotations.GOLD_STANDARDS[self.gold_standard]
         self.range()
@@ -53,9 +54,9 @@ class Options(ClipOptions):
             raise UserError(f"--labels={self.labels} is not a file.")
 
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value of the scale."""
+        """The lowest and highest value of the scale."""
         try:
-            low, high = (float(part) for part in self.scale.split(","))
+            low, high = (float(number) for number in self.scale.split(","))
         except ValueError as error:
             raise UserError(f"--scale={self.scale}: expected LOW,HIGH such as 1,9.") from error
         if not low < high:
@@ -65,7 +66,7 @@ class Options(ClipOptions):
 
 @dataclasses.dataclass
 class Table:
-    """What `labels.csv` says, by file: label, subject, split, and per rater the lines (time, valence, arousal)."""
+    """The contents of `labels.csv` by file: label, subject, split, and each rater's lines (time, valence, arousal)."""
 
     labels: dict[str, str]
     subjects: dict[str, str]
@@ -74,12 +75,12 @@ class Table:
 
     @property
     def files(self) -> set[str]:
-        """Every file that is named."""
+        """Every file that the table names."""
         return {*self.labels, *self.subjects, *self.splits, *self.traces}
 
     @property
     def classes(self) -> list[str]:
-        """The classes in order: the eight canonical ones if they suffice, else those of the table, sorted."""
+        """The classes in order: the eight canonical ones if they include the table's, otherwise the table's, sorted."""
         found = sorted(set(self.labels.values()))
         return list(CLASSES) if set(found) <= set(CLASSES) else found
 
@@ -94,13 +95,13 @@ def read_table(path: pathlib.Path, low: float, high: float) -> Table:
     """Reads `labels.csv`.
 
     Raises:
-      UserError: a column is missing or a cell cannot be read; line and remedy are named.
+      UserError: a column is missing or a cell cannot be read.
     """
     table = Table({}, {}, {}, collections.defaultdict(lambda: collections.defaultdict(list)))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UserError(f"{path} cannot be read ({error}): save it as UTF-8.") from error
     lines = csv.DictReader(text.splitlines(), skipinitialspace=True)
     lines.fieldnames = [name.strip().lower() for name in lines.fieldnames or []]
     columns = set(lines.fieldnames)
@@ -110,24 +111,27 @@ def read_table(path: pathlib.Path, low: float, high: float) -> Table:
             f"{path}: the header must have file,label or file,time,valence,arousal; it has {sorted(columns)}."
         )
     for number, row in enumerate(lines, start=2):
-        row = {key: (value or "").strip() for key, value in row.items() if isinstance(value, str)}
+        row = {key: value.strip() for key, value in row.items() if isinstance(value, str)}
         name = row.get("file", "")
         if not name:
-            raise UserError(f"{path}, line {number}: no file is named.")
+            raise UserError(f"{path}, line {number}: column file is empty; name a file or remove the line.")
         for column, where in (("label", table.labels), ("subject", table.subjects), ("split", table.splits)):
             value = row.get(column, "")
             if value and where.setdefault(name, value) != value:
-                raise UserError(f"{path}, line {number}: {name} was {where[name]!r} in column {column} before.")
+                raise UserError(
+                    f"{path}, line {number}: {name} has {column} {value!r}, but had {where[name]!r} in an earlier line."
+                )
         if row.get("split") and row["split"] not in SPLITS:
-            raise UserError(f"{path}, line {number}: split {row['split']!r} is none of {', '.join(SPLITS)}.")
+            raise UserError(f"{path}, line {number}: split {row['split']!r} is not one of {', '.join(SPLITS)}.")
         if timed and row.get("time"):
             try:
                 time, *values = (float(row.get(key, "")) for key in ("time", "valence", "arousal"))
             except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}.") from error
+                raise UserError(f"{path}, line {number}: time, valence or arousal is no number ({error}).") from error
             if not all(low <= value <= high for value in values):
                 raise UserError(
-                    f"{path}, line {number}: {values} outside {low:g} to {high:g}; --scale=LOW,HIGH names the range."
+                    f"{path}, line {number}: valence and arousal {values} are outside {low:g} to {high:g}: "
+                    "name their range by --scale=LOW,HIGH."
                 )
             valence, arousal = (2 * (value - low) / (high - low) - 1 for value in values)
             table.traces[name][row.get("rater", "")].append((time, valence, arousal))
@@ -135,13 +139,13 @@ def read_table(path: pathlib.Path, low: float, high: float) -> Table:
 
 
 class Own(Corpus):
-    """Recordings of your own."""
+    """Your own recordings."""
 
     name = "own"
     kind = "clips"
     title = "Your own videos or sound files, with labels.csv if you have labels"
     licence = "that of your files"
-    access = "Your files: nothing is to be asked for."
+    access = "Your own files."
     layout = """
         any tree of videos or sound files, and labels.csv with file,label[,subject][,split] or
         file,time,valence,arousal[,rater][,subject][,split]
@@ -154,15 +158,15 @@ class Own(Corpus):
         path = pathlib.Path(self.options.labels) if self.options.labels else self.source / LABELS
         return read_table(path, *self.options.range()) if path.is_file() else None
 
-    def features(self):
-        """Schema of the records: classes and raters are those of labels.csv."""
+    def features(self) -> tfds.features.FeaturesDict:
+        """Schema of the records, with the classes and raters of labels.csv."""
         table, form = self._table(), self.options.image_format
         if table is None:
             return clips_features(image_format=form)
         return clips_features(table.classes, len(table.raters), form)
 
     def items(self) -> Sequence[Item]:
-        """Every recording below the folder; those that labels.csv names and that are missing are failures."""
+        """Lists every recording below the folder, and those named in labels.csv but missing, which will fail."""
         table = self._table()
         paths = {
             str(path.relative_to(self.source)): str(path)
@@ -175,11 +179,11 @@ class Own(Corpus):
             if table and name in table.files:
                 split = table.splits.get(name) or _held_out(subject or name)
             else:
-                split = "test"  # nothing is known of it: to be predicted on
+                split = "test"  # nothing is known about it, so it can only be predicted
             items.append(Item(name, split, subject, {"path": paths.get(name, "")}))
         named = [item for item in items if item.split != "test"]
-        if len(named) > 1 and not table.splits and len({item.split for item in named}) == 1:
-            # So few that chance held out none or all: the last one, with whoever it shows, is dev.
+        if table and len(named) > 1 and not table.splits and len({item.split for item in named}) == 1:
+            # So few that chance held out none or all: the last recording's subject becomes dev.
             last = named[-1]
             out = {item.key for item in named if item is last or (last.subject and item.subject == last.subject)}
             items = [
@@ -189,11 +193,12 @@ class Own(Corpus):
         return items
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """One recording's segments."""
+        """Yields one recording's segments."""
         if not item.payload["path"]:
-            raise BadItem(f"named in {LABELS} but not in the folder")
+            raise BadItem(f"{LABELS} names it, but it is not in the folder")
         path, table = pathlib.Path(item.payload["path"]), self._table()
-        label, annotate = -1, no_annotation
+        label = -1
+        annotate: Callable[[np.ndarray], Annotation] = no_annotation
         if table:
             label = table.classes.index(table.labels[item.key]) if item.key in table.labels else -1
             annotate = _RatedTraces(table.traces.get(item.key, {}), table.raters, self.options.gold_standard)
@@ -210,7 +215,7 @@ class Own(Corpus):
 
 
 class _RatedTraces:
-    """The traces of one recording at any times; all NaN where nobody rated it."""
+    """The traces of one recording, resampled to any times; all NaN if nobody rated it."""
 
     def __init__(
         self, by_rater: Mapping[str, Sequence[tuple[float, float, float]]], raters: Sequence[str], method: str
@@ -231,5 +236,5 @@ class _RatedTraces:
 
 
 def _held_out(name: str) -> str:
-    """A fifth of the names, always the same ones."""
+    """Assigns a fifth of the names to dev, always the same ones."""
     return "dev" if hashlib.sha256(name.encode()).digest()[0] < 51 else "train"

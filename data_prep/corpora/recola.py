@@ -1,15 +1,16 @@
-"""RECOLA (Ringeval et al. 2013): pairs at work over a video link, six raters' valence and arousal at 25 Hz.
+"""RECOLA (Ringeval et al. 2013): pairs working over a video link, six raters' valence and arousal at 25 Hz.
 
-The public download and the layout of the AVEC challenges.
+Reads the public download and the layouts of the AVEC challenges.
 """
 
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from data_prep import annotations
 from data_prep.clips import Annotation, ClipOptions, clip_records
@@ -18,7 +19,7 @@ from media.errors import BadItem, UserError
 from media.records import clips_features
 from media.video import SUFFIXES
 
-# The split of the AVEC challenges, as participants' numbers. The labels of `test` were never published.
+# The split of the AVEC challenges by participant number. The labels of `test` were never published.
 CHALLENGE_SPLIT = {
     "train": (16, 21, 23, 25, 37, 39, 41, 46, 56),
     "dev": (19, 26, 28, 30, 34, 42, 45, 64, 65),
@@ -29,15 +30,18 @@ AVEC_FOLDERS = ("recordings_video", "ratings_gold_standard", "ratings_individual
 DIMENSIONS = ("valence", "arousal")
 SPLITS = ("train", "dev", "test")
 
+Files = Mapping[str, str]  # paths by recording
+AnnotationFiles = Mapping[str, tuple[str | None, str | None]]  # raters' file and gold standard's file by dimension
+
 
 @dataclasses.dataclass(frozen=True)
 class Options(ClipOptions):
-    """Options of RECOLA beside those of clips and faces.
+    """Options of RECOLA, besides those of clips and faces.
 
     gold_standard: how six raters become one trace, "mean", "ewe" or "ccc". split: "challenge" (27 participants) or
-    "all" (the public download: every participant that is annotated, 46 in the whole corpus). folds, fold: the fold of
-    the participants that becomes dev, 0 <= fold < folds, the others train; 0 folds = no folds. split_file: CSV with
-    lines `recording,split` (train, dev, test) in place of all that.
+    "all" (every annotated participant of the public download, 46 in the whole corpus). folds, fold: number of folds,
+    and the one that becomes dev, 0 <= fold < folds; the other participants train. 0 folds uses the split as it is.
+    split_file: CSV with lines `recording,split` (train, dev, test) that replaces the options above.
     """
 
     gold_standard: str = "ewe"
@@ -47,7 +51,7 @@ class Options(ClipOptions):
     split_file: str = ""
 
     def check(self) -> None:
-        """Raises a `UserError` for values that cannot work."""
+        """Raises a `UserError` if a value cannot work."""
         super().check()
         annotations.GOLD_STANDARDS[self.gold_standard]
         if self.split not in ("challenge", "all"):
@@ -55,7 +59,7 @@ class Options(ClipOptions):
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"--folds must be at least 2 (or 0 for none), not {self.folds}.")
         if not 0 <= self.fold < max(self.folds, 1):
-            raise UserError(f"--fold={self.fold}: folds are counted from 0 to {max(self.folds, 1) - 1} (--folds).")
+            raise UserError(f"--fold={self.fold}: folds are counted from 0 to {max(self.folds, 1) - 1} (see --folds).")
         if self.split_file and (self.folds or self.split != "challenge"):
             raise UserError("--split_file names every recording's split: leave --split and --folds out.")
         if self.split_file:
@@ -63,15 +67,15 @@ class Options(ClipOptions):
 
 
 def read_split_file(path: pathlib.Path) -> dict[str, str]:
-    """Reads `recording,split` lines; a first line that says so is skipped.
+    """Reads lines of `recording,split`, skipping a header line.
 
     Raises:
-      UserError: no such file, or a line that is no such pair.
+      UserError: the file cannot be read, or a line is not such a pair.
     """
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--split_file={path} cannot be read.") from error
+        raise UserError(f"--split_file={path} cannot be read: it must be an existing UTF-8 file.") from error
     out: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         cells = [cell.strip() for cell in line if cell.strip()]
@@ -84,19 +88,19 @@ def read_split_file(path: pathlib.Path) -> dict[str, str]:
 
 
 def participant(recording: str) -> int:
-    """The number in a recording's name: P16 -> 16, train_3 -> 3; 0 where there is none."""
+    """The number in a recording's name: P16 -> 16, train_3 -> 3; 0 if it has none."""
     digits = "".join(c for c in recording if c.isdigit())
     return int(digits) if digits else 0
 
 
-def split_all(names: Sequence[str], folds: int = 0, fold: int = 0) -> dict[str, str]:
-    """Splits participants by their place in the order of their numbers, the same on every machine.
+def split_all(names: Collection[str], folds: int = 0, fold: int = 0) -> dict[str, str]:
+    """Splits participants by their position in the order of their numbers, which is the same on every machine.
 
     Args:
-      names: the recordings, one a participant.
-      folds: K: the participants whose place is `fold` modulo K are dev, the others train. 0: of every six, the third is
-        dev and the last test (of 46: train 31, dev 8, test 7).
-      fold: which of them.
+      names: the recordings, one per participant.
+      folds: if K > 0, the participants at positions `fold` modulo K are dev and the others train. If 0, the third of
+        every six is dev and the sixth is test (46 participants give train 31, dev 8, test 7).
+      fold: the fold that becomes dev.
 
     Returns:
       The split of each recording.
@@ -106,14 +110,14 @@ def split_all(names: Sequence[str], folds: int = 0, fold: int = 0) -> dict[str, 
     """
     ordered = sorted(names, key=lambda name: (participant(name), name))
     if folds > len(ordered):
-        raise UserError(f"--folds={folds}, but only {len(ordered)} participants are annotated.")
+        raise UserError(f"--folds={folds} is too many: only {len(ordered)} participants are annotated.")
     if folds:
         return {name: "dev" if place % folds == fold else "train" for place, name in enumerate(ordered)}
     return {name: {2: "dev", 5: "test"}.get(place % 6, "train") for place, name in enumerate(ordered)}
 
 
 class Recola(Corpus):
-    """Recordings of five minutes with traces of valence and arousal."""
+    """Five-minute recordings with traces of valence and arousal."""
 
     name = "recola"
     kind = "clips"
@@ -125,8 +129,8 @@ class Recola(Corpus):
     licence = "end user licence agreement, research only"
     homepage = "https://diuf.unifr.ch/main/diva/recola/"
     access = (
-        "Ask at https://diuf.unifr.ch/main/diva/recola/ (an end user licence agreement, signed by a permanent member "
-        "of staff); the AVEC layouts came from the organisers of the challenges."
+        "Ask at https://diuf.unifr.ch/main/diva/recola/ (a permanent member of staff signs an end user licence "
+        "agreement); the AVEC layouts came from the organisers of the challenges."
     )
     layout = """
         public: RECOLA-Annotation/emotional_behaviour/{arousal,valence}/P16.csv, RECOLA-Audio-recordings/P16.wav,
@@ -138,18 +142,18 @@ class Recola(Corpus):
     chunk = 1
     Options = Options
 
-    def features(self):
-        """Schema of the records: six raters' columns."""
+    def features(self) -> tfds.features.FeaturesDict:
+        """Schema of the records, with six raters."""
         return clips_features(num_raters=len(RATERS), image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
-        """Every recording of the split whose picture, sound or annotation is there."""
+        """Lists every recording of the split that has a video, a sound file or an annotation."""
         if (self.source / "RECOLA-Annotation").is_dir() or (self.source / "RECOLA-Video-recordings").is_dir():
             items = self._public()
         elif any((self.source / name).is_dir() for name in AVEC_FOLDERS):
             items = self._avec()
         else:
-            raise self.wrong_layout("neither RECOLA-Annotation nor recordings_video is there")
+            raise self.wrong_layout("neither RECOLA-Annotation nor recordings_video was found")
         if not items:
             raise self.wrong_layout("no recording of the split was found; --split_file names another split")
         return items
@@ -166,11 +170,11 @@ class Recola(Corpus):
             split = read_split_file(pathlib.Path(self.options.split_file))
         elif self.options.split == "all":
             split = split_all(annotated, self.options.folds, self.options.fold)
-        elif self.options.folds:  # of the challenge's participants, those whose labels are public
+        elif self.options.folds:  # the challenge's participants with published labels
             split = split_all(annotated & set(challenge), self.options.folds, self.options.fold)
         else:
             split = challenge
-        # Not in the split: nothing that a score of the field is reported on.
+        # Recordings outside the split are left out: published scores do not use them.
         return [
             self._item(name, split[name], videos, sounds, {d: (traces[d].get(name), None) for d in DIMENSIONS})
             for name in sorted(present & set(split), key=lambda n: (SPLITS.index(split[n]), n))
@@ -190,7 +194,7 @@ class Recola(Corpus):
             annotated = (set(gold["valence"]) & set(gold["arousal"])) | (
                 set(single["valence"]) & set(single["arousal"])
             )
-            # train_1 and dev_1 are two participants: the set's name belongs to the participant's.
+            # train_1 and dev_1 are different participants, so the set's name is part of the participant's.
             labelled = sorted(name for name in annotated if name.split("_")[0] in SPLITS)
             own = split_all(labelled, self.options.folds, self.options.fold)
         items = []
@@ -201,14 +205,14 @@ class Recola(Corpus):
                 items.append(self._item(name, split, videos, sounds, files))
         return sorted(items, key=lambda item: (SPLITS.index(item.split), item.key))
 
-    def _item(self, name: str, split: str, videos: dict, sounds: dict, files: dict) -> Item:
+    def _item(self, name: str, split: str, videos: Files, sounds: Files, annotated: AnnotationFiles) -> Item:
         payload = {"video": videos.get(name, ""), "sound": sounds.get(name, "")}
-        for dimension, (single, gold) in files.items():
+        for dimension, (single, gold) in annotated.items():
             payload[dimension], payload[f"{dimension}_gold"] = single or "", gold or ""
         return Item(name, split, name, payload)
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """The recording's segments; without annotation only in `test`."""
+        """Yields the recording's segments. Only `test` may lack an annotation."""
         video, sound = item.payload["video"], item.payload["sound"]
         if not video:
             raise BadItem("its video is missing")
@@ -217,7 +221,7 @@ class Recola(Corpus):
         annotated = all(item.payload[d] or item.payload[f"{d}_gold"] for d in DIMENSIONS)
         if not annotated and item.split != "test":
             raise BadItem("its annotation is missing")
-        # Without annotation the schema still has six raters, all absent.
+        # Without annotation, all six raters of the schema are absent.
         annotate = _RatedTraces(item.payload, self.options.gold_standard) if annotated else _unrated
         yield from clip_records(
             item.key,
@@ -230,27 +234,27 @@ class Recola(Corpus):
 
 
 class _RatedTraces:
-    """A recording's raters and gold standard, at any times."""
+    """The raters' traces and the gold standard of a recording, resampled to any times."""
 
-    def __init__(self, files: dict[str, str], method: str):
-        self._parts = []
+    def __init__(self, files: Files, method: str):
+        self._dimensions = []
         for dimension in DIMENSIONS:
             time, raters = np.zeros(0), np.zeros((0, len(RATERS)))
             if files[dimension]:
                 time, names, values = annotations.read_traces(pathlib.Path(files[dimension]))
                 missing = set(RATERS) - set(names)
                 if missing:
-                    raise BadItem(f"annotation of {dimension}: no column {', '.join(sorted(missing))}")
+                    raise BadItem(f"annotation of {dimension} has no column {', '.join(sorted(missing))}")
                 raters = values[:, [names.index(name) for name in RATERS]]
-            if files[f"{dimension}_gold"]:  # the challenge's own standard wins over one computed here
+            if files[f"{dimension}_gold"]:  # the challenge's own gold standard takes precedence
                 gold_time, gold = annotations.read_arff(pathlib.Path(files[f"{dimension}_gold"]))
             else:
                 gold_time, gold = time, annotations.gold_standard(raters, method)
-            self._parts.append((time, raters, gold_time, gold))
+            self._dimensions.append((time, raters, gold_time, gold))
 
     def __call__(self, at: np.ndarray) -> Annotation:
-        targets = [annotations.resample(time, gold, at) for _, _, time, gold in self._parts]
-        raters = [annotations.resample(time, values, at) for time, values, _, _ in self._parts]
+        targets = [annotations.resample(time, gold, at) for _, _, time, gold in self._dimensions]
+        raters = [annotations.resample(time, values, at) for time, values, _, _ in self._dimensions]
         return Annotation(np.stack(targets, axis=1), np.stack(raters, axis=2))
 
 
@@ -259,7 +263,7 @@ def _unrated(at: np.ndarray) -> Annotation:
 
 
 def _by_stem(folder: pathlib.Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """Files of a folder by their name without suffix; none where there is no such folder."""
+    """Files of a folder by their name without suffix; empty if the folder is missing."""
     if not folder.is_dir():
         return {}
     return {path.stem: str(path) for path in listing(folder, suffixes, recursive=False)}

@@ -1,4 +1,4 @@
-"""Splits by speaker, for corpora that come without a split of their own."""
+"""Splits by speaker, for corpora that are published without a split."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,23 @@ from media.errors import UserError
 
 
 def numbers(text: str, flag: str) -> list[int]:
-    """Reads "11,12" as numbers; a `UserError` names the flag."""
+    """Reads numbers such as "11,12"; raises a `UserError` that names the flag."""
     try:
-        return [int(part) for part in text.split(",") if part.strip()]
+        return [int(number) for number in text.split(",") if number.strip()]
     except ValueError as error:
-        raise UserError(f"--{flag}={text}: numbers with commas between them, such as 11,12.") from error
+        raise UserError(f"--{flag}={text}: expected numbers separated by commas, such as 11,12.") from error
 
 
 def by_speaker(speakers: Sequence[int], dev_speakers: str, test_speakers: str) -> dict[int, str]:
-    """The split of each speaker.
+    """Assigns each speaker to a split.
 
     Args:
-      speakers: numbers of those that are there, sorted.
-      dev_speakers, test_speakers: numbers such as "11,12"; without any for dev it is the last sixth of the rest, at
-        least one.
+      speakers: numbers of the speakers in the source, sorted.
+      dev_speakers, test_speakers: numbers such as "11,12". If no dev speaker is given, dev is the last sixth of those
+        who are not test, at least one.
 
     Raises:
-      UserError: a number is not there, or in both.
+      UserError: a speaker is not in the source, or is in both splits.
     """
     dev, test = numbers(dev_speakers, "dev_speakers"), numbers(test_speakers, "test_speakers")
     unknown = sorted({*dev, *test} - set(speakers))
@@ -33,7 +33,7 @@ def by_speaker(speakers: Sequence[int], dev_speakers: str, test_speakers: str) -
         dev = left[-max(1, round(len(left) / 6)) :]
     both = sorted(set(dev) & set(test))
     if both:
-        raise UserError(f"speaker {both[0]} is in --dev_speakers and --test_speakers: a speaker has one split.")
+        raise UserError(f"speaker {both[0]} is in both --dev_speakers and --test_speakers: name a speaker once.")
     return {
         **dict.fromkeys(speakers, "train"),
         **dict.fromkeys(dev, "dev"),

@@ -1,9 +1,11 @@
-"""Any folder of videos or pictures as unlabelled faces: what the student is distilled on beside the labelled ones."""
+"""Unlabelled faces from any folder of videos or pictures, on which the student is distilled."""
 
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import tensorflow_datasets as tfds
 
 from data_prep import stills
 from data_prep.corpora.base import Corpus, Item, listing
@@ -15,10 +17,11 @@ from media.records import face_record, faces_features
 
 @dataclasses.dataclass(frozen=True)
 class Options(FaceOptions):
-    """Options of unlabelled faces beside those of face detection.
+    """Options of unlabelled faces, besides those of face detection.
 
-    fps: frames taken from each second of a video; detect_images: also look for the face in still pictures (False: they
-    are faces already, stored as they are, image_size 0 = in their own size).
+    fps: frames taken from each second of a video. detect_images: also detect the face in still pictures; False means
+    that they are face crops already and are stored as they are. image_size: side of those pictures in pixels, 0 keeps
+    their size.
     """
 
     fps: float = 2.0
@@ -26,35 +29,35 @@ class Options(FaceOptions):
     image_size: int = 0
 
     def check(self) -> None:
-        """Raises a `UserError` for values that cannot work."""
+        """Raises a `UserError` if a value cannot work."""
         super().check()
         if self.fps <= 0:
             raise UserError(f"--fps must be above 0, it is {self.fps}.")
 
 
 class UnlabelledFaces(Corpus):
-    """Faces without labels from every video and picture below a folder, all in `train`."""
+    """Faces from every video and picture below a folder, without labels, all in `train`."""
 
     name = "unlabelled"
     kind = "faces"
     title = "Unlabelled faces from any folder of videos or pictures"
     licence = "that of your files"
-    access = "Your files: nothing is to be asked for."
+    access = "Your own files."
     layout = "any tree of videos (mp4, mpg, avi, mov, mkv, flv, webm) and pictures (jpg, png, bmp, webp, tif)"
     chunk = 8
     Options = Options
 
-    def features(self):
+    def features(self) -> tfds.features.FeaturesDict:
         """Schema of the records."""
         return faces_features(image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
-        """Every video and picture."""
+        """Lists every video and picture."""
         paths = listing(self.source, (*video.SUFFIXES, *video.IMAGE_SUFFIXES))
         return [Item(str(path.relative_to(self.source)), "train", payload={"path": str(path)}) for path in paths]
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
-        """The faces of one file; frames without a face are no use here and left out."""
+        """Yields the faces of one file, leaving out frames without a face."""
         path = pathlib.Path(item.payload["path"])
         if path.suffix.lower() in video.SUFFIXES:
             frames = video.decode(path, fps=self.options.fps, threads=1)
@@ -63,7 +66,7 @@ class UnlabelledFaces(Corpus):
         else:
             yield face_record(item.key, stills.read_encoded(path, self.options.image_size, self.options.image_format))
             return
-        # So few frames a second are too far apart to know a face's place from its neighbours.
+        # At so few frames per second a face cannot be tracked from its neighbours, so every frame is searched.
         follow = Follower(dataclasses.replace(self.options, detect_every=1))
         found = 0
         for number, face in enumerate(follow(frames)):

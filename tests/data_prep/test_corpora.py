@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_prep import builder
-from data_prep.corpora import CORPORA, fec, fer, recola
+from data_prep.corpora import CORPORA, fec, fer, fer_triplets, recola
 from data_prep.preparation import prepare
 from media import records
 from media.errors import BadItem, UserError
@@ -354,8 +354,8 @@ def test_ferplus_keeps_a_share_of_training_aside_and_its_validation_part_becomes
     assert found["train"] | found["dev"] == names(whole, "train")
     assert found["dev"]
     assert not found["train"] & found["dev"]
-    options = fer.TripletOptions(train=30, dev=9, test=9, min_margin=0.1, holdout=0.3)
-    for item in fer.FERTriplets(source, options).items():  # the same pictures in the same splits
+    options = fer_triplets.Options(train=30, dev=9, test=9, min_margin=0.1, holdout=0.3)
+    for item in fer_triplets.FERTriplets(source, options).items():  # the same pictures in the same splits
         assert {f"{part}/{name}" for part, name in item.payload["pictures"]} <= found[item.split]
 
 
@@ -388,7 +388,7 @@ def test_triplets_from_votes_name_the_far_one(tmp_path):
     by_name = {one.name: one for one in fer.labels(source, "FER2013Train")}
     assert card["splits"]["train"]["counts"]["records"] == 30
     assert sum(card["splits"]["train"]["labels"].values()) == 30
-    for item in fer.FERTriplets(source, fer.TripletOptions(train=30, dev=9, min_margin=0.1)).items():
+    for item in fer_triplets.FERTriplets(source, fer_triplets.Options(train=30, dev=9, min_margin=0.1)).items():
         if item.split != "train":
             assert all(part == "FER2013Valid" for part, _ in item.payload["pictures"])
             continue

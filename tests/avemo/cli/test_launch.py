@@ -39,19 +39,6 @@ def test_bad_input_is_one_line_and_status_2(arguments, says, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_output_that_nobody_reads_ends_the_command_quietly():
-    code = (
-        "import sys, launch; from avemo.cli.commands import COMMANDS, Command;"
-        "COMMANDS['evaluate'] = Command('', {}, lambda args, overrides: 'a result');"
-        "sys.exit(launch.main(['evaluate']))"
-    )
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")
-
-
 def test_an_unknown_fusion_lists_the_known_ones(tmp_path, capsys):
     from helpers import toy
 
@@ -59,6 +46,62 @@ def test_an_unknown_fusion_lists_the_known_ones(tmp_path, capsys):
     arguments = ["train", "--config=configs/demo/fusion.py:smoke", f"--workdir={tmp_path / 'run'}"]
     assert launch.main([*arguments, "--config.model.fusion=bottelneck", f"--config.data.features={folder}"]) == 2
     assert "did you mean 'bottleneck'" in capsys.readouterr().err
+
+
+def to_a_closed_pipe(code):
+    """Runs code whose standard output has no reader; returns exit status and standard error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, stdout=writer, stderr=subprocess.PIPE, check=False, text=True
+        )
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr
+
+
+COMMAND = """
+import sys, launch
+from avemo.cli import commands
+def run(args, rest): {body}
+commands.COMMANDS["compare"] = commands.Command("", {{}}, run)
+sys.argv = ["launch.py", "compare"]
+sys.exit(launch.main())
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return 'one line'",
+        "return 'x' * 1_000_000",
+        "return {'failed': ['a'], 'table': ['x' * 100] * 1000}",
+        "print('a line at a time', flush=True)",
+        "print('x' * 1_000_000)",
+    ],
+)
+def test_a_reader_that_leaves_ends_the_command_quietly(body):
+    assert to_a_closed_pipe(COMMAND.format(body=body)) == (141, "")
+
+
+def test_help_to_a_reader_that_has_left_ends_quietly():
+    code = "import sys, launch; sys.argv = ['launch.py', '--help']; sys.exit(launch.main())"
+    assert to_a_closed_pipe(code) == (141, "")
+
+
+def test_a_broken_pipe_that_is_not_standard_output_is_not_hidden():
+    code = COMMAND.format(body="raise BrokenPipeError(32, 'the bucket has hung up')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert done.returncode == 1
+    assert "BrokenPipeError: [Errno 32] the bucket has hung up" in done.stderr
+
+
+def test_the_exit_status_is_that_of_the_command():
+    for arguments, status in ((["--help"], 0), (["nothing"], 2), (["evaluate", "--workdir=nowhere"], 2)):
+        code = f"import sys, launch; sys.argv = ['launch.py', *{arguments}]; sys.exit(launch.main())"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == status
 
 
 def test_no_command_imports_tensorflow():
