@@ -1,8 +1,9 @@
-"""The command: python -m data_prep.synthetic --output=DIR."""
+"""The command `python -m data_prep.synthetic --output=DIR`."""
 
 import argparse
 import dataclasses
 import sys
+from typing import Any
 
 import tqdm
 
@@ -11,26 +12,30 @@ from media.errors import UserError
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return tuple(int(number) for number in text.split(","))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and generates; returns the exit status, 2 for what the user can put right."""
+    """Parses the command line and generates the corpus.
+
+    Returns:
+      The exit status: 0, or 2 if the user has to correct something.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.synthetic", description=sys.modules["data_prep.synthetic"].__doc__
     )
-    parser.add_argument("--output", required=True, help="folder to make")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    text = dict(
-        line.strip().split(": ", 1) for line in Settings.__doc__.split("Attributes:")[1].splitlines() if ": " in line
-    )
+    parser.add_argument("--output", required=True, help="folder to create")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes (default 2)")
+    attributes = (Settings.__doc__ or "").partition("Attributes:")[2]
+    text = {name: words for name, _, words in (line.strip().partition(": ") for line in attributes.splitlines())}
     for field in dataclasses.fields(Settings):
-        many = isinstance(field.default, tuple)
-        shown = ",".join(map(str, field.default)) if many else field.default
+        default: Any = field.default
+        many = isinstance(default, tuple)
+        shown = ",".join(map(str, default)) if many else default
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=_numbers if many else type(field.default),
-            default=field.default,
+            type=_numbers if many else type(default),
+            default=default,
             help=f"{text[field.name]} (default {shown})",
         )
     given = vars(parser.parse_args(argv))
@@ -38,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for name, value in given.items():
             if isinstance(value, tuple) and len(value) != len(getattr(Settings, name)):
-                raise UserError(f"--{name}: {len(getattr(Settings, name))} numbers, separated by commas")
+                raise UserError(f"--{name}: {len(getattr(Settings, name))} numbers separated by commas are expected")
         with tqdm.tqdm(desc="synthetic", unit="job", smoothing=0) as bar:
 
             def progress(done: int, total: int) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# One column a movement, in units of "fully there"; 0 is rest. The names follow the facial action units they imitate.
+# One column per movement; 0 is at rest, 1 is full. The names follow the facial action units that they imitate.
 MOVES = (
     "mouth_curve",  # corners up (AU 12) or down (AU 15)
     "mouth_open",  # jaw and lips apart (AU 25-27)
@@ -41,7 +41,7 @@ PROTOTYPES = np.stack(
         make(mouth_skew=1.0, mouth_curve=0.1, eye_open=-0.25, lip_press=0.3, squint=0.15),
     ]
 )
-# Where the prototypes lie in the plane of valence and arousal: the usual picture of the circumplex (Russell 1980).
+# The prototypes' valence and arousal: the usual picture of the circumplex (Russell 1980).
 PROTOTYPE_AFFECT = np.array(
     [[0.0, 0.0], [0.8, 0.35], [-0.7, -0.4], [0.2, 0.8], [-0.45, 0.75], [-0.65, 0.35], [-0.55, 0.75], [-0.45, 0.1]]
 )
@@ -49,7 +49,7 @@ SPREAD = np.array([0.5, 0.35, 0.35, 0.3, 0.3, 0.35, 0.5, 0.5, 0.35, 0.5, 0.35, 0
 
 
 def from_affect(affect: np.ndarray) -> np.ndarray:
-    """Returns the face that valence and arousal wear: `[T, 2]` to `[T, len(MOVES)]`, continuous everywhere.
+    """Maps valence and arousal `[T, 2]` to expressions `[T, len(MOVES)]`, continuously.
 
     Valence shows in the corners of the mouth, the cheeks and the slant of the brows; arousal in the height of brows
     and lids, and in whether displeasure looks angry (aroused) or sad.
@@ -73,8 +73,8 @@ def from_affect(affect: np.ndarray) -> np.ndarray:
 def sample(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one still of a class: expression `[len(MOVES)]` and its (valence, arousal) `[2]`.
 
-    Intensity varies from faint to full, a little of another prototype is mixed in and every movement has its own
-    noise, so classes overlap where they do in photographs: at low intensity, around neutral.
+    Intensity varies from faint to full, a little of another prototype is mixed in, and every movement has independent
+    noise. So classes overlap where they do in photographs: at low intensity, around neutral.
     """
     intensity = rng.uniform(0.45, 1.1)
     other = int(rng.integers(1, len(CLASSES)))
@@ -86,5 +86,5 @@ def sample(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns how unlike two expressions look, over the last axis: Euclidean, each movement over its typical size."""
+    """Returns how different two expressions look: the Euclidean distance over the last axis, scaled by `SPREAD`."""
     return np.linalg.norm((first - second) / SPREAD, axis=-1)

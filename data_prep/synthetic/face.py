@@ -1,4 +1,6 @@
-"""Draws an expression onto a head: eyes, brows, mouth and folds, about half a millisecond a face at video size."""
+"""Draws an expression onto a head: eyes, brows, mouth and folds, in about half a millisecond at video size."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -7,6 +9,7 @@ from data_prep.synthetic.expression import INDEX
 from data_prep.synthetic.identity import ellipse
 from data_prep.synthetic.layers import Layers
 
+Colour = tuple[float, ...]  # RGB, 0-255
 _X = np.linspace(-1, 1, 15)  # abscissae of every lid, lip and brow
 _ARCH = 1 - _X**2
 _LID = _ARCH**0.75
@@ -17,7 +20,7 @@ _LIMITS[[INDEX[name] for name in ("mouth_open", "lip_press", "lip_raise", "brow_
 )
 
 
-def _rgb(colour: np.ndarray, gain: float = 1.0) -> tuple[float, float, float]:
+def _rgb(colour: np.ndarray, gain: float = 1.0) -> Colour:
     return tuple(float(min(255.0, max(0.0, c * gain))) for c in colour)
 
 
@@ -30,24 +33,31 @@ def _band(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 class Pose:
-    """Everything of a face that changes from frame to frame besides its expression.
+    """Everything about a face that changes from frame to frame besides its expression.
 
     Attributes:
       speech: how far speaking opens the mouth, 0–1.
       rounding: how far the vowel rounds the lips, −1 (spread) to 1 (rounded).
       blink: 0 open, 1 shut.
-      gaze: where the eyes look, (x, y) in −1…1.
-      turn: how far the head is turned, radians; small turns only shift the features.
+      gaze: direction of the eyes, (x, y) in −1…1.
+      turn: of the head in radians; small turns only shift the features.
     """
 
     __slots__ = ("blink", "gaze", "rounding", "speech", "turn")
 
-    def __init__(self, speech=0.0, rounding=0.0, blink=0.0, gaze=(0.0, 0.0), turn=0.0):
+    def __init__(
+        self,
+        speech: float = 0.0,
+        rounding: float = 0.0,
+        blink: float = 0.0,
+        gaze: Sequence[float] | np.ndarray = (0.0, 0.0),
+        turn: float = 0.0,
+    ) -> None:
         self.speech, self.rounding, self.blink, self.gaze, self.turn = speech, rounding, blink, gaze, turn
 
 
 class Face:
-    """One head ready to be drawn with any expression."""
+    """One head that can be drawn with any expression."""
 
     def __init__(self, layers: Layers):
         self.layers, self.who, self.canvas = layers, layers.who, layers.canvas
@@ -68,24 +78,24 @@ class Face:
         for side in (-1, 1):
             self._eye(image, move, pose, side, shift)
         for side in (-1, 1):
-            self._brow_of(image, move, side, shift)
+            self._eyebrow(image, move, side, shift)
         self._mouth(image, move, pose, shift)
         if self.who.glasses:
             self._glasses(image, shift)
         return image
 
-    def _soft_line(self, image, points, colour, width, strength) -> None:
+    def _soft_line(self, image: np.ndarray, points: np.ndarray, colour: Colour, width: float, strength: float) -> None:
         """Draws a line of opacity `strength`."""
         if strength < 0.04:
             return
-        # Skin changes little along a fold, so mixing with the colour under its middle does for real transparency.
+        # Skin changes little along a fold, so mixing with the colour under its middle passes for transparency.
         x, y = (points[len(points) // 2] * self.canvas.unit + self.canvas.centre).astype(int)
         under, strength = image[y, x].tolist(), min(strength, 1.0)
         mixed = [strength * c + (1 - strength) * u for c, u in zip(colour, under, strict=True)]
         self.canvas.line(image, points, mixed, width)
 
-    def _folds(self, image, move, shift) -> None:
-        """Smile and sneer folds, frown lines, forehead lines and crow's feet."""
+    def _folds(self, image: np.ndarray, move: np.ndarray, shift: float) -> None:
+        """Draws smile and sneer folds, frown lines, forehead lines and crow's feet."""
         who = self.who
         wing = who.eye_height + who.nose_length
         smile = (
@@ -109,7 +119,9 @@ class Face:
                 line = np.stack([0.36 * _X + shift, -0.60 + level - 0.03 * _ARCH], axis=1)
                 self._soft_line(image, line, self._crease, 0.016, 0.45 * (raised - 0.25))
 
-    def _lids(self, move, pose, side, shift):
+    def _lids(
+        self, move: np.ndarray, pose: Pose, side: int, shift: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Returns an eye's centre `[2]`, its upper and lower lid `[15, 2]` about it, and how far it is open."""
         who = self.who
         centre = np.array([side * who.eye_gap + shift * 0.8, who.eye_height])
@@ -142,18 +154,18 @@ class Face:
             centre, lid, under, _ = self._lids(move, pose, side, shift)
             points += [centre + lid[[0, 5, 9, 14]], centre + under[[9, 5]]]
         x, upper, top, _, bottom, lower = self._lips(move, pose, shift)
-        for line, columns in ((upper, (0, 3, 5, 7, 9, 11, 14)), (lower, (11, 9, 7, 5, 3))):
-            points.append(np.stack([x, line], 1)[list(columns)])
-        for line, columns in ((top, (1, 5, 7, 9, 13)), (bottom, (9, 7, 5))):
-            points.append(np.stack([x, line], 1)[list(columns)])
+        for line, columns in ((upper, [0, 3, 5, 7, 9, 11, 14]), (lower, [11, 9, 7, 5, 3])):
+            points.append(np.stack([x, line], 1)[columns])
+        for line, columns in ((top, [1, 5, 7, 9, 13]), (bottom, [9, 7, 5])):
+            points.append(np.stack([x, line], 1)[columns])
         return np.concatenate(points)
 
     def _moves(self, expression: np.ndarray) -> np.ndarray:
-        """Returns the expression on this person's face at rest, within what the drawing can show."""
+        """Adds the expression to this person's face at rest, limited to what can be drawn."""
         return np.clip(expression + self.who.rest, _LIMITS[:, 0], _LIMITS[:, 1])
 
-    def _eye(self, image, move, pose, side, shift) -> None:
-        """One eye: a ball seen through the opening between two lids."""
+    def _eye(self, image: np.ndarray, move: np.ndarray, pose: Pose, side: int, shift: float) -> None:
+        """Draws one eye: a ball seen through the opening between two lids."""
         who, unit = self.who, self.canvas.unit
         centre, lid, base, aperture = self._lids(move, pose, side, shift)
         half = who.eye_size
@@ -161,20 +173,18 @@ class Face:
             spots = centre * unit + self.canvas.centre
             left, top = (spots - (half * unit + 3, 0.17 * unit + 3)).astype(int)
             right, bottom = (spots + np.array([half * unit + 4, 0.11 * unit + 4])).astype(int)
-            part = image[top:bottom, left:right]
-            ball = np.empty_like(part)
+            window = image[top:bottom, left:right]
+            ball = np.empty_like(window)
             ball[:] = self._sclera
-            hole = np.zeros(part.shape[:2], np.uint8)
+            hole = np.zeros(window.shape[:2], np.uint8)
             local = (spots - (left, top)) / unit
             opening = np.concatenate([lid, base[::-1]])
             cv2.fillPoly(hole, [np.rint((opening + local) * unit * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
             look = local + np.array([0.045 * pose.gaze[0] + 0.2 * shift, -0.018 + 0.02 * pose.gaze[1]])
-            at = tuple(int(v) for v in np.rint(look * unit * 16))
+            at = [int(v) for v in np.rint(look * unit * 16)]
             for radius, colour in ((0.083, _rgb(who.iris, 0.55)), (0.070, _rgb(who.iris)), (0.036, (12.0, 10.0, 10.0))):
                 cv2.circle(ball, at, int(radius * unit * 16), colour, -1, cv2.LINE_AA, 4)
-            glint = tuple(
-                int(v) for v in np.rint((look + np.array([0.025 * np.sign(who.light[0]), -0.03])) * unit * 16)
-            )
+            glint = [int(v) for v in np.rint((look + np.array([0.025 * np.sign(who.light[0]), -0.03])) * unit * 16)]
             cv2.circle(ball, glint, int(0.015 * unit * 16), (250.0, 250.0, 250.0), -1, cv2.LINE_AA, 4)
             shade = (lid + local + [0, 0.012]) * unit  # the upper lid's shadow on the ball
             cv2.polylines(
@@ -186,19 +196,19 @@ class Face:
                 cv2.LINE_AA,
                 4,
             )
-            cv2.copyTo(ball, hole, part)  # the hard edge lies under the lids' lines
+            cv2.copyTo(ball, hole, window)  # the lids' lines hide the hard edge
         self._soft_line(image, centre + lid + [0, -0.055 - 0.02 * aperture], self._crease, 0.016, 0.55)
         self._soft_line(image, centre + base + [0, 0.012], self._crease, 0.014, 0.55)
         self._soft_line(image, centre + base + [0, 0.075], self._crease, 0.02, 0.12 + 0.4 * move[INDEX["squint"]])
         self._soft_line(image, centre + lid, self._lash, 0.034, 0.9)
 
-    def _brow_of(self, image, move, side, shift) -> None:
-        """One eyebrow: a tapered arch."""
+    def _eyebrow(self, image: np.ndarray, move: np.ndarray, side: int, shift: float) -> None:
+        """Draws one eyebrow: a tapered arch."""
         x, y, thick = self._brow_line(move, side, shift)
         self.canvas.fill(image, _band(x, y - thick, y + thick), self._brow)
 
-    def _brow_line(self, move, side, shift):
-        """Returns a brow's abscissae, its middle and half its thickness, `[15]` each."""
+    def _brow_line(self, move: np.ndarray, side: int, shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns a brow's abscissae, the line along its middle and half its thickness, `[15]` each."""
         who = self.who
         raise_, slant = move[INDEX["brow_raise"]], move[INDEX["brow_slant"]]
         lift = 0.085 * raise_ - 0.03 * move[INDEX["nose_wrinkle"]] + 0.05 * side * 0.5 * move[INDEX["mouth_skew"]]
@@ -210,8 +220,8 @@ class Face:
         thick = who.brow_weight * (0.25 + 0.75 * np.minimum(1, 1.8 * inner)) * np.minimum(1, 6 * (1.02 - inner)) * 0.5
         return x, y, thick
 
-    def _mouth(self, image, move, pose, shift) -> None:
-        """Lips, the dark between them, teeth and tongue."""
+    def _mouth(self, image: np.ndarray, move: np.ndarray, pose: Pose, shift: float) -> None:
+        """Draws the lips, the dark between them, teeth and tongue."""
         x, upper, top, middle, bottom, lower = self._lips(move, pose, shift)
         press = 1 - 0.55 * move[INDEX["lip_press"]]
         self.canvas.fill(image, _band(x, upper, middle + 0.01), self._upper_lip)
@@ -239,8 +249,8 @@ class Face:
             )
             self._soft_line(image, corner, self._crease, 0.03, 0.6)
 
-    def _lips(self, move, pose, shift):
-        """Returns the mouth's abscissae and, downwards, its lines: outer, inner, middle, inner, outer; `[15]` each."""
+    def _lips(self, move: np.ndarray, pose: Pose, shift: float) -> tuple[np.ndarray, ...]:
+        """Returns the mouth's abscissae and its lines downwards: outer, inner, middle, inner, outer; `[15]` each."""
         who = self.who
         curve, skew = move[INDEX["mouth_curve"]], move[INDEX["mouth_skew"]]
         opened = min(1.0, move[INDEX["mouth_open"]] + 0.55 * pose.speech)
@@ -264,7 +274,7 @@ class Face:
 
         return x, upper, top, middle, bottom, lower
 
-    def _glasses(self, image, shift) -> None:
+    def _glasses(self, image: np.ndarray, shift: float) -> None:
         who = self.who
         for s in (-1, 1):
             rim = ellipse(s * who.eye_gap + shift, who.eye_height + 0.03, 0.25, 0.20)

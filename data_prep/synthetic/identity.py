@@ -1,4 +1,4 @@
-"""Who is drawn: the shape, colours and habits of one head, in numbers."""
+"""Who is drawn: the shape, colours and habits of one head as numbers."""
 
 import dataclasses
 
@@ -34,13 +34,13 @@ class Identity:
     mouth_height: float
     lip_weight: float
     hair_style: str  # "short", "long", "bun", "bald"
-    fringe: float  # how far hair falls into the forehead
+    fringe: float  # how far hair falls over the forehead
     parting: float
     beard: float  # 0 none … 1 full
     glasses: bool
     light: np.ndarray  # unit vector towards the light
     texture: int  # seed of the skin's unevenness
-    rest: np.ndarray  # the face this person wears when feeling nothing, an offset in expression space
+    rest: np.ndarray  # this person's neutral face, as an offset in expression space
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Identity":

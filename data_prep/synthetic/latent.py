@@ -1,4 +1,4 @@
-"""Random streams and slow processes: what a speaker feels, and when the face or the voice hides it."""
+"""Random streams and slow processes: what a speaker feels, and how strongly face and voice show it."""
 
 import dataclasses
 import zlib
@@ -12,8 +12,8 @@ FPS = 25  # RECOLA's video and annotation rate, Hz
 def stream(seed: int, *names: object) -> np.random.Generator:
     """Returns the generator of one named random stream.
 
-    Every file draws from streams of its own, so its bytes depend on the seed and its name alone: not on the order of
-    work, the number of workers, or how many other files were asked for.
+    Every file draws from separate streams, so its bytes depend only on the seed and its name, not on the order of work,
+    the number of workers or the number of other files.
     """
     return np.random.default_rng([seed, *(zlib.crc32(str(name).encode()) for name in names)])
 
@@ -21,14 +21,14 @@ def stream(seed: int, *names: object) -> np.random.Generator:
 def smooth_noise(rng: np.random.Generator, length: int, timescale: float, rate: float = FPS) -> np.ndarray:
     """Returns a stationary, unit-variance, critically damped AR(2) process, float64 `[length]`.
 
-    Two equal real poles at exp(-1 / (timescale * rate)): a second-order Ornstein-Uhlenbeck process, smooth enough to
-    look like a hand on a slider. Its autocorrelation is (1 + t/timescale) exp(-t/timescale).
+    Two equal real poles at exp(-1 / (timescale * rate)) make it a second-order Ornstein-Uhlenbeck process, smooth
+    enough to look like a hand on a slider. Its autocorrelation is (1 + t/timescale) exp(-t/timescale).
 
     Args:
       rng: source of randomness.
       length: number of samples.
       timescale: time constant of either pole, in seconds.
-      rate: samples a second.
+      rate: samples per second.
     """
     pole = np.exp(-1.0 / (timescale * rate))
     warm = int(np.ceil(10 * timescale * rate))
@@ -40,7 +40,7 @@ def smooth_noise(rng: np.random.Generator, length: int, timescale: float, rate: 
 def affect(rng: np.random.Generator, length: int) -> np.ndarray:
     """Returns latent valence and arousal at 25 Hz, float64 `[length, 2]`, independent, within about ±0.8.
 
-    A recording's own mean is drawn half-way to zero, so that a minute-long recording visits both signs.
+    A recording's mean is moved towards zero, so that a minute-long recording visits both signs.
     """
     traces = np.stack([smooth_noise(rng, length, timescale=2.6) for _ in range(2)], axis=1)
     traces -= 0.6 * traces.mean(axis=0)
@@ -57,9 +57,10 @@ def spans(
       length: samples to cover.
       on: shortest and longest on time, seconds, uniform.
       off: shortest and longest off time, seconds, uniform.
-      rate: samples a second.
+      rate: samples per second.
     """
-    found, at = [], 0.0
+    found: list[tuple[int, int]] = []
+    at = 0.0
     while True:
         start = at + rng.uniform(*on)
         at = start + rng.uniform(*off)
@@ -82,7 +83,7 @@ class Cues:
     voice_arousal: tuple[float, float] = (1.0, 0.15)
 
     def display(self, rng: np.random.Generator, latent: np.ndarray, modality: str) -> np.ndarray:
-        """Returns what `modality` ("face" or "voice") shows of `latent` `[T, 2]`, same shape."""
+        """Returns what `modality` ("face" or "voice") shows of `latent`, both `[T, 2]`."""
         shown = np.empty_like(latent)
         for column, dimension in enumerate(("valence", "arousal")):
             gain, spread = getattr(self, f"{modality}_{dimension}")

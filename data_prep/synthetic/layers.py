@@ -1,4 +1,6 @@
-"""The layers of a head that never move: skin with its light and shade, hair, ears, nose, beard."""
+"""The parts of a head that never move: skin with its light and shade, hair, ears, nose, beard."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -6,7 +8,7 @@ import numpy as np
 from data_prep.synthetic.identity import Identity, ellipse
 
 EXTENT = (3.0, 1.42)  # canvas side, and height of the face's centre in it, in half face heights
-COARSE = 80  # smooth maps are computed at this side and enlarged, which costs less
+COARSE = 80  # side at which smooth maps are computed before they are enlarged, which is cheaper
 
 
 class Canvas:
@@ -21,11 +23,13 @@ class Canvas:
         """Returns OpenCV's fixed-point (4 bits) coordinates of `points` `[N, 2]`."""
         return np.rint((points * self.unit + self.centre) * 16).astype(np.int32)
 
-    def fill(self, image: np.ndarray, points: np.ndarray, colour) -> None:
+    def fill(self, image: np.ndarray, points: np.ndarray, colour: float | Sequence[float]) -> None:
         """Fills a polygon."""
         cv2.fillPoly(image, [self.pixels(points)], colour, cv2.LINE_AA, 4)
 
-    def line(self, image: np.ndarray, points: np.ndarray, colour, width: float, closed: bool = False) -> None:
+    def line(
+        self, image: np.ndarray, points: np.ndarray, colour: Sequence[float], width: float, closed: bool = False
+    ) -> None:
         """Draws a line of `width` half face heights (at least one pixel)."""
         cv2.polylines(image, [self.pixels(points)], closed, colour, max(1, round(width * self.unit)), cv2.LINE_AA, 4)
 
@@ -38,7 +42,7 @@ class Canvas:
 def _shading(who: Identity, canvas: Canvas) -> np.ndarray:
     """Returns how much light each point of the face sends back, relative to its colour, float32 `[COARSE, COARSE]`.
 
-    A Lambertian egg under one lamp, with Gaussian hollows and ridges where a skull has them.
+    It is a Lambertian egg under one lamp, with Gaussian hollows and ridges where a skull has them.
     """
     x, y = canvas.grid(COARSE)
     u, v = x / (1.06 * who.width), y / 1.12
@@ -46,7 +50,7 @@ def _shading(who: Identity, canvas: Canvas) -> np.ndarray:
     lambert = np.maximum(u * who.light[0] + v * who.light[1] + depth * who.light[2], 0)
     shade = 0.50 + 0.56 * lambert
 
-    def bump(cx, cy, rx, ry, strength):
+    def bump(cx: float, cy: float, rx: float, ry: float, strength: float) -> None:
         nonlocal shade
         shade = shade + strength * np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
 
@@ -142,12 +146,12 @@ class Layers:
         return who.skin + red[..., None] * np.array([6.0, -14.0, -12.0])
 
     def _hair(self) -> np.ndarray:
-        """Returns hair wherever it may be: strands with a gloss, uint8 RGB."""
+        """Returns a full picture of hair, strands with a gloss, uint8 RGB."""
         side, who = self.canvas.side, self.who
         gloss = 0.78 + 0.45 * np.exp(-(((self._x - 0.5 * who.light[0]) / 0.6) ** 2) - ((self._y + 0.85) / 0.28) ** 2)
-        strands = np.random.default_rng(who.texture + 1).standard_normal((1, side)).astype(np.float32)
-        strands = 128 * (1 + 0.12 * cv2.GaussianBlur(strands, (0, 0), 0.9, borderType=cv2.BORDER_REFLECT))
-        strands = cv2.merge([np.repeat(cv2.convertScaleAbs(strands), side, axis=0)] * 3)
+        noise = np.random.default_rng(who.texture + 1).standard_normal((1, side)).astype(np.float32)
+        row = 128 * (1 + 0.12 * cv2.GaussianBlur(noise, (0, 0), 0.9, borderType=cv2.BORDER_REFLECT))
+        strands = cv2.merge([np.repeat(cv2.convertScaleAbs(row), side, axis=0)] * 3)
         return cv2.multiply(self._enlarge(np.minimum(who.hair * gloss[..., None], 255)), strands, scale=1 / 128)
 
     def _front(self) -> list[np.ndarray]:

@@ -1,9 +1,10 @@
-"""Six people moving sliders while they watch: late, biased, unequal and noisy. And the ceiling that this sets."""
+"""Six people who move sliders while they watch: late, biased, unequal and noisy; and the ceiling that this sets."""
 
 import dataclasses
 
 import numpy as np
 
+from data_prep.annotations import ccc
 from data_prep.synthetic import latent
 
 NAMES = ("FM1 ", "FM2 ", "FM3 ", "FF1 ", "FF2 ", "FF3 ")  # with RECOLA's trailing spaces
@@ -12,10 +13,10 @@ STAMP = 1 / latent.FPS
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """How the six raters differ. The delay is common plus each rater's own, in seconds.
+    """How the six raters differ. A rater's delay in seconds is `delay` plus an individual deviation.
 
-    Real raters are 2–4 s late. The default is 1 s so that recordings of under a minute are mostly scored on what they
-    show; raise `delay` to make the search for it worth something.
+    Real raters are 2–4 s late. The default is 1 s, because more would leave much of a recording under a minute without
+    labels. Raise `delay` to make a search for it worthwhile.
     """
 
     delay: float = 1.0
@@ -26,7 +27,7 @@ class Panel:
     noise_timescale: float = 0.8
 
     def rate(self, rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-        """Returns the six traces of one recording, float64 `[T, 6, 2]`, for a latent `[T, 2]`, in −1…1."""
+        """Returns the six raters' traces of a latent `[T, 2]`, float64 `[T, 6, 2]` in −1…1."""
         traces = np.empty((len(truth), len(NAMES), truth.shape[1]))
         time = np.arange(len(truth)) * STAMP
         for rater in range(len(NAMES)):
@@ -39,19 +40,13 @@ class Panel:
         return np.clip(traces, -1, 1)
 
 
-def concordance(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns Lin's concordance correlation coefficient of two traces `[T]`, biased moments."""
-    covariance = np.mean((first - first.mean()) * (second - second.mean()))
-    return float(2 * covariance / (first.var() + second.var() + (first.mean() - second.mean()) ** 2))
-
-
 def ceiling(truths: list[np.ndarray], panels: list[np.ndarray], delay: float) -> dict[str, dict[str, float]]:
-    """Returns what the raters' own noise allows: the best that a perfect reader of the latent could score.
+    """Returns the best score that the raters' noise allows, that of a perfect reader of the latent.
 
     Args:
-      truths: latents, one `[T, 2]` a recording.
-      panels: the raters' traces, one `[T, 6, 2]` a recording.
-      delay: the common delay in seconds, taken out before comparing.
+      truths: the latents, one `[T, 2]` per recording.
+      panels: the raters' traces, one `[T, 6, 2]` per recording.
+      delay: the common delay in seconds, removed before comparing.
 
     Returns:
       For valence and arousal, CCCs over the concatenation: `gold_vs_latent` (mean of the six, delay compensated,
@@ -63,12 +58,12 @@ def ceiling(truths: list[np.ndarray], panels: list[np.ndarray], delay: float) ->
         truth = [t[:, column] for t in truths]
         gold = [p[:, :, column].mean(axis=1) for p in panels]
         every = np.concatenate([p[:, :, column] for p in panels])
-        others = [concordance(every[:, r], np.delete(every, r, axis=1).mean(axis=1)) for r in range(every.shape[1])]
+        others = [ccc(every[:, r], np.delete(every, r, axis=1).mean(axis=1)) for r in range(every.shape[1])]
         result[name] = {
-            "gold_vs_latent": concordance(
+            "gold_vs_latent": ccc(
                 np.concatenate([t[: len(t) - lag] for t in truth]), np.concatenate([g[lag:] for g in gold])
             ),
-            "gold_vs_latent_uncompensated": concordance(np.concatenate(truth), np.concatenate(gold)),
+            "gold_vs_latent_uncompensated": ccc(np.concatenate(truth), np.concatenate(gold)),
             "leave_one_rater_out": float(np.mean(others)),
         }
     return result

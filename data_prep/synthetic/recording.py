@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 import pathlib
+from collections.abc import Iterable, Iterator
 
 import av
 import cv2
@@ -13,31 +14,32 @@ from data_prep.synthetic import expression, latent, raters, voice
 from data_prep.synthetic.face import Pose
 from data_prep.synthetic.identity import Identity
 from data_prep.synthetic.scene import Scene
+from data_prep.synthetic.voice import Speaker, Utterances
 
-# The participants of the challenge split of RECOLA.
+# The participants of RECOLA's challenge split.
 SPLITS = {
     "train": (16, 21, 23, 25, 37, 39, 41, 46, 56),
     "dev": (19, 26, 28, 30, 34, 42, 45, 64, 65),
     "test": (13, 20, 32, 38, 47, 49, 53, 59, 63),
 }
-RAMP = 6  # frames in which a face turns away, or a hand comes up
+RAMP = 6  # frames that a face takes to turn away, or a hand to come up
 
 
 @dataclasses.dataclass(frozen=True)
 class Performance:
-    """Everything that happens in a recording, at 25 Hz: `[T]` or `[T, …]` arrays."""
+    """Everything that happens in a recording, as arrays `[T]` or `[T, …]` at 25 Hz."""
 
     who: Identity
     truth: np.ndarray  # [T, 2] valence, arousal
     face: np.ndarray  # [T, 2] what the face shows of them
     voice: np.ndarray  # [T, 2] what the voice shows of them
     hidden: np.ndarray  # [T, 3] 0–1: turned away, covered, out of the picture
-    said: voice.Utterances
-    speaker: voice.Speaker
+    said: Utterances
+    speaker: Speaker
 
     @property
     def face_visible(self) -> np.ndarray:
-        """Whether the face is wholly in view, bool `[T]`."""
+        """Whether the whole face is in view, bool `[T]`."""
         return self.hidden.max(axis=1) == 0
 
     @property
@@ -58,11 +60,11 @@ def perform(seed: int, name: str, frames: int, cues: latent.Cues) -> Performance
         hidden[first:end, rng.integers(3)] = ramp
     rng = latent.stream(seed, name, "speech")
     who = Identity.sample(latent.stream(seed, name, "identity"))
-    speaker = voice.Speaker.sample(rng, deep=who.hair_style in ("short", "bald"))
+    speaker = Speaker.sample(rng, deep=who.hair_style in ("short", "bald"))
     return Performance(who, truth, face, shown, hidden, voice.plan(rng, shown, speaker.tempo), speaker)
 
 
-def pictures(seed: int, name: str, act: Performance, size: int):
+def pictures(seed: int, name: str, act: Performance, size: int) -> Iterator[np.ndarray]:
     """Yields the frames of a performance, uint8 RGB `[size, size, 3]`."""
     rng = latent.stream(seed, name, "scene")
     scene = Scene(rng, act.who, size)
@@ -98,8 +100,8 @@ def pictures(seed: int, name: str, act: Performance, size: int):
         )
 
 
-def write_video(path: pathlib.Path, frames, sound: np.ndarray, size: int) -> None:
-    """Writes an mp4 with H.264 pictures at 25 fps and AAC sound; one thread, so that the bytes are reproducible."""
+def write_video(path: pathlib.Path, frames: Iterable[np.ndarray], sound: np.ndarray, size: int) -> None:
+    """Writes an mp4 with H.264 pictures at 25 fps and AAC sound, on one thread so that the bytes are reproducible."""
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream(
             "libx264", rate=latent.FPS, options={"preset": "ultrafast", "crf": "21", "threads": "1"}
@@ -108,7 +110,7 @@ def write_video(path: pathlib.Path, frames, sound: np.ndarray, size: int) -> Non
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=voice.RATE, layout="mono", options={"aac_coder": "fast"})
         for frame in frames:
-            planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
+            planes = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(video.encode(None))
         block = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
@@ -125,10 +127,10 @@ def _table(path: pathlib.Path, header: str, rows: np.ndarray, form: str, delimit
 
 def write(
     folder: pathlib.Path, seed: int, participant: int, seconds: float, size: int, panel: raters.Panel, cues: latent.Cues
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Writes one participant in RECOLA's layout under `folder` and returns (truth `[T, 2]`, ratings `[T, 6, 2]`).
 
-    There is one more stamp than there are frames, as in RECOLA (7,501 for 7,500).
+    As in RECOLA, there is one more time stamp than frames (7,501 for 7,500).
     """
     name = f"P{participant}"
     frames = round(seconds * latent.FPS)

@@ -1,4 +1,6 @@
-"""Puts a head into a picture: background and shoulders, head pose, objects in front, lamp and camera."""
+"""Places a head in a picture: background and shoulders, head pose, objects in front, lamp and camera."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -7,6 +9,7 @@ from data_prep.synthetic.face import Face, Pose
 from data_prep.synthetic.identity import Identity, ellipse
 from data_prep.synthetic.layers import Layers
 
+Pair = Sequence[float] | np.ndarray
 HEAD = 0.31  # half face height as a share of the picture's side, at rest, in video
 EYE_LINE = 0.45  # height of the face's centre in the picture
 
@@ -37,9 +40,9 @@ def body(who: Identity, side: int, unit: float, centre: np.ndarray) -> tuple[np.
     """
     image, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
 
-    def fill(points, colour):
+    def fill(points: np.ndarray, colour: np.ndarray) -> None:
         pixels = np.rint((points * unit + centre) * 16).astype(np.int32)
-        # A wider edge of colour under the mask's soft one, or black would shine through.
+        # The colour extends beyond the mask's soft edge; otherwise black would shine through.
         cv2.polylines(image, [pixels], True, tuple(colour), 3, cv2.LINE_AA, 4)
         cv2.fillPoly(image, [pixels], tuple(colour), cv2.LINE_AA, 4)
         cv2.fillPoly(mask, [pixels], 255, cv2.LINE_AA, 4)
@@ -62,7 +65,7 @@ def body(who: Identity, side: int, unit: float, centre: np.ndarray) -> tuple[np.
 
 
 class Scene:
-    """A person in a room before a camera; `render` gives one picture of it.
+    """A person in a room in front of a camera, of which `render` takes pictures.
 
     Args:
       rng: draws the room, the object that may cover the face and the camera's noise.
@@ -73,7 +76,15 @@ class Scene:
       centre: where the face's centre rests, as shares of the side.
     """
 
-    def __init__(self, rng, who: Identity, side: int, head: float = HEAD, noise: float = 2.0, centre=(0.5, EYE_LINE)):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        who: Identity,
+        side: int,
+        head: float = HEAD,
+        noise: float = 2.0,
+        centre: Pair = (0.5, EYE_LINE),
+    ) -> None:
         self.side, self.unit = side, head * side
         self.centre = np.array(centre) * side
         self.layers = Layers(who, min(self.unit * 1.05, 84.0))
@@ -81,23 +92,24 @@ class Scene:
         self.room = room(rng, side)
         self._body, self._body_mask = body(who, side, self.unit, self.centre)
         self._still = cv2.blendLinear(self._body, self.room, self._body_mask, 1 - self._body_mask)
-        self._noise = np.rint(rng.normal(0, noise, (side + 32, side + 32, 1))).astype(np.int16) if noise else None
+        self._noise = None
         if noise:
-            self._noise = np.repeat(self._noise, 3, axis=2)
+            grey = np.rint(rng.normal(0, noise, (side + 32, side + 32, 1))).astype(np.int16)
+            self._noise = np.repeat(grey, 3, axis=2)
         self._cover = self._cover_shape(rng, who)
 
     def render(
         self,
-        expression,
+        expression: np.ndarray,
         pose: Pose,
-        at=(0.0, 0.0),
-        tilt=0.0,
-        zoom=1.0,
-        away=0.0,
-        cover=0.0,
-        gone=0.0,
-        gain=1.0,
-        grain=(0, 0),
+        at: Pair = (0.0, 0.0),
+        tilt: float = 0.0,
+        zoom: float = 1.0,
+        away: float = 0.0,
+        cover: float = 0.0,
+        gone: float = 0.0,
+        gain: float = 1.0,
+        grain: Sequence[int] | np.ndarray = (0, 0),
     ) -> np.ndarray:
         """Returns one picture, uint8 RGB `[side, side, 3]`.
 
@@ -109,7 +121,7 @@ class Scene:
           zoom: size of the head relative to rest.
           away: 0 facing the camera … 1 turned away.
           cover: 0 nothing … 1 an object in front of the face.
-          gone: 0 here … ±1 out of the picture on that side, body and all.
+          gone: 0 in the picture … ±1 out of it on that side, with the body.
           gain: brightness.
           grain: offset (0–31, 0–31) into the camera's noise.
         """
@@ -145,14 +157,14 @@ class Scene:
         return cv2.blendLinear(cv2.warpAffine(self._body, matrix, size), self.room, alpha, 1 - alpha)
 
     def landmarks(self) -> np.ndarray:
-        """Returns the 68 facial landmarks of the picture rendered last, in its pixels, float64 `[68, 2]`."""
+        """Returns the 68 facial landmarks of the last rendered picture in pixels, float64 `[68, 2]`."""
         expression, pose, matrix = self._last
         points = self.face.landmarks(expression, pose) * self.canvas.unit + self.canvas.centre
         return points @ matrix[:, :2].T + matrix[:, 2]
 
     @staticmethod
-    def _cover_shape(rng, who: Identity):
-        """Draws what comes in front of the face: a sheet of paper, a folder, or both hands."""
+    def _cover_shape(rng: np.random.Generator, who: Identity) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Draws the object that covers the face: a sheet of paper, a folder, or both hands."""
         if rng.random() < 0.5:
             corners = np.array([[-0.95, -1.05], [0.95, -1.05], [0.95, 1.15], [-0.95, 1.15]]) + rng.normal(
                 0, 0.05, (4, 2)
@@ -174,7 +186,7 @@ class Scene:
                 )
         return shapes
 
-    def _draw_cover(self, image, at, cover) -> None:
+    def _draw_cover(self, image: np.ndarray, at: np.ndarray, cover: float) -> None:
         offset = at + np.array([0, (1 - cover) * 2.6 * self.unit])
         for points, colour in self._cover:
             pixels = np.rint((points * self.unit + offset) * 16).astype(np.int32)

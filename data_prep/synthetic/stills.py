@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,11 +14,11 @@ from data_prep.synthetic.scene import Scene
 
 # AffectNet's own training counts; the square root keeps the order of the classes but leaves the rare ones learnable.
 AFFECTNET_COUNTS = np.array([74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750])
-CLOSE = 0.44  # half face height as a share of the side: as close as a detector's box with a margin is cropped
-TAKES = 4  # pictures of one person
+CLOSE = 0.44  # half face height as a share of the side, as in a crop of a detector's box with a margin
+TAKES = 4  # pictures per person
 NONE, UNCERTAIN, NO_FACE = 8, 9, 10
 UNLABELLED = -2
-SIMILAR = 0.72  # the similar pair is at most this share as far apart as either is from the odd one out
+SIMILAR = 0.72  # largest distance within the similar pair, as a share of its distance from the odd one out
 ANNOTATORS = 6
 
 
@@ -110,9 +111,9 @@ def write_pool(folder: pathlib.Path, seed: int, split: str, first: int, count: i
 def draw_triplets(seed: int, split: str, count: int, pool: int) -> list[tuple[list[int], int, str, list[int]]]:
     """Draws comparison triplets over a pool of pictures.
 
-    A quarter one-class, half two-class, a quarter three-class, by how many classes the three pictures span. The
-    similar pair is clearly nearer in expression space; six annotators vote, and the nearer the call the more they
-    disagree, so that a few triplets fall under the usual 2/3.
+    A quarter of them spans one class, half spans two, a quarter spans three. The similar pair is clearly nearer in
+    expression space. Six annotators vote; they disagree more on closer calls, so that a few triplets have less than the
+    usual agreement of 2/3.
 
     Returns:
       Rows of (three picture numbers, index 0–2 of the odd one out, type, the six votes 1–3).
@@ -144,7 +145,7 @@ def draw_triplets(seed: int, split: str, count: int, pool: int) -> list[tuple[li
 
 
 def _candidates(rng: np.random.Generator, labels: np.ndarray, kind: int) -> np.ndarray | None:
-    """Draws three different pictures spanning `kind` classes, or nothing where the pool is too small for the draw."""
+    """Draws three different pictures that span `kind` classes, or returns None if this draw fails."""
     if kind == 3:
         three = rng.choice(len(labels), 3, replace=False)
     else:
@@ -159,7 +160,7 @@ def _candidates(rng: np.random.Generator, labels: np.ndarray, kind: int) -> np.n
 
 
 def write_unlabelled(folder: pathlib.Path, seed: int, first: int, count: int, size: int) -> None:
-    """Writes pictures of one more person, whose expressions lie anywhere in the plane of valence and arousal."""
+    """Writes pictures of another person with expressions from the whole plane of valence and arousal."""
     rng = latent.stream(seed, "unlabelled", first)
     scene = Scene(rng, Identity.sample(rng), size, head=CLOSE * rng.uniform(0.9, 1.0), noise=2.5, centre=(0.5, 0.487))
     for number in range(first, first + count):
@@ -170,6 +171,6 @@ def write_unlabelled(folder: pathlib.Path, seed: int, first: int, count: int, si
         save(folder / f"{number:05d}.jpg", _photograph(rng, scene, face))
 
 
-def dump(path: pathlib.Path, value) -> None:
-    """Writes JSON, the same bytes for the same value."""
+def dump(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON; the same value gives the same bytes."""
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -1,7 +1,7 @@
 """A source-filter voice whose pitch, loudness, rate and timbre follow what the speaker shows.
 
-Glottal pulses and noise pass through four formants, frame by frame in the frequency domain. After Klatt (1980) in
-spirit; the numbers are textbook vowels, not a model of any speaker.
+Glottal pulses and noise pass through four formants, frame by frame in the frequency domain, in the spirit of Klatt
+(1980). The numbers are textbook vowels, not a model of any speaker.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ RATE = 16_000  # Hz
 HOP = 160  # samples: control parameters at 100 Hz
 _CONTROL = RATE // HOP
 _FRAME, _FFT = 480, 512
-# First three formants (Hz) of a male /a e i o u/ and schwa, how far each opens the jaw, how it rounds the lips.
+# The first three formants (Hz) of a male /a e i o u/ and schwa; how far each opens the jaw and rounds the lips.
 _VOWELS = np.array(
     [[730, 1090, 2440], [530, 1840, 2480], [290, 2250, 2950], [500, 920, 2500], [320, 870, 2240], [500, 1500, 2500]]
 )
@@ -35,7 +35,7 @@ class Speaker:
 
     @classmethod
     def sample(cls, rng: np.random.Generator, deep: bool) -> "Speaker":
-        """Draws a deep or a high voice; two may differ by an octave in pitch and a few dB in level and tilt."""
+        """Draws a deep or a high voice. Two voices may differ by an octave in pitch and a few dB in level and tilt."""
         return cls(
             pitch=rng.uniform(100, 130) if deep else rng.uniform(175, 215),
             tract=rng.uniform(0.96, 1.04) if deep else rng.uniform(1.10, 1.18),
@@ -48,7 +48,7 @@ class Speaker:
 
 @dataclasses.dataclass(frozen=True)
 class Utterances:
-    """Control tracks of a recording at 100 Hz, `[N]` each: what the voice and the mouth do."""
+    """What voice and mouth do in a recording: control tracks at 100 Hz, `[N]` each."""
 
     voiced: np.ndarray  # amplitude of the voiced source, 0–1
     hiss: np.ndarray  # amplitude of fricative noise, 0–1
@@ -60,12 +60,12 @@ class Utterances:
 
 
 def plan(rng: np.random.Generator, shown: np.ndarray, tempo: float) -> Utterances:
-    """Lays phrases, pauses and syllables along a recording.
+    """Distributes phrases, pauses and syllables over a recording.
 
     Args:
       rng: source of randomness.
-      shown: what the voice shows of valence and arousal at 25 Hz, `[T, 2]`.
-      tempo: the speaker's own factor on the syllable rate.
+      shown: valence and arousal as the voice shows them, `[T, 2]` at 25 Hz.
+      tempo: the speaker's factor on the syllable rate.
     """
     count = len(shown) * _CONTROL // latent.FPS
     pauses = latent.spans(rng, count, on=(1.6, 4.5), off=(0.5, 2.2), rate=_CONTROL)
@@ -106,7 +106,7 @@ def plan(rng: np.random.Generator, shown: np.ndarray, tempo: float) -> Utterance
             at += length
     smooth = np.hanning(9)[1:-1] / np.hanning(9).sum()
 
-    def soften(track):
+    def soften(track: np.ndarray) -> np.ndarray:
         return np.convolve(track, smooth, mode="same")
 
     formants = np.stack([soften(np.pad(column, 8, mode="edge"))[8:-8] for column in formants.T], axis=1)
@@ -147,23 +147,23 @@ def synthesise(rng: np.random.Generator, speaker: Speaker, said: Utterances, sho
     breath = speaker.breath * (1 - 0.6 * np.clip(valence, -1, 1))
     fricative = np.exp(-(((frequency - 5200) / 1800) ** 2))
 
-    def spectra(wave):
+    def spectra(wave: np.ndarray) -> np.ndarray:
         padded = np.pad(wave, (_FRAME // 2, _FRAME))
         frames = np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::HOP][:count]
         return np.fft.rfft(frames * np.hanning(_FRAME + 1)[:-1].astype(np.float32), _FFT)
 
-    def column(track):
+    def as_column(track: np.ndarray) -> np.ndarray:
         return track.astype(np.float32)[:, None]
 
-    spectrum = gain * column(said.voiced * level) * (spectra(pulse) + column(breath) * spectra(noise))
-    spectrum += column(0.05 * said.hiss * level) * fricative * spectra(noise)
+    spectrum = gain * as_column(said.voiced * level) * (spectra(pulse) + as_column(breath) * spectra(noise))
+    spectrum += as_column(0.05 * said.hiss * level) * fricative * spectra(noise)
     pieces = np.fft.irfft(spectrum, _FFT)
     wave = np.zeros(count * HOP + _FFT + HOP)
-    for part in range(0, _FFT, HOP):  # overlap-add, one stripe of hops at a time
-        piece = pieces[:, part : part + HOP]
+    for offset in range(0, _FFT, HOP):  # overlap-add, one stripe of hops at a time
+        piece = pieces[:, offset : offset + HOP]
         stripe = np.zeros((count, HOP))
         stripe[:, : piece.shape[1]] = piece
-        wave[part : part + count * HOP] += stripe.ravel()
+        wave[offset : offset + count * HOP] += stripe.ravel()
     wave = wave[_FRAME // 2 : _FRAME // 2 + count * HOP]
     wave = 0.05 * wave + 3e-4 * rng.standard_normal(len(wave))
     return np.tanh(wave).astype(np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from data_prep.annotations import ccc
 from data_prep.synthetic import Settings, expression, generate, latent, raters, recording, stills, voice
 from data_prep.synthetic.__main__ import main
 from data_prep.synthetic.face import Pose
@@ -258,7 +259,7 @@ def test_smooth_noise_has_unit_variance_and_its_timescale():
 
 
 def test_concordance_by_hand_and_ceiling():
-    assert raters.concordance(np.array([0.0, 1, 2]), np.array([1.0, 2, 3])) == pytest.approx(2 * (2 / 3) / (4 / 3 + 1))
+    assert ccc(np.array([0.0, 1, 2]), np.array([1.0, 2, 3])) == pytest.approx(2 * (2 / 3) / (4 / 3 + 1))
     truth = [latent.affect(latent.stream(0, n), 2000) for n in range(3)]
     panels = [raters.Panel(delay=1.0).rate(latent.stream(1, n), t) for n, t in enumerate(truth)]
     limits = raters.ceiling(truth, panels, 1.0)
