@@ -116,7 +116,8 @@ def _read(name: str, old: Any, text: str) -> Any:
     value = _literal(text)
     if old is None:
         return value
-    several, kind, example = isinstance(old, tuple), type(old), repr(old)
+    kind: type | None = type(old)
+    several, example = isinstance(old, tuple), repr(old)
     if isinstance(old, tuple):
         kind = type(old[0]) if old else _ELEMENTS.get(name)
         if not old:

@@ -1,4 +1,5 @@
-"""The commands of `launch.py`: their flags and what they call. Imports nothing heavy; each command imports its own."""
+"""The commands of `launch.py`: their flags and the functions they call. Each command imports what it needs, so that
+`--help` is quick."""
 
 import argparse
 import dataclasses
@@ -12,9 +13,9 @@ class Command:
 
     Attributes:
       text: its help.
-      flags: help by flag, or keyword arguments of `add_argument`; the name of a required flag is followed by `!`, that
-        of arguments without a flag by `*`.
-      run: `(args, overrides)` to a JSON-able result.
+      flags: for each flag its help, or keyword arguments of `add_argument`. The name of a required flag ends in `!`,
+        that of positional arguments in `*`.
+      run: `(args, overrides) -> result`; the result is text or converts to JSON.
     """
 
     text: str
@@ -43,12 +44,14 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 
     import jax
 
-    jax.config.update("jax_platforms", "cpu")  # nothing runs: a free accelerator must not be taken
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so do not occupy an accelerator
     from avemo import configuration
     from avemo.aot import compiler
     from avemo.aot import report as aot_report
 
-    progress = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     config = configuration.load(args.config, overrides)
     report = compiler.run(config, args.topology, args.platform, args.search, progress, args.top, args.hbm_only)
     return report if args.json else aot_report.text(report)
@@ -93,7 +96,7 @@ def _release(args: argparse.Namespace, _: list[str]) -> Any:
         return install.install(args.install)
     if args.install or not (args.workdir and args.output):
         raise UserError(
-            "release takes --workdir=RUN[,RUN…] --output=FILE.zip to make one, or --install=FILE.zip alone."
+            "release takes --workdir=RUN[,RUN…] --output=FILE.zip to make an archive, or --install=FILE.zip alone."
         )
     return pack.pack(args.workdir, args.output)
 
@@ -111,127 +114,139 @@ def _demo(args: argparse.Namespace, _: list[str]) -> Any:
 
 
 _ENCODERS = {
-    "visual": "run folder of a teacher or student in place of the recorded one",
-    "audio": "run folder of an audio encoder in place of the recorded one",
+    "visual": "run folder of a teacher or student, to replace the recorded one",
+    "audio": "run folder of an audio encoder, to replace the recorded one",
 }
 
 _HOST = {
     "host_devices": {
         "type": int,
         "metavar": "N",
-        "help": "without an accelerator: split each batch over N devices made of this host's cores (default: one)",
+        "help": "without an accelerator, split each batch over N devices made from this host's cores (default: 1)",
     }
 }
 
 COMMANDS = {
     "train": Command(
-        "Train one stage; resumes where it stopped. Override fields by --config.path.to.field=value.",
+        "Train one stage, or resume it where it stopped. --config.path.to.field=value overrides a field.",
         {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://", **_HOST},
         _train,
     ),
     "compile": Command(
-        "Compile a training step for a TPU slice, on any host and without data: does it fit, what bounds its speed.",
+        "Compile a training step for a TPU slice, on any host and without data: does it fit, what limits its speed?",
         {
             "config!": "config file, FILE.py[:variant]",
-            "topology!": "TPU version and shape, v4, v5e, v5p or v6e: v5e:2x4; with --platform=cuda the number of GPUs",
-            "platform": {"choices": ("tpu", "cuda"), "default": "tpu", "help": "cuda is lowered only (default: tpu)"},
-            "search": {"action": "store_true", "help": "find the largest batch a chip"},
-            "top": {"type": int, "default": 0, "metavar": "N", "help": "list the N instructions that move most bytes"},
-            "hbm_only": {"action": "store_true", "help": "leave a TPU's fast memory unused, to see all the traffic"},
-            "json": {"action": "store_true", "help": "print the figures as JSON, sizes in bytes"},
+            "topology!": "TPU (v4, v5e, v5p, v6e) and shape, such as v5e:2x4; with --platform=cuda the number of GPUs",
+            "platform": {
+                "choices": ("tpu", "cuda"),
+                "default": "tpu",
+                "help": "cuda is only lowered, not compiled (default: tpu)",
+            },
+            "search": {"action": "store_true", "help": "find the largest batch per chip"},
+            "top": {
+                "type": int,
+                "default": 0,
+                "metavar": "N",
+                "help": "list the N instructions that move the most bytes",
+            },
+            "hbm_only": {"action": "store_true", "help": "do not use a TPU's fast memory, to see all traffic"},
+            "json": {"action": "store_true", "help": "print the figures as JSON with sizes in bytes"},
         },
         _compile,
     ),
     "evaluate": Command(
-        "Score a run's best checkpoint on its own data, or on other shards: another corpus, other classes.",
+        "Score a run's best checkpoint on its own data or on other shards, such as another corpus or other classes.",
         {
             "workdir!": "run folder",
-            "data": "prepared shards (default: those of the run)",
-            "split": "one split (default: all but train)",
-            "flip": {"action": "store_true", "help": "of faces: the mean over each picture and its mirror image"},
+            "data": "prepared shards (default: the run's own)",
+            "split": "one split (default: all except train)",
+            "flip": {"action": "store_true", "help": "for faces: average each picture with its mirror image"},
             "adapt": {
                 "default": "",
                 "metavar": "KIND[,KIND]",
-                "help": "of faces, without their labels: statistics (BatchNorm's, of these faces), person (less each "
-                "person's average)",
+                "help": "for faces, without their labels: statistics (BatchNorm's, from these faces), person (subtract "
+                "each person's average)",
             },
-            "output": "folder for the predictions, SPLIT.npz (default: the run's own predictions/, for its own data)",
+            "output": "folder for the predictions SPLIT.npz (default: the run's predictions/, only for its own data)",
             **_HOST,
         },
         _evaluate,
     ),
     "extract": Command(
-        "Write per-frame features of frozen encoders as shards.",
+        "Write the per-frame features of frozen encoders as shards.",
         {
-            "workdir!": "run folder of a visual or audio encoder; both: DIR,DIR",
+            "workdir!": "run folder of a visual or audio encoder, or DIR,DIR for both",
             "data!": "prepared clips",
             "output!": "folder for the features",
             "layer": {
                 "choices": ("embedding", "logits"),
                 "default": "embedding",
-                "help": "what the features are; logits: what the encoders' classes say (default: embedding)",
+                "help": "what to store: the embedding, or the logits of the encoders' classes (default: embedding)",
             },
             **_HOST,
         },
         _extract,
     ),
     "predict": Command(
-        "A video, a sound file, a folder of them or a pipe to traces: table, picture, overlay and page.",
+        "Turn a video, a sound file, a folder of them or a pipe into traces: table, picture, overlay and page.",
         {
-            "workdir!": "run folder of any stage, or name of a released run; the mean of several of one kind: DIR,DIR",
-            "input!": "video or sound file, folder, or - for a container from a pipe",
+            "workdir!": "run folder of any stage, or name of a released run; DIR,DIR averages several of one kind",
+            "input!": "video or sound file, folder, or - for a container on standard input",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
-            "face": "largest (default), all, or a face's number as all gives it",
-            "fps": {"type": float, "help": "frames a second to analyse at most (default: as the run was trained)"},
-            "files": "which to write: csv,json,png,overlay,viewer (default: all)",
-            "detector": "face detector (default: that of the training videos)",
-            "detector_model": "the detector's weights, where it needs any",
+            "face": "largest (default), all, or the number that a face has with all",
+            "fps": {"type": float, "help": "analyse at most this many frames per second (default: as in training)"},
+            "files": "files to write: csv,json,png,overlay,viewer (default: all)",
+            "detector": "face detector (default: as in training)",
+            "detector_model": "weights file of the detector, if it needs one",
             "detect_every": {"type": int, "help": "frames between detections"},
-            "causal": {"action": "store_true", "help": "with --input=-: wait for no sound after a frame"},
+            "causal": {
+                "action": "store_true",
+                "help": "with --input=-: end sound windows at their frame, so that no frame waits for sound",
+            },
             **_ENCODERS,
             **_HOST,
         },
         _predict,
     ),
     "compare": Command(
-        "Compare runs on the same recordings: scores and paired differences from the first, with intervals.",
+        "Compare runs on the same recordings: scores and paired differences from the first run, with intervals.",
         {
             "runs*": {"metavar": "RUN", "help": "run folders, the reference first"},
             "output": "folder for compare.md, compare.csv and compare.json",
-            "split": "one split (default: test, else dev)",
+            "split": "one split (default: test, or dev if there is no test)",
         },
         _compare,
     ),
     "export": Command(
-        "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need jax alone.",
+        "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need only jax.",
         {"workdir!": "run folder of any stage", "output!": "folder for the programs", **_ENCODERS},
         _export,
     ),
     "release": Command(
-        "Pack finished runs into one archive with a model card; or install one, for commands to take its runs by name.",
+        "Pack finished runs into an archive with a model card; or install one, so that commands find its runs by name.",
         {
-            "workdir": "run folders: DIR[,DIR…]; a fusion run brings its encoders",
+            "workdir": "run folders DIR[,DIR…]; a fusion run includes its encoders",
             "output": "the archive, FILE.zip",
-            "install": "archive, or its http(s) address, to put into $AVEMO_CACHE (default: ~/.cache/avemo)",
+            "install": "archive or its http(s) address, to install in $AVEMO_CACHE (default: ~/.cache/avemo)",
         },
         _release,
     ),
     "sweep": Command(
-        "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value holds for all.",
+        "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value applies to all.",
         {
-            "config!": "sweep, FILE.py[:variant], such as configs/ablations/fusion.py",
-            "workdir!": "folder for the cells and tables; the same for every shard",
-            "shard": "i/n: train every n-th setting from the i-th; the tables hold whatever is finished",
+            "config!": "sweep file, FILE.py[:variant], such as configs/ablations/fusion.py",
+            "workdir!": "folder for cells and tables, the same for every shard",
+            "shard": "i/n: train every n-th setting, starting with the i-th; the tables show all finished settings",
         },
         _sweep,
     ),
     "demo": Command(
-        "Run every stage end to end, and write report.html.",
+        "Run every stage end to end and write report.html.",
         {
-            "workdir!": "folder for everything the demo makes",
+            "workdir!": "folder for everything that the demo makes",
             "corpus": {"choices": ("synthetic", "real"), "default": "synthetic", "help": "default: synthetic"},
-            "source": "folder of the real corpora (with --corpus=real)",
-            "seed": {"type": int, "default": 0, "help": "of the corpus and of every stage (default 0)"},
+            "source": "folder of the real corpora, needed with --corpus=real",
+            "seed": {"type": int, "default": 0, "help": "seed of the corpus and of every stage (default: 0)"},
         },
         _demo,
     ),

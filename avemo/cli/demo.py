@@ -1,7 +1,7 @@
-"""The whole system end to end on a small corpus: the ordinary commands, one after another, then the report.
+"""The whole system end to end on a small corpus: the ordinary commands in order, then the report.
 
-Preparation runs as `python -m data_prep …` in processes of its own; the stages that need JAX run in this one. Every
-stage is what a researcher runs on AffectNet, FEC and RECOLA, with smaller numbers; `demo.json` lists the commands.
+Preparation runs as separate processes, `python -m data_prep …`; the stages that need JAX run in this process. Every
+stage is what a researcher runs on AffectNet, FEC and RECOLA, with smaller numbers. `demo.json` lists the commands.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One command: its name, its arguments after `python`, and how it runs here."""
+    """One command: its name, its arguments after `python`, and a function that runs it in this process."""
 
     name: str
     command: tuple[str, ...]
@@ -34,19 +34,19 @@ class Stage:
 
 
 def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed: int = 0) -> dict[str, Any]:
-    """Runs every stage that is not complete yet, and writes `report.html`.
+    """Runs every stage that is not complete yet and writes `report.html`.
 
     Args:
-      workdir: local folder for everything the demo makes.
+      workdir: local folder for everything that the demo makes.
       corpus: "synthetic" or "real".
-      source: folder of the real corpora, for "real".
+      source: folder of the real corpora, needed for "real".
       seed: of the synthetic corpus and of every stage.
 
     Returns:
-      Dev metrics by stage and the report's path.
+      Dev metrics by stage, and the report's path.
 
     Raises:
-      UserError: a stage's own error, a missing source, or a workdir of another demo.
+      UserError: a stage fails, the source is missing, or the workdir belongs to another demo.
     """
     folder = pathlib.Path(workdir)
     if corpus == "real" and not (source and pathlib.Path(source).is_dir()):
@@ -57,14 +57,14 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}.") from error
     runtime.cache_compilations(folder)
     notes = _notes(folder, corpus, source, seed)
-    stages = _synthetic(folder, seed) if corpus == "synthetic" else _real(folder, pathlib.Path(source), seed)
+    stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed)
     results: dict[str, Any] = {}
     for number, stage in enumerate(stages, 1):
         before = notes["stages"].get(stage.name, {})
         command = " ".join(("python", *stage.command))
         logger.info("[%d/%d] %s: %s", number, len(stages), stage.name, command)
         began = time.time()
-        # Preparation that was completed by this very command is not started again; trained stages check themselves.
+        # Preparation completed by the same command is skipped; training stages check this themselves.
         if not (stage.command[0] == "-m" and before.get("command") == command):
             out = stage.run()
             if isinstance(out, dict) and "metrics" in out:
@@ -92,31 +92,31 @@ def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> 
     notes = json.loads(path.read_text())
     for name, value in (("corpus", corpus), ("source", source), ("seed", seed)):
         if notes.get(name) != value:
-            raise UserError(f"{folder} holds a demo with --{name}={notes.get(name)}: choose another --workdir.")
+            raise UserError(f"{folder} has a demo with --{name}={notes.get(name)}: choose another --workdir.")
     return notes
 
 
 def _prepare(name: str, *arguments: str) -> Stage:
-    """A stage of `data_prep`, run as a process of its own; its one error line is passed on."""
+    """A stage of `data_prep`, run as a separate process; its error line becomes our error."""
 
     def call() -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE)
         message = ""
-        # Passed on as it comes, for the progress bar; but the error line is ours to print, once.
-        for line in iter(process.stderr.readline, b""):
+        # The lines pass through at once, for the progress bar, except the error line, which is printed only once.
+        for line in process.stderr or ():
             if line.startswith(b"error: "):
                 message = line.decode().strip().removeprefix("error: ")
             else:
                 sys.stderr.write(line.decode(errors="replace"))
         if process.wait():
-            raise UserError(message or f"stage {name} failed with status {process.returncode}, see above.")
+            raise UserError(message or f"stage {name} failed with status {process.returncode}: see its output above.")
 
     return Stage(name, arguments, call)
 
 
 def _train(folder: pathlib.Path, name: str, config: str, seed: int, **fields: Any) -> Stage:
-    """A training stage; `fields` are overrides with `__` for dots."""
+    """A training stage. `fields` are overrides, with `__` in place of dots."""
     overrides = [f"--config.{key.replace('__', '.')}={value}" for key, value in {**fields, "seed": seed}.items()]
     workdir = folder / name
     command = ("launch.py", "train", f"--config={config}", f"--workdir={workdir}", *overrides)
@@ -142,12 +142,12 @@ def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
 
 
 def _real(folder: pathlib.Path, source: pathlib.Path, seed: int) -> list[Stage]:
-    """FER+ for faces and triplets, GRID and RAVDESS unlabelled, RAVDESS speech for sound and takes for fusion."""
+    """FER+ for faces and triplets, GRID and RAVDESS as unlabelled faces, RAVDESS speech for sound, takes for fusion."""
     data = folder / "data"
     models = sorted((source / "weights").glob("*yunet*.onnx"))
     detector = ("--detector=yunet", f"--detector_model={models[0]}") if models else ()
     unlabelled = _gather(folder / "unlabelled", source, "grid", "ravdess_clips")
-    # The takes are actor 1's: the audio encoder must not have heard that voice.
+    # The takes are actor 1's, so the audio encoder must not hear that voice.
     voices = ("--modality=audio", "--split=speaker", "--test_speakers=1", "--dev_speakers=11,12")
     return [
         _shards("fer", source / "ferplus", data, "fer"),
@@ -160,7 +160,7 @@ def _real(folder: pathlib.Path, source: pathlib.Path, seed: int) -> list[Stage]:
 
 
 def _gather(folder: pathlib.Path, source: pathlib.Path, *names: str) -> pathlib.Path:
-    """A folder of links to several folders, so that one corpus is prepared from them all."""
+    """Makes a folder of links to several folders, so that all of them are prepared as one corpus."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         link = folder / name
@@ -170,7 +170,7 @@ def _gather(folder: pathlib.Path, source: pathlib.Path, *names: str) -> pathlib.
 
 
 def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, *extra: str) -> Stage:
-    """The stage that prepares one corpus as `output/name`."""
+    """A stage that prepares one corpus as `output/name`."""
     return _prepare(
         f"prepare_{name}",
         "-m",
@@ -187,7 +187,7 @@ def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, 
 def _training(
     folder: pathlib.Path, variant: str, seed: int, *, faces: pathlib.Path, triplets: pathlib.Path, sound: pathlib.Path
 ) -> list[Stage]:
-    """Teacher, student, audio encoder, features, and fusion beside each modality alone."""
+    """The stages teacher, student, audio encoder, features, fusion, and each modality alone."""
     data = folder / "data"
     stills = {"data__faces": faces, "data__triplets": triplets}
     student = {"teacher": folder / "teacher", **stills, "data__unlabelled": data / "unlabelled"}

@@ -1,6 +1,7 @@
-"""A prepared record to one example of a batch: `(record, generator or None, config) -> example`, pure NumPy.
+"""Turns a prepared record into one example of a batch: `(record, generator or None, config) -> example`, in NumPy.
 
-With a generator the example is augmented, as in training; without, as in evaluation, it is a function of the record.
+Training passes a random generator, which augments the example. Evaluation passes None, so the example depends only on
+the record.
 """
 
 from collections.abc import Mapping
@@ -18,18 +19,18 @@ MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
 
 
 def _face(images: Images, index: int, rng: np.random.Generator | None, config: ConfigDict) -> np.ndarray:
-    """One face of a record at the model's size; augmented where there is a generator."""
+    """One face of a record at the model's size, augmented if a generator is given."""
     size = config.model.image_size
     if rng is None:
         return resize(images.decode(index), size)
-    # The decoder halves for free what would be shrunk anyway; a crop keeps at least 1 - crop of the side.
+    # The decoder halves for free an image that would be shrunk anyway. A crop keeps at least 1 - crop of the side.
     strength = config.data.augment
     image = images.decode(index, at_least=round(size / (1 - strength.crop)))
     return augment.face(image, rng, strength, size)
 
 
 def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Example:
-    """A `faces` record to one example: image uint8 `[S, S, 3]`, label int32, votes float32 `[C]`, valence, arousal."""
+    """Example of a `faces` record: image uint8 `[S, S, 3]`, label int32, votes float32 `[C]`, valence, arousal."""
     return {
         "image": _face(record["image"], 0, rng, config),
         "label": np.int32(record["label"]),
@@ -40,7 +41,7 @@ def face_example(record: Mapping[str, Any], rng: np.random.Generator | None, con
 
 
 def triplet_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Example:
-    """A `triplets` record to one example: images uint8 `[3, S, S, 3]` with the odd one last, type int32 (0..2)."""
+    """Example of a `triplets` record: images uint8 `[3, S, S, 3]` with the odd one last, type int32 (0..2)."""
     odd = int(record["odd"])
     order = [i for i in range(3) if i != odd] + [odd]
     images = record["images"]
@@ -51,12 +52,15 @@ def triplet_example(record: Mapping[str, Any], rng: np.random.Generator | None, 
 
 
 def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, config: ConfigDict) -> Example:
-    """A `clips` record to log-mel windows spread over it, with the targets of their frames.
+    """Example of a `clips` record: log-mel windows spread over it, with the targets of their frames.
 
-    Returns windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound and target present), and the
-    clip's label int32. N is `config.data.windows`, `config.data.window_hop` s apart; in training the start is random
-    and the windows are moved over bands and masked (`config.data.augment.{spec_shift, spec_time, spec_freq}`), in
-    evaluation they are centred in the clip and whole.
+    N is `config.data.windows`; the windows start `config.data.window_hop` s apart. Training draws the first start, then
+    shifts the windows over bands and masks them (`config.data.augment.{spec_shift, spec_time, spec_freq}`). Evaluation
+    centres them in the clip and leaves them unchanged.
+
+    Returns:
+      windows float32 `[N, 96, 64]`, targets float32 `[N, 2]`, mask bool `[N]` (sound present), target_mask bool `[N]`
+      (sound and target present), and the clip's label int32.
     """
     time, fps = record["time"], float(record["fps"])
     frames, count = len(time), config.data.windows
@@ -87,13 +91,16 @@ def window_example(record: Mapping[str, Any], rng: np.random.Generator | None, c
 
 
 def delayed_targets(targets: np.ndarray, mask: np.ndarray, delay: float, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Moves labels earlier by the raters' reaction delay, in seconds: frame t gets what was annotated at t + delay.
+    """Moves labels earlier by the raters' reaction delay: frame t gets the label annotated at t + delay.
 
     Args:
-      targets: float32 `[T, 2]`; mask: bool `[T]`; delay: s, ≥ 0; fps: Hz.
+      targets: float32 `[T, 2]`.
+      mask: bool `[T]`.
+      delay: in s, ≥ 0.
+      fps: frame rate in Hz.
 
     Returns:
-      targets `[T, 2]` and mask `[T]`; the last `delay` seconds have no label left and are masked.
+      targets `[T, 2]` and mask `[T]`. The last `delay` seconds have no label and are masked.
     """
     shift = round(delay * fps)
     if shift <= 0:

@@ -1,5 +1,4 @@
-"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows or padded
-whole."""
+"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from avemo.data.examples import delayed_targets
 from avemo.data.shards import Shards
 from media.errors import UserError
 
-# Which output of an encoder is its feature, unless `extract --layer` says otherwise.
+# The output of an encoder that is its feature, unless `extract --layer` names another.
 OUTPUTS = {"visual": "descriptor", "audio": "embedding"}
 _TIMED = ("visual", "audio", "visual_mask", "audio_mask", "targets", "target_mask")
 
@@ -23,12 +22,13 @@ class Recording:
 
     Attributes:
       name, subject: identifiers.
-      fps: frames a second.
+      fps: frames per second.
       time: float64 `[T]`, s.
-      visual, audio: float32 `[T, D]`; masks bool `[T]` tell frames with a face, with sound.
-      targets: float32 `[T, 2]` valence and arousal; target_mask bool `[T]`.
-      raters: float32 `[T, R, 2]`, R may be 0.
-      label: emotion of the whole clip, −1 where there is none.
+      visual, audio: float32 `[T, D]`.
+      visual_mask, audio_mask: bool `[T]`, True for frames with a face, with sound.
+      targets, target_mask: float32 `[T, 2]` valence and arousal, bool `[T]`.
+      raters: float32 `[T, R, 2]`; R may be 0.
+      label: emotion of the whole clip, or −1.
     """
 
     name: str
@@ -52,12 +52,12 @@ def load(folder: str, split: str) -> tuple[list[Recording], list[str]]:
     """Reads all recordings of a split of a `features` data set into memory, and the class names of its labels.
 
     Raises:
-      UserError: the data set is not one made by `launch.py extract`.
+      UserError: `launch.py extract` did not make the data set.
     """
     source = Shards(folder, split)
     missing = [f for f in (*_TIMED, "recording", "time", "label") if f not in source.features]
     if missing:
-        raise UserError(f"{folder} has no field {missing[0]!r}: it was not made by `launch.py extract`.")
+        raise UserError(f"{folder} has no field {missing[0]!r}: name features made by `launch.py extract`.")
     out = []
     for index in range(len(source)):
         record = source[index]
@@ -84,19 +84,19 @@ def moments(recordings: Sequence[Recording], modality: str) -> tuple[np.ndarray,
     if not len(features):
         return np.zeros(dim, np.float32), np.ones(dim, np.float32)
     deviation = features.std(0)
-    # A dead feature must not be blown up to noise.
+    # A floor, so that a constant feature is not scaled up to noise.
     return features.mean(0).astype(np.float32), np.maximum(deviation, 1e-3 * max(1e-6, deviation.max())).astype(
         np.float32
     )
 
 
 def sequence(recording: Recording, start: int, length: int, delay: float) -> dict[str, Any]:
-    """Frames `start … start + length` as arrays padded to `length`; `mask` bool tells real frames from padding.
+    """Frames `start … start + length` as arrays padded to `length`; `mask` bool is False for padding.
 
-    Targets are moved earlier by `delay` s over the whole recording before the cut, so that no label is lost at a seam.
+    Targets are moved earlier by `delay` s before the cut, so that no label is lost between two windows.
     """
     targets, target_mask = delayed_targets(recording.targets, recording.target_mask, delay, recording.fps)
-    # Raters lag like their mean: their traces move by the same delay.
+    # Each rater lags like the gold standard, so the traces move by the same delay.
     raters, rater_mask = delayed_targets(recording.raters, np.ones(len(recording), bool), delay, recording.fps)
     fields = {
         **{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
@@ -108,19 +108,19 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
     }
     out = {}
     for name, value in fields.items():
-        part = value[start : start + length]
-        short = length - len(part)
-        out[name] = np.pad(part, [(0, short)] + [(0, 0)] * (value.ndim - 1)) if short else part
+        inside = value[start : start + length]
+        short = length - len(inside)
+        out[name] = np.pad(inside, [(0, short)] + [(0, 0)] * (value.ndim - 1)) if short else inside
     return {**out, "label": np.int32(recording.label)}
 
 
 class Windows:
     """Training windows over recordings as a random-access source: item i is `(recording, start)` of window i.
 
-    Windows start every `hop` frames; a recording shorter than the window gives one, padded.
+    A window starts every `hop` frames. A recording shorter than a window gives one padded window.
     """
 
-    def __init__(self, recordings: Sequence[Recording], length: int, hop: int):
+    def __init__(self, recordings: Sequence[Recording], length: int, hop: int) -> None:
         self._recordings, self._length = recordings, length
         self._starts = [(n, s) for n, r in enumerate(recordings) for s in range(0, max(1, len(r) - length + 1), hop)]
 

@@ -1,8 +1,8 @@
-"""Several prepared data sets in the place of one: `DIR:WEIGHT,DIR:WEIGHT`, wherever a config names `data.faces`,
-`data.triplets`, `data.unlabelled` or (of an audio encoder) `data.clips`.
+"""Mixtures of prepared data sets, written `DIR:WEIGHT,DIR:WEIGHT`. A config may name one in `data.faces`,
+`data.triplets`, `data.unlabelled` or (for an audio encoder) `data.clips`.
 
-Training draws from each in proportion to its weight (1 where none is given); evaluation reads each that has the split,
-one after another, whatever the weights are.
+Training draws from each member in proportion to its weight, which is 1 by default. Evaluation ignores the weights and
+reads every member that has the split, one after another.
 """
 
 import bisect
@@ -20,23 +20,23 @@ from media.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """A data set's folder, local or gs://, and its weight, above 0."""
+class Member:
+    """A data set's folder, local or gs://, and its weight, which is above 0."""
 
     folder: str
     weight: float = 1.0
 
 
-def parse(text: str) -> list[Part]:
-    """The parts of `DIR[:WEIGHT][,DIR[:WEIGHT]…]`; a folder that exists under the whole name is one part.
+def parse(text: str) -> list[Member]:
+    """Reads `DIR[:WEIGHT][,DIR[:WEIGHT]…]`. If a folder with the whole name exists, it is the only member.
 
     Raises:
-      UserError: a weight that is not above 0, an empty name, or a folder that is named twice.
+      UserError: a weight is not above 0, a name is empty, or a folder is named twice.
     """
     text = str(text)
     if not any(mark in text for mark in ",:") or ("://" not in text and epath.Path(text).exists()):
-        return [Part(text)]
-    parts = []
+        return [Member(text)]
+    members = []
     for entry in text.split(","):
         entry = entry.strip()
         folder, _, number = entry.rpartition(":")
@@ -48,86 +48,83 @@ def parse(text: str) -> list[Part]:
             raise UserError(f"{text!r} names no folder before {entry!r}: write DIR:WEIGHT,DIR:WEIGHT.")
         if not (math.isfinite(weight) and weight > 0):
             raise UserError(f"the weight of {folder} in {text!r} is {number}: it must be above 0.")
-        parts.append(Part(folder, weight))
-    folders = [part.folder for part in parts]
+        members.append(Member(folder, weight))
+    folders = [member.folder for member in members]
     twice = sorted({folder for folder in folders if folders.count(folder) > 1})
     if twice:
-        raise UserError(f"{text!r} names {twice[0]} twice: give it once, with the sum of the weights.")
-    return parts
+        raise UserError(f"{text!r} names {twice[0]} twice: name it once, with the sum of the weights.")
+    return members
 
 
 def splits(text: str) -> list[str]:
-    """Names of the non-empty splits of any of the parts, in the order in which they are met."""
-    return list(dict.fromkeys(name for part in parse(text) for name in shards.splits(part.folder)))
+    """Names of the non-empty splits of all members, in order of appearance."""
+    return list(dict.fromkeys(name for member in parse(text) for name in shards.splits(member.folder)))
 
 
 def fingerprint(text: str) -> str:
-    """`shards.fingerprint` of one data set; of several, SHA-256 (16 hex digits) over theirs and their weights."""
-    parts = parse(text)
-    prints = [shards.fingerprint(part.folder) for part in parts]
-    if len(parts) == 1:
+    """`shards.fingerprint` of a single data set; for several, SHA-256 (16 hex digits) over prints and weights."""
+    members = parse(text)
+    prints = [shards.fingerprint(member.folder) for member in members]
+    if len(members) == 1:
         return prints[0]
-    lines = (f"{found}:{part.weight}" for found, part in zip(prints, parts, strict=True))
+    lines = (f"{found}:{member.weight}" for found, member in zip(prints, members, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 class Joined:
-    """A split of several data sets, one after another, as one random-access source like `shards.Shards`."""
+    """A split of several data sets in sequence, as one random-access source like `shards.Shards`."""
 
-    def __init__(self, members: Sequence[shards.Shards]):
-        self._members = list(members)
-        self._ends = list(itertools.accumulate(map(len, members)))
-        self.features, self.class_names = members[0].features, members[0].class_names
+    def __init__(self, sources: Sequence[shards.Shards]) -> None:
+        self._sources = list(sources)
+        self._ends = list(itertools.accumulate(map(len, sources)))
+        self.features, self.class_names = sources[0].features, sources[0].class_names
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __repr__(self) -> str:
-        return f"Joined({self._members!r})"
+        return f"Joined({self._sources!r})"
 
     def _at(self, index: int) -> tuple[shards.Shards, int]:
         index = int(index) % len(self)
         number = bisect.bisect_right(self._ends, index)
-        return self._members[number], index - (self._ends[number - 1] if number else 0)
+        return self._sources[number], index - (self._ends[number - 1] if number else 0)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        member, inside = self._at(index)
-        return member[inside]
+        source, inside = self._at(index)
+        return source[inside]
 
     def fields(self, index: int, names: Sequence[str]) -> tuple[Any, ...]:
-        """Only the named fields of one record."""
-        member, inside = self._at(index)
-        return member.fields(inside, names)
+        """Reads only the named fields of one record."""
+        source, inside = self._at(index)
+        return source.fields(inside, names)
 
 
-def members(text: str, split: str, opener: Callable[[str, str], Any] = shards.Shards) -> list[tuple[Any, float]]:
-    """Records and weight of each part that has the split.
+def open_members(text: str, split: str, opener: Callable[[str, str], Any] = shards.Shards) -> list[tuple[Any, float]]:
+    """Opens the split in each member that has it; returns records and weights.
 
     Args:
       text: one data set or several, see `parse`.
-      split: which split.
-      opener: `(folder, split) -> records`, with `class_names`.
+      split: name of the split.
+      opener: `(folder, split) -> records` with `class_names`.
 
     Raises:
-      UserError: none has the split, or their classes differ.
+      UserError: no member has the split, or the members' classes differ.
     """
-    parts = parse(text)
-    having = [part for part in parts if len(parts) > 1 and split in shards.splits(part.folder)] or parts[:1]
-    found = [(opener(part.folder, split), part.weight) for part in having]
+    members = parse(text)
+    having = [member for member in members if len(members) > 1 and split in shards.splits(member.folder)]
+    found = [(opener(member.folder, split), member.weight) for member in having or members[:1]]
     first = found[0][0]
     for other, _ in found[1:]:
         if other.class_names != first.class_names:
             raise UserError(
-                f"{first} and {other} have not the same classes ({', '.join(first.class_names)}; "
+                f"{first} and {other} do not have the same classes ({', '.join(first.class_names)}; "
                 f"{', '.join(other.class_names)}): they cannot be mixed."
             )
     return found
 
 
 def open_split(text: str, split: str) -> shards.Shards | Joined:
-    """The records of a split of one data set, or of every one of several that has it; errors as of `members`."""
-    found = [records for records, _ in members(text, split)]
+    """Opens a split of one data set, or of every member that has it. Raises as `open_members` does."""
+    found = [records for records, _ in open_members(text, split)]
     return found[0] if len(found) == 1 else Joined(found)
-
-
-__all__ = ["Joined", "Part", "fingerprint", "members", "open_split", "parse", "splits"]

@@ -1,4 +1,4 @@
-"""Batches padded to the rows that devices and compiled programs need; `weight` says which rows count."""
+"""Pads batches to the number of rows that devices and compiled programs need; `weight` marks the rows that count."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,27 +11,27 @@ Batch = dict[str, Any]
 
 
 def pad_batch(batch: Mapping[str, Batch], multiple: int) -> dict[str, Batch]:
-    """Pads each part `[B_part, ...]` to a multiple of rows with copies of its last row.
+    """Pads the examples of each source, `[B_source, ...]`, to a multiple of rows with copies of the last row.
 
-    A part that needs it gets a `weight` float32 `[rows]`, 0 for padding. Its rows count for no loss, metric or batch
-    statistic, so that any batch size gives its own numbers on any number of devices.
+    Padded examples get a `weight` float32 `[rows]` that is 0 for padding. Padding counts in no loss, metric or batch
+    statistic, so that a batch size gives the same numbers on any number of devices.
     """
     out = {}
-    for name, part in batch.items():
-        size = len(next(iter(part.values())))
+    for source, rows in batch.items():
+        size = len(next(iter(rows.values())))
         padding = -size % multiple
         if padding:
-            part = {k: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for k, v in part.items()}
-            part["weight"] = (np.arange(size + padding) < size).astype(np.float32)
-        out[name] = dict(part)
+            rows = {k: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for k, v in rows.items()}
+            rows["weight"] = (np.arange(size + padding) < size).astype(np.float32)
+        out[source] = dict(rows)
     return out
 
 
-def without_padding(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A part whose padded rows are unlabelled in every way that a loss reads: no label, no votes, no targets."""
-    if "weight" not in part:
-        return part
-    real = part["weight"] > 0
+def without_padding(rows: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same rows, with every label that a loss reads removed from padding: label, votes, targets and raters."""
+    if "weight" not in rows:
+        return rows
+    real = rows["weight"] > 0
 
     def masked(name: str, x: jax.Array) -> jax.Array:
         keep = real.reshape(-1, *(1,) * (x.ndim - 1))
@@ -41,11 +41,11 @@ def without_padding(part: Mapping[str, Any]) -> Mapping[str, Any]:
             return jnp.where(keep, x, jnp.zeros((), x.dtype))
         return x
 
-    return {name: masked(name, x) for name, x in part.items()}
+    return {name: masked(name, x) for name, x in rows.items()}
 
 
 def padded_batches(examples: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Batches of `size` examples, the last one padded (`pad_rows`)."""
+    """Yields batches of `size` examples; the last one is padded by `pad_rows`."""
     rows: list[Batch] = []
     for row in examples:
         rows.append(row)
@@ -57,7 +57,7 @@ def padded_batches(examples: Iterable[Batch], size: int) -> Iterator[Batch]:
 
 
 def pad_rows(rows: list[Batch], size: int) -> Batch:
-    """Stacks examples and pads to `size` with copies of the last, whose `weight` is 0."""
+    """Stacks examples and pads them to `size` with copies of the last one, which get `weight` 0."""
     weight = np.zeros(size, np.float32)
     weight[: len(rows)] = 1
     rows = rows + [rows[-1]] * (size - len(rows))

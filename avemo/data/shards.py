@@ -1,9 +1,8 @@
 """Random access to the records of a prepared data set (a TFDS folder), without TensorFlow.
 
-A data set is what `data_prep` or `extract` wrote: `features.json` (the schema), `dataset_info.json` (splits and shard
-lengths) and ArrayRecord or TFRecord files. Both formats are read by position, so that the order of training is a pure
-function of seed and step, and the same for both. TFRecord at gs:// is read through epath (`gcsfs`), ArrayRecord by its
-own client of Cloud Storage.
+`data_prep` and `extract` write data sets: `features.json` (the schema), `dataset_info.json` (splits and shard lengths)
+and ArrayRecord or TFRecord files. Both formats are read by position, so the order of training is the same for both and
+a pure function of seed and step. TFRecord on gs:// is read through epath (`gcsfs`), ArrayRecord by its own client.
 """
 
 import bisect
@@ -24,11 +23,10 @@ from media.tfrecord import masked_crc
 
 
 def find_dataset(folder: str | epath.Path) -> epath.Path:
-    """Returns the TFDS version folder at or up to two levels below `folder` (the newest version where there are
-    several).
+    """Returns the TFDS version folder at `folder` or up to two levels below it; of several versions, the newest.
 
     Raises:
-      UserError: no prepared data set is there, or several different ones are.
+      UserError: no prepared data set was found, or several different ones.
     """
     folder = epath.Path(folder)
     if not folder.exists():
@@ -38,11 +36,11 @@ def find_dataset(folder: str | epath.Path) -> epath.Path:
     below = [p.parent for pattern in ("*/features.json", "*/*/features.json") for p in folder.glob(pattern)]
     if not below:
         hint = (
-            " (an `incomplete` folder is there: the preparation was interrupted; run it again)"
+            " (it has an `incomplete` folder: the preparation was interrupted; run it again)"
             if any("incomplete" in p.name for p in folder.iterdir())
             else ""
         )
-        raise UserError(f"no prepared data set in {folder}: no features.json at it or below{hint}.")
+        raise UserError(f"no prepared data set in {folder}: no features.json in it or below it{hint}.")
     if len({p.parent for p in below}) > 1:
         names = ", ".join(sorted(str(p) for p in below))
         raise UserError(f"{folder} holds several data sets: name one of {names}.")
@@ -50,9 +48,9 @@ def find_dataset(folder: str | epath.Path) -> epath.Path:
 
 
 class _TFRecordFile:
-    """A TFRecord file as a sequence of records: offsets are found by one pass over the length headers."""
+    """A TFRecord file as a sequence of records. One pass over the length headers finds the offsets."""
 
-    def __init__(self, path: epath.Path, expected: int):
+    def __init__(self, path: epath.Path, expected: int) -> None:
         self._path = path
         self._spans: list[tuple[int, int]] = []
         with path.open("rb") as file:
@@ -70,7 +68,7 @@ class _TFRecordFile:
 
     def read(self, position: int) -> bytes:
         offset, length = self._spans[position]
-        with self._path.open("rb") as file:  # a handle per call: grain reads from several threads
+        with self._path.open("rb") as file:  # one handle per call, because grain reads from several threads
             file.seek(offset)
             data, checksum = file.read(length), file.read(4)
         if masked_crc(data) != checksum:
@@ -81,7 +79,7 @@ class _TFRecordFile:
 class _ArrayRecordFile:
     """An ArrayRecord file as a sequence of records."""
 
-    def __init__(self, path: epath.Path, expected: int):
+    def __init__(self, path: epath.Path, expected: int) -> None:
         from array_record.python import array_record_data_source
 
         try:
@@ -93,12 +91,12 @@ class _ArrayRecordFile:
             raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
 
     def read(self, position: int) -> bytes:
-        return self._source[position]  # not __getitems__, which starts a thread pool for each call
+        return self._source[position]  # __getitems__ would start a thread pool for each call
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Undecoded JPEG images of one record; `decode(i)` gives uint8 `[H, W, 3]`, RGB."""
+    """The encoded images of one record; `decode(i)` returns uint8 RGB `[H, W, 3]`."""
 
     encoded: Sequence[bytes]
     where: str
@@ -110,8 +108,8 @@ class Images:
         """Decodes image `index` to uint8 `[H, W, 3]` RGB.
 
         Args:
-          index: which of the record's images.
-          at_least: if above 0, the image may come halved (by the JPEG decoder) as often as both sides stay this long.
+          index: position among the record's images.
+          at_least: if above 0, the JPEG decoder may halve the image as long as both sides stay at least this long.
         """
         data = self.encoded[index]
         mode = cv2.IMREAD_COLOR
@@ -128,7 +126,7 @@ _REDUCED = ((4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 
 
 def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
-    """Height and width in a JPEG's frame header, or None where there is none."""
+    """Height and width from a JPEG's frame header, or None if it has none."""
     position = 2
     while position + 9 < len(data) and data[position] == 0xFF:
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
@@ -143,10 +141,10 @@ def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
 class Shards:
     """One split of a prepared data set as a random-access source of parsed records (grain's `RandomAccessDataSource`).
 
-    Scalars and tensors come as NumPy values of the schema's dtypes, text as `str`, images as `Images` (not decoded).
+    Scalars and tensors are NumPy values of the schema's dtypes, text is `str`, and images are undecoded `Images`.
     """
 
-    def __init__(self, folder: str | epath.Path, split: str):
+    def __init__(self, folder: str | epath.Path, split: str) -> None:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import example_parser
         from tensorflow_datasets.proto import tf_example_pb2
@@ -186,7 +184,7 @@ class Shards:
         return self._decode(index, self.features)
 
     def fields(self, index: int, names: Sequence[str]) -> tuple[Any, ...]:
-        """Only the named fields of one record."""
+        """Reads only the named fields of one record."""
         record = self._decode(index, names)
         return tuple(record[name] for name in names)
 
@@ -207,9 +205,9 @@ class Shards:
         return out
 
     def _reader(self, name: str, feature: Any) -> Callable[[Any, int], Any] | None:
-        """How a field is taken from a parsed record: straight, or None for those that TFDS itself has to unpack.
+        """Returns a function that reads a field from a parsed record, or None if TFDS's parser has to unpack it.
 
-        TFDS's own parser makes an array of every field, which for a face costs as much as decoding the JPEG.
+        TFDS's parser makes an array of every field, which for a face costs as much as decoding the JPEG.
         """
         import tensorflow_datasets as tfds
 
@@ -234,16 +232,16 @@ class Shards:
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes of the `label` field, in order; empty where labels are plain integers."""
+        """Names of the classes of the `label` field, in order; empty if labels are plain integers."""
         # FeaturesDict has no `get`.
         label = self.features["label"] if "label" in self.features else None  # noqa: SIM401
         return list(getattr(label, "names", None) or [])
 
 
 def _tensor(value: Any, feature: Any) -> np.ndarray:
-    """A TFDS `Tensor` (or scalar) feature as an array; free axes are resolved, encoded tensors unpacked."""
+    """Converts a TFDS `Tensor` or scalar to an array: resolves free axes and unpacks encoded tensors."""
     shape = tuple(-1 if n is None else n for n in feature.shape)
-    if isinstance(value, dict):  # several free axes: the shape is stored beside the bytes
+    if isinstance(value, dict):  # with several free axes, the shape is stored beside the bytes
         shape, value = tuple(int(n) for n in value["shape"]), value["value"]
     if isinstance(value, bytes):
         encoding = str(getattr(feature, "_encoding", ""))
@@ -262,9 +260,9 @@ def splits(folder: str | epath.Path) -> list[str]:
 
 
 def fingerprint(folder: str | epath.Path) -> str:
-    """SHA-256 (first 16 hex digits) over schema, split table and every shard's name, size and ends.
+    """SHA-256 (first 16 hex digits) over schema, split table, and the name, size and ends of every shard.
 
-    Cheap enough for terabytes: of each shard only the first and the last 64 KiB are read.
+    It reads only the first and the last 64 KiB of each shard, so it is cheap even for terabytes.
     """
     folder = find_dataset(folder)
     digest = hashlib.sha256()

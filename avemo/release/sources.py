@@ -104,7 +104,7 @@ def _weights(workdir: str, folder: str, via: str) -> Source:
 def _data(workdir: str, role: str, text: str, recorded: str | None, via: str) -> Iterator[Source]:
     try:
         print_ = mixture.fingerprint(text)
-        folders = [shards.find_dataset(part.folder) for part in mixture.parse(text)]
+        folders = [shards.find_dataset(member.folder) for member in mixture.parse(text)]
     except UserError as error:
         raise _gone(workdir, role, text) from error
     if recorded and recorded != print_:

@@ -145,14 +145,14 @@ def test_a_task_trains_on_a_mixture(folders):
 
 
 def test_the_form_of_a_mixture(tmp_path):
-    part = mixture.Part
-    assert mixture.parse("DATA/a") == [part("DATA/a")]
+    member = mixture.Member
+    assert mixture.parse("DATA/a") == [member("DATA/a")]
     assert mixture.parse("a:3, b:0.5,gs://bucket/c,gs://bucket/d:2") == [
-        *(part("a", 3.0), part("b", 0.5), part("gs://bucket/c"), part("gs://bucket/d", 2.0))
+        *(member("a", 3.0), member("b", 0.5), member("gs://bucket/c"), member("gs://bucket/d", 2.0))
     ]
     odd = tmp_path / "x:1,y"
     odd.mkdir()
-    assert mixture.parse(str(odd)) == [part(str(odd))]
+    assert mixture.parse(str(odd)) == [member(str(odd))]
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_data_sets_that_do_not_go_together_are_named(folders, tmp_path):
     rows = [records.face_record("z", toy.image(0.5, np.random.default_rng(0)), label=0)]
     few = records.faces_features(("a", "b", *records.CLASSES[2:]))
     other = toy.write(tmp_path, "other", few, {"train": rows})
-    with pytest.raises(UserError, match="not the same classes"):
-        mixture.members(f"{folders['a']},{other}", "train")
+    with pytest.raises(UserError, match="do not have the same classes"):
+        mixture.open_members(f"{folders['a']},{other}", "train")
     with pytest.raises(UserError, match="unknown split"):
-        mixture.members(f"{folders['a']},{folders['b']}", "test")
+        mixture.open_members(f"{folders['a']},{folders['b']}", "test")
     with pytest.raises(UserError, match="does not exist"):
-        mixture.members(f"{folders['a']},{tmp_path / 'nothing'}", "train")
+        mixture.open_members(f"{folders['a']},{tmp_path / 'nothing'}", "train")
