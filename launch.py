@@ -22,16 +22,16 @@ def _run(argv: list[str] | None) -> int:
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
-    from avemo import runtime
-    from media.errors import UserError
+    from avemo.cli import process
+    from media.errors import Preempted, UserError
 
     try:
-        runtime.start(vars(args).pop("host_devices", None))
+        process.start(vars(args).pop("host_devices", None))
         result = COMMANDS[args.command].run(args, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except runtime.Preempted as stopped:
+    except Preempted as stopped:
         print(f"preempted: {stopped}", file=sys.stderr)
         return 0
     except KeyboardInterrupt:

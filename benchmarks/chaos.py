@@ -61,8 +61,7 @@ def warm_up() -> None:
     from avemo.runs import (
         encoders,  # noqa: F401
     )
-    from avemo.tasks import audio, audiovisual, end_to_end, expression  # noqa: F401
-    from avemo.training import loop  # noqa: F401
+    from avemo.training import train  # noqa: F401
 
 
 def fork(call: Callable[[], int], log: pathlib.Path) -> int:

@@ -19,11 +19,13 @@ import jax.numpy as jnp
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import configuration, runtime, tasks
+from avemo import configuration, tasks
+from avemo.cli import process
 from avemo.data import padding
 from avemo.ops import parallel
-from avemo.tasks.base import Task, TrainState
-from avemo.training import loop
+from avemo.tasks import Stage
+from avemo.training.state import TrainState, initial_state
+from avemo.training.step import make_step
 from media.errors import UserError
 
 STEPS, LAST = 50, 10
@@ -41,15 +43,16 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
     step = loss_of_half = None
     for seed in range(seeds):
         config.seed = seed
-        task = tasks.make(config)
-        state, tx = loop.initial_state(task, config)
+        stage = tasks.make(config)
+        data = tasks.open_data(stage)
+        state, tx = initial_state(stage, data, config)
         if kind == "rounded":
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))
         if step is None:  # compiled once; dropout alone is then that of the first seed
-            step = parallel.map_step(loop.make_step(task, config, tx), config.parallel)
+            step = parallel.map_step(make_step(stage, config, tx), config.parallel)
             if kind == "float32":
                 loss_of_half = parallel.map_step(loss_of(tasks.make(half), half), config.parallel, donate_state=False)
-        constants, batches = parallel.replicate(task.constants), iter(task.batches())
+        constants, batches = parallel.replicate(stage.constants()), iter(data.batches())
         losses = []
         for number in range(STEPS):
             batch = padding.pad_batch(next(batches), jax.local_device_count() * config.accumulate)
@@ -60,12 +63,12 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
         yield tuple(map(statistics.mean, zip(*losses[-LAST:], strict=True)))
 
 
-def loss_of(task: Task, config: ConfigDict) -> Callable[..., jax.Array]:
-    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `loop.make_step`."""
+def loss_of(stage: Stage, config: ConfigDict) -> Callable[..., jax.Array]:
+    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `make_step`."""
 
     def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
-        return task.loss(state.params, state.model_state, constants, batch, key)[0]
+        return stage.loss(state.params, state.model_state, constants, batch, key)[0]
 
     return loss
 
@@ -88,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.seeds < 2:
         parser.error(f"--seeds={arguments.seeds}: takes 2 or more, which an error is told from")
-    runtime.start()
+    process.start()
     try:
         return _table(arguments.runs, arguments.seeds)
     except UserError as error:

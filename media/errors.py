@@ -1,4 +1,4 @@
-"""The exceptions with a meaning: the user's mistakes, and items of a corpus that give no record."""
+"""The exceptions with a meaning: the user's mistakes, a preempted run, and items of a corpus that give no record."""
 
 import difflib
 from collections.abc import Iterable
@@ -17,6 +17,10 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")
+
+
+class Preempted(Exception):
+    """SIGTERM arrived. The state is saved; the same command resumes the run."""
 
 
 class BadItem(Exception):

@@ -9,7 +9,7 @@ from avemo import metrics
 from avemo.analysis.run import AnalysisRun, subjects
 from avemo.evaluation import compare as comparison
 from avemo.runs.reader import RecordingTraces
-from avemo.tasks.audiovisual import undo_delay
+from avemo.tasks.audiovisual_data import undo_delay
 from media.errors import UserError
 
 

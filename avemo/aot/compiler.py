@@ -1,8 +1,8 @@
 """Compiles the training step for accelerators that are not there, and says what the compiler knows about it.
 
 `python launch.py compile --config=configs/paper/teacher.py --topology=v5e:2x4` needs no TPU and no data: `libtpu`
-holds the TPU's whole compiler, and shapes follow from the config. The step is the one that `avemo.training.loop` runs:
-`loop.make_step` mapped by `parallel.map_step`, over the devices of the topology instead of those of the host.
+holds the TPU's whole compiler, and shapes follow from the config. The step is the one that training runs:
+`step.make_step` mapped by `parallel.map_step`, over the devices of the topology instead of those of the host.
 """
 
 import contextlib
@@ -20,34 +20,34 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from avemo import tasks
 from avemo.aot import abstract, hlo, roofline
-from avemo.ops import parallel
-from avemo.tasks.base import Task
-from avemo.training import loop
+from avemo.ops import device_axis, parallel
+from avemo.training import flops, step
 from media.errors import UserError, unknown
 
 PLATFORMS = ("tpu", "cuda")
 
 
-def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -> tuple[Any, Any, Task]:
+def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -> tuple[Any, Any, int]:
     """Traces and lowers the mapped step for a mesh whose devices need not exist.
 
-    Sizes that do not divide among the devices and `config.accumulate` are padded, as `avemo.training.loop` pads them.
+    Sizes that do not divide among the devices and `config.accumulate` are padded, as in training.
 
     Returns:
-      The traced and the lowered function, and the task.
+      The traced and the lowered function, and the number of examples in the batch.
     """
-    task = abstract.task(config, sizes)
-    state, tx = abstract.state(task, config)
-    step = parallel.map_step(loop.make_step(task, config, tx), "shard_map", mesh=mesh)
-    whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(parallel.AXIS)))
+    stage = tasks.make(config)
+    state, tx = abstract.initial_state(stage, config, sizes)
+    mapped = parallel.map_step(step.make_step(stage, config, tx), "shard_map", mesh=mesh)
+    whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(device_axis.AXIS)))
 
     def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    batch = abstract.padded(abstract.batch(config, sizes), mesh.size * config.accumulate)
-    traced = step.trace(place(state, whole), place(batch, split), place(task.constants, whole))
-    return traced, traced.lower(lowering_platforms=(platform,)), task
+    batch = abstract.padded(stage.spec(sizes), mesh.size * config.accumulate)
+    traced = mapped.trace(place(state, whole), place(batch, split), place(stage.constants_spec(), whole))
+    return traced, traced.lower(lowering_platforms=(platform,)), stage.examples(sizes)
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def tpu_mesh(topology: str) -> Mesh:
             raise UserError(
                 f"--topology={topology}: {reason}; examples: v4:2x2x2, v5e:2x4, v5p:2x2x1, v6e:2x4."
             ) from error
-    return Mesh(np.asarray(described.devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    return Mesh(np.asarray(described.devices), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
 
 
 class OutOfMemory(Exception):
@@ -122,13 +122,13 @@ def compile_tpu(
     """Compiles the step for a slice; `top` and `hbm_only` as in `run`.
 
     Returns:
-      What the compiler says of one device's step (see `aot_report`).
+      What the compiler says of one device's step (see `avemo.aot.printout`).
 
     Raises:
       OutOfMemory: it does not fit.
     """
     began = time.time()
-    traced, lowered, task = lower(config, mesh, sizes, "tpu")
+    traced, lowered, examples = lower(config, mesh, sizes, "tpu")
     lowered_at = time.time()
     with _quiet_libtpu():
         try:
@@ -141,8 +141,8 @@ def compile_tpu(
     compiled_at = time.time()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     moved = hlo.traffic(compiled.as_text())
-    flops = roofline.matmul_flops(traced.jaxpr.jaxpr, "tpu")
-    on, per_device = roofline.chip(topology), task.examples / mesh.size
+    operations = flops.of_jaxpr(traced.jaxpr.jaxpr, "tpu")
+    on, per_device = roofline.chip(topology), examples / mesh.size
     used = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -152,7 +152,7 @@ def compile_tpu(
     )
     limits = roofline.bound(
         on,
-        flops=flops,
+        flops=operations,
         bytes_moved=moved.hbm_bytes,
         reduced_bytes=sum(kind["bytes"] for kind in moved.collectives.values()),
         devices=mesh.size,
@@ -164,7 +164,7 @@ def compile_tpu(
         "fits": used <= on.hbm_bytes,
         "hbm_used": used,
         "hbm_free": on.hbm_bytes - used,
-        "flops": flops,
+        "flops": operations,
         "hbm_bytes_moved": moved.hbm_bytes,
         "operand_bytes": moved.operand_bytes,
         "collectives": moved.collectives,
@@ -186,15 +186,15 @@ def compile_tpu(
 def lower_cuda(config: ConfigDict, devices: int, sizes: dict[str, int]) -> dict[str, Any]:
     """Lowers the step for CUDA devices, as `jax.export` does; nothing is compiled, since that takes a GPU."""
     began = time.time()
-    mesh = AbstractMesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
-    traced, lowered, task = lower(config, mesh, sizes, "cuda")
+    mesh = AbstractMesh((devices,), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
+    traced, lowered, examples = lower(config, mesh, sizes, "cuda")
     text = lowered.as_text()
     counts = {kind: len(re.findall(rf"stablehlo\.{kind.replace('-', '_')}\b", text)) for kind in hlo.COLLECTIVES}
     return {
         "lowers": True,
-        "flops": roofline.matmul_flops(traced.jaxpr.jaxpr, "cuda"),
+        "flops": flops.of_jaxpr(traced.jaxpr.jaxpr, "cuda"),
         "collectives": {kind: {"count": count} for kind, count in counts.items() if count},
-        "examples_per_device": task.examples / devices,
+        "examples_per_device": examples / devices,
         "not_checked": ["memory", "bytes moved", "kernels chosen by cuDNN and cuBLAS", "speed", "that it runs"],
         "seconds": {"lower": round(time.time() - began, 1)},
     }
@@ -248,7 +248,7 @@ def run(
     Raises:
       UserError: no such platform or slice, `libtpu` is missing, a number of micro-batches that is none.
     """
-    sizes = abstract.batch_sizes(config)
+    sizes = tasks.make(config).sizes()
     header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes}
     if platform == "cuda":
         if not topology.isdigit() or not int(topology):

@@ -6,8 +6,6 @@ A bound, not a forecast: each of the three sides is taken at its peak, as if the
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from media.errors import unknown
 
@@ -84,46 +82,3 @@ def bound(on: Chip, *, flops: float, bytes_moved: float, reduced_bytes: float, d
     }
     side = max(seconds, key=seconds.get)
     return Bound(seconds, side, examples / seconds[side] if seconds[side] else math.inf)
-
-
-def matmul_flops(jaxpr: Any, platform: str) -> float:
-    """FLOPs of all matrix products and convolutions in a jaxpr: of one device, inside `shard_map`.
-
-    The body of a `scan` counts as often as it runs, which XLA's own cost analysis does not do; padding counts as data.
-    Of `lax.platform_dependent` the branch of `platform` ("tpu", "cuda") counts, of any other condition the longest.
-    """
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            lhs = equation.invars[0].aval.shape
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(lhs[d] for d in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            per_output = math.prod(kernel) / kernel[params["dimension_numbers"].rhs_spec[0]]
-            # A dilated input is mostly zeros, which no implementation multiplies.
-            per_output /= math.prod(params["lhs_dilation"])
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * per_output
-        inside = [matmul_flops(inner, platform) for inner in _inner_jaxprs(params)]
-        if name == "cond" and params.get("branches_platforms"):
-            total += inside[_branch(params["branches_platforms"], platform)]
-        elif name == "cond":
-            total += max(inside)
-        else:
-            total += (params["length"] if name == "scan" else 1) * sum(inside)
-    return total
-
-
-def _branch(platforms: tuple[tuple[str, ...] | None, ...], platform: str) -> int:
-    """Which branch of `lax.platform_dependent` a platform takes; None stands for the default."""
-    named = [i for i, names in enumerate(platforms) if names is not None and platform in names]
-    return named[0] if named else platforms.index(None)
-
-
-def _inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            item = getattr(item, "jaxpr", item)
-            if hasattr(item, "eqns"):
-                yield item

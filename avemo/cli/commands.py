@@ -34,9 +34,9 @@ class Command:
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> Any:
     from avemo import configuration
-    from avemo.training import loop
+    from avemo.training import train
 
-    return loop.train_and_evaluate(configuration.load(args.config, overrides), args.workdir)["metrics"]
+    return train.train_and_evaluate(configuration.load(args.config, overrides), args.workdir)["metrics"]
 
 
 def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
@@ -46,15 +46,14 @@ def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
 
     jax.config.update("jax_platforms", "cpu")  # nothing runs, so do not occupy an accelerator
     from avemo import configuration
-    from avemo.aot import compiler
-    from avemo.aot import report as aot_report
+    from avemo.aot import compiler, printout
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     config = configuration.load(args.config, overrides)
     report = compiler.run(config, args.topology, args.platform, args.search, progress, args.top, args.hbm_only)
-    return report if args.json else aot_report.text(report)
+    return report if args.json else printout.text(report)
 
 
 def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:

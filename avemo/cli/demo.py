@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from avemo import configuration, report, runtime
+from avemo import configuration, report
 from avemo.evaluation import extract
-from avemo.training import loop
+from avemo.runs import compilation_cache
+from avemo.training import train
 from media.errors import UserError
+from media.files import write_atomically
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -55,7 +57,7 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}.") from error
-    runtime.cache_compilations(folder)
+    compilation_cache.keep(folder)
     notes = _notes(folder, corpus, source, seed)
     stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed)
     results: dict[str, Any] = {}
@@ -79,7 +81,7 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
             "seconds": before.get("seconds", seconds),
             "skipped": bool(before),
         }
-        loop.write_atomically(folder / "demo.json", json.dumps(notes, indent=2) + "\n")
+        write_atomically(folder / "demo.json", json.dumps(notes, indent=2) + "\n")
     path = report.write(folder)
     logger.info("report: %s", path)
     return {"dev": results, "report": str(path)}
@@ -124,7 +126,7 @@ def _train(folder: pathlib.Path, name: str, config: str, seed: int, **fields: An
     return Stage(
         name,
         command,
-        lambda: loop.train_and_evaluate(configuration.load(f"{ROOT / path}:{variant}", overrides), str(workdir)),
+        lambda: train.train_and_evaluate(configuration.load(f"{ROOT / path}:{variant}", overrides), str(workdir)),
     )
 
 

@@ -9,7 +9,7 @@ Both look at all recordings of a split before any is scored, so neither can be h
 
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,6 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from avemo import metrics
 from avemo.data import mixture
 from avemo.models import expression
 from media.errors import UserError, unknown
@@ -99,28 +98,3 @@ def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndar
             joined[path] = joined[path] + values[*path[:-1], "mean"].var(0)
     joined = {path: value.astype(np.float32) for path, value in joined.items()}
     return {**variables, "batch_stats": traverse_util.unflatten_dict(joined)}
-
-
-def without_person(log_probability: np.ndarray, persons: Sequence[str]) -> np.ndarray:
-    """Probabilities without what each person's recordings say on average.
-
-    Args:
-      log_probability: `[R, C]`, of each recording the mean over its frames.
-      persons: whose recording it is, `[R]`.
-
-    Returns:
-      float64 `[R, C]`, rows sum to 1.
-
-    Raises:
-      UserError: a person with one recording, whose average it is.
-    """
-    names, index, counts = np.unique(np.asarray(persons), return_inverse=True, return_counts=True)
-    if counts.min(initial=2) < 2:
-        few = names[counts < 2]
-        raise UserError(
-            f"--adapt=person takes a person's average over recordings, but {len(few)} of {len(names)} persons have one "
-            f"only ({', '.join(map(str, few[:3]))}): use --adapt=statistics."
-        )
-    total = np.zeros((len(names), log_probability.shape[1]))
-    np.add.at(total, index, log_probability)
-    return metrics.softmax(log_probability - (total / counts[:, None])[index])

@@ -12,12 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from avemo import runtime
 from avemo.predict import overlay, recording, standard_input, stream, trace_files, viewer
 from avemo.predict.models import Models, open_models
 from avemo.predict.recording import Recording
 from avemo.predict.trace import Trace
-from avemo.runs import installed
+from avemo.runs import compilation_cache, installed
 from media.errors import UserError, unknown
 from media.faces import FaceOptions
 from media.files import publish
@@ -72,7 +71,7 @@ def predict(
         FaceOptions(**faces).check()
     workdir, began = installed.find(workdir), time.time()
     if os.access(workdir.split(",")[0], os.W_OK):
-        runtime.cache_compilations(workdir.split(",")[0])
+        compilation_cache.keep(workdir.split(",")[0])
     # A pipe is processed frame by frame, so a larger batch would only be padding.
     models = open_models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
     chosen = dataclasses.replace(models.faces, **faces)

@@ -16,10 +16,11 @@ from typing import Any
 import jax
 from etils import epath
 
-from avemo import runtime
-from avemo.sweep import plan, summary, tables, together
-from avemo.training import loop
+from avemo.runs import compilation_cache, run_folder
+from avemo.sweep import plan, summary, tables
+from avemo.training import seeds_together, train
 from media.errors import UserError
+from media.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def run(spec: str, workdir: str, overrides: Sequence[str] = (), shard: str | Non
     groups = [seeds for candidates in plan.cells(sweep) for seeds in candidates]
     mine = _shard(groups, shard)
     folder = _prepare(sweep, spec, epath.Path(workdir))
-    runtime.cache_compilations(folder)
+    compilation_cache.keep(folder)
     _each(mine, folder)
     rows = summary.rows(sweep, folder)
     written = tables.write(sweep, rows, folder, shlex.join((spec, *overrides)))
@@ -81,7 +82,7 @@ def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
                     f"{folder} holds a sweep of {before.get('experiment')} with {before.get('common')}: "
                     "choose another --workdir or undo the change."
                 )
-        loop.write_atomically(path, json.dumps({**shared, "config": spec, "title": sweep.title}, indent=2) + "\n")
+        write_atomically(path, json.dumps({**shared, "config": spec, "title": sweep.title}, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to --workdir={folder}: {error.strerror or error}") from error
     return folder
@@ -109,12 +110,12 @@ def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
     """Trains the unfinished seeds of one setting; returns one line on how it went. No error leaves it."""
     todo: list[plan.Cell] = []
     try:
-        todo = [cell for cell in cells if loop.finished(folder / cell.folder, cell.config()) is None]
+        todo = [cell for cell in cells if run_folder.finished(folder / cell.folder, cell.config()) is None]
         if not todo:
             return "finished before"
         configs = [cell.config() for cell in todo]
         if configs[0].task == "audiovisual":
-            failed = together.train_seeds(configs, [folder / cell.folder for cell in todo])
+            failed = seeds_together.train_seeds(configs, [folder / cell.folder for cell in todo])
         else:
             failed = [_alone(config, folder / cell.folder) for config, cell in zip(configs, todo, strict=True)]
         reasons = dict(zip(todo, failed, strict=True))
@@ -131,7 +132,7 @@ def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
 def _alone(config: Any, workdir: epath.Path) -> str | None:
     """Trains a cell whose task has no features in memory, by itself."""
     try:
-        loop.train_and_evaluate(config, workdir, progress=False)
+        train.train_and_evaluate(config, workdir, progress=False)
     except UserError as error:
         return _reason(error)
     return None
@@ -148,4 +149,4 @@ def _note_error(workdir: epath.Path, reason: str | None) -> None:
         path.unlink(missing_ok=True)
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    loop.write_atomically(path, json.dumps({"error": reason}) + "\n")
+    write_atomically(path, json.dumps({"error": reason}) + "\n")

@@ -11,7 +11,7 @@ from etils import epath
 from avemo.metrics import significance
 from avemo.sweep import figures, page, plan
 from avemo.sweep.summary import Interval, Row
-from avemo.training import loop
+from media.files import write_atomically
 
 Column = tuple[str, Callable[[Row], str]]
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -33,7 +33,7 @@ def write(sweep: plan.Sweep, rows: Sequence[Row], folder: epath.Path, spec: str)
         "ablation.html": page.render(sweep.title, columns(rows), rows, notes(sweep, rows), pictures, spec),
     }
     for name, text in outputs.items():
-        loop.write_atomically(folder / name, text)
+        write_atomically(folder / name, text)
     return [*(folder / name for name in outputs), *pictures]
 
 

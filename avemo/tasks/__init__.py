@@ -1,60 +1,77 @@
 """The stages by name: teacher, student, audio, audiovisual, end_to_end."""
 
-import importlib
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from avemo.tasks.base import Task, TrainState
-from media.errors import UserError, unknown
+from avemo.tasks import (
+    audio,
+    audio_data,
+    audiovisual,
+    audiovisual_data,
+    end_to_end,
+    end_to_end_data,
+    expression,
+    expression_data,
+)
+from avemo.tasks.data import Scoring, StageData, Unscorable
+from avemo.tasks.stage import Stage, check_fields
+from media.errors import unknown
 
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """How to make the stage that `config.task` names, and its data.
+
+    Attributes:
+      required: fields that the config must have.
+      make: makes the stage from its config.
+      open: opens the stage's data, its own or another folder's.
+    """
+
+    required: tuple[str, ...]
+    make: Callable[[ConfigDict], Stage]
+    open: Callable[[Stage, str | None], StageData]
+
+
+_EXPRESSION = Task(expression.Expression.required, expression.make, expression_data.open_data)
 TASKS = {
-    "teacher": "expression",
-    "student": "expression",
-    "audio": "audio",
-    "audiovisual": "audiovisual",
-    "end_to_end": "end_to_end",
+    "teacher": _EXPRESSION,
+    "student": _EXPRESSION,
+    "audio": Task(audio.Audio.required, audio.make, audio_data.open_data),
+    "audiovisual": Task(audiovisual.AudioVisual.required, audiovisual.make, audiovisual_data.open_data),
+    "end_to_end": Task(end_to_end.EndToEnd.required, end_to_end.make, end_to_end_data.open_data),
 }
 
 
-def make(
-    config: ConfigDict,
-    *,
-    data: str | None = None,
-    class_names: Sequence[str] = (),
-    flip: bool = False,
-    per_person: bool = False,
-) -> Task:
-    """Builds the task that `config.task` names.
-
-    Args:
-      config: the run's config.
-      data: a data folder that replaces the config's own for evaluation.
-      class_names: of the run, where `data` may have others (`avemo.metrics.shared_classes`); empty: those of the data.
-      flip: evaluate faces together with their mirror images.
-      per_person: evaluate clips by faces less what each person's say on average (`avemo.evaluation.adaptation`).
+def make(config: ConfigDict) -> Stage:
+    """Makes the stage that `config.task` names. No data set is opened.
 
     Raises:
-      UserError: an unknown task, or a config field the task needs is missing.
+      UserError: the task is unknown, or the config lacks a field that the task requires.
     """
     name = config.get("task")
     if name not in TASKS:
         raise unknown("task", name, TASKS)
-    module = importlib.import_module(f"avemo.tasks.{TASKS[name]}")
-    options: dict[str, Any] = {"data": data, "class_names": tuple(class_names)}
-    for option, chosen, what in (("flip", flip, "mirror images are"), ("per_person", per_person, "--adapt is")):
-        if chosen and TASKS[name] != "expression":
-            raise UserError(f"{what} for runs of faces (teacher, student), this is one of task {name!r}.")
-        if chosen:
-            options[option] = True
-    try:
-        return module.make(config, **options)
-    except AttributeError as error:
-        # ConfigDict raises AttributeError for an absent field; anything else is ours to fix.
-        if "field" in str(error) or "'ConfigDict'" in str(error) or "did you mean" in str(error).lower():
-            raise UserError(f"the config of task {name!r} lacks a field: {error}") from error
-        raise
+    check_fields(config, TASKS[name].required)
+    return TASKS[name].make(config)
 
 
-__all__ = ["TASKS", "Task", "TrainState", "make"]
+def open_data(stage: Stage, folder: str | None = None) -> StageData:
+    """Opens the data of a stage.
+
+    Args:
+      stage: the stage.
+      folder: data to evaluate on in place of the config's own. It may have other classes than the run.
+
+    Raises:
+      UserError: the data is missing or does not fit the stage.
+    """
+    opened = TASKS[stage.name].open(stage, folder)
+    if folder is None:
+        opened.check()
+    return opened
+
+
+__all__ = ["TASKS", "Scoring", "Stage", "StageData", "Unscorable", "make", "open_data"]

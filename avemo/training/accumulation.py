@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 from avemo.ops import global_batch
 from avemo.ops.device_axis import psum
-from avemo.tasks.base import Task
+from avemo.tasks import Stage
 from media.errors import UserError
 
 
-def value_and_grad(task: Task, pieces: int) -> Callable:
-    """`jax.value_and_grad(task.loss, has_aux=True)`, over `pieces` micro-batches; `pieces` = 1 is that function itself.
+def value_and_grad(stage: Stage, pieces: int) -> Callable:
+    """`jax.value_and_grad(stage.loss, has_aux=True)` over `pieces` micro-batches; for one piece that function itself.
 
     Raises:
       UserError: fewer than one piece; when traced, where a device's rows do not divide among the micro-batches.
@@ -30,7 +30,7 @@ def value_and_grad(task: Task, pieces: int) -> Callable:
     if pieces < 1:
         raise UserError(f"accumulate is {pieces}: it is the number of micro-batches of a step, 1 or more.")
     if pieces == 1:
-        return jax.value_and_grad(task.loss, has_aux=True)
+        return jax.value_and_grad(stage.loss, has_aux=True)
 
     def run(params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
         micro_batches = jax.tree.map(lambda x: _cut(x, pieces), batch)
@@ -38,11 +38,11 @@ def value_and_grad(task: Task, pieces: int) -> Callable:
 
         def forward(params: Any, number: jax.Array, part: Any) -> tuple[Any, Any]:
             with global_batch.micro_batch(number, pieces):
-                return task.forward(params, model_state, constants, part, key)
+                return stage.forward(params, model_state, constants, part, key)
 
         outputs, states = jax.lax.map(lambda x: forward(params, *x), (numbers, micro_batches))
         joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
-        (loss, values), cotangents = jax.value_and_grad(task.criterion, has_aux=True)(joined, batch)
+        (loss, values), cotangents = jax.value_and_grad(stage.criterion, has_aux=True)(joined, batch)
 
         def backward(total: Any, x: Any) -> tuple[Any, None]:
             number, part, cotangent = x

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from avemo.data import shards
-from avemo.evaluation import adaptation
 from avemo.metrics import significance
+from avemo.tasks.frame_pooling import without_person
 from benchmarks.results import faces, fusion, measures
 from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import SEEDS, Place, Step, evaluate, prepare
@@ -68,7 +68,7 @@ def _measure(place: Place) -> dict[str, Any]:
     theirs = measures.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(classes[i]) for i in labels]))
     fer = theirs["probability_fer"][:, [EMOTIONS.index(name) for name in classes]]
     # What is done to ours can be done to any network's answers.
-    fer_person = adaptation.without_person(np.log(np.maximum(fer, 1e-12)), ["1"] * len(fer))
+    fer_person = without_person(np.log(np.maximum(fer, 1e-12)), ["1"] * len(fer))
     theirs = {_FER: fer, _FER_PERSON: fer_person}
     probability = {
         f"{title}{_SAYS.get(suffix, '')}": _said(place, run, suffix)["probability"][None]

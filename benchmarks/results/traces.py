@@ -9,7 +9,7 @@ from avemo import metrics
 from avemo.metrics import significance
 from avemo.runs import reader
 from avemo.runs.reader import RecordingTraces
-from avemo.tasks.audiovisual import undo_delay
+from avemo.tasks.audiovisual_data import undo_delay
 from benchmarks.results import measures
 from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place, Step, pretrained, train

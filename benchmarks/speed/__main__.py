@@ -39,10 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
     import torch
 
-    from avemo import runtime
+    from avemo.cli import process
 
-    runtime.prefer_wide_vectors()  # as every command does
-    runtime.make_host_devices(arguments.threads)  # all rows but one use only the first
+    process.prefer_wide_vectors()  # as every command does
+    process.make_host_devices(arguments.threads)  # all rows but one use only the first
     torch.set_num_threads(arguments.threads)
     # Imported only now: JAX reads its flags once.
     if arguments.profile:

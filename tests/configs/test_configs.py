@@ -15,7 +15,7 @@ import pytest
 from avemo import configuration
 from avemo.evaluation import extract
 from avemo.runs import checkpoints
-from avemo.training import loop
+from avemo.training import train
 from helpers import toy
 from media import augment
 from media.errors import UserError
@@ -101,7 +101,7 @@ SMALL = {
 def smoke(spine, stage, small, *overrides, **data):
     fields = [f"--config.model.{f}" for f in SMALL[small]] + [f"--config.data.{k}={v}" for k, v in data.items()]
     config = configuration.load(f"configs/demo/{stage}.py:smoke", [*fields, *overrides])
-    return loop.train_and_evaluate(config, spine["runs"] / stage, progress=False)
+    return train.train_and_evaluate(config, spine["runs"] / stage, progress=False)
 
 
 def test_the_whole_spine_at_toy_size(spine):
@@ -145,7 +145,7 @@ def test_the_whole_spine_at_toy_size(spine):
     assert set(still["weights"]) == {"fusion", "visual", "audio"}
     frozen = (*start, "--config.optimizer.freeze=('^audio/',)", "--config.best_metric=")
     config = configuration.load("configs/demo/end_to_end.py:smoke", [*frozen, f"--config.data.clips={spine['clips']}"])
-    loop.train_and_evaluate(config, spine["runs"] / "tuned", progress=False)
+    train.train_and_evaluate(config, spine["runs"] / "tuned", progress=False)
     before, after = (checkpoints.load(spine["runs"] / n, "latest")[2]["params"] for n in ("end_to_end", "tuned"))
     for part, moved in (("visual", True), ("fusion", True), ("audio", False)):
         changes = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before[part], after[part])), strict=True)]

@@ -12,10 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avemo.models import audio_regressor, audiovisual, expression
-from avemo.runs import checkpoints
+from avemo.runs import checkpoints, run_folder
 from avemo.runs.weights import fingerprint
-from avemo.tasks.base import TrainState
-from avemo.training import loop
+from avemo.training.state import TrainState
 
 CLASSES = ("neutral", "happy", "sad")
 VISUAL = {"name": "compact", "image_size": 48, "num_classes": 3, "width": 0.25}
@@ -24,7 +23,7 @@ AUDIO = {"name": "vggish", "width": 0.0625, "fc_dim": 16, "embedding_dim": 16, "
 
 def _run(folder: pathlib.Path, config: ConfigDict, variables: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """Writes the folder that a finished training run of these variables would have left."""
-    loop.prepare_workdir(config, folder)
+    run_folder.prepare_workdir(config, folder)
     state = TrainState(jnp.zeros((), jnp.int32), variables.pop("params"), variables, {}, {})
     with checkpoints.manager(folder) as manager:
         checkpoints.save(manager, 1, state, {}, config, None)

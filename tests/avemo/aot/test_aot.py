@@ -12,12 +12,12 @@ from jax.sharding import AbstractMesh, AxisType
 
 import launch
 from avemo import configuration, tasks
-from avemo.aot import abstract, compiler, hlo, roofline
-from avemo.aot import report as aot_report
+from avemo.aot import abstract, compiler, hlo, printout, roofline
 from avemo.data import features, padding
-from avemo.ops import parallel
-from avemo.tasks import end_to_end
-from avemo.training import loop
+from avemo.ops import device_axis
+from avemo.tasks import end_to_end_data
+from avemo.training import flops
+from avemo.training.state import initial_state
 from helpers import toy
 
 PAPER = "configs/paper/{}.py"
@@ -41,7 +41,7 @@ def test_flops_count_every_turn_of_a_scan_and_both_kinds_of_product():
 
     shapes = ((4, 16), (16, 16), (8, 3, 5, 5), (2, 3, 10, 10))
     jaxpr = jax.make_jaxpr(f)(*(jnp.zeros(s) for s in shapes)).jaxpr
-    assert roofline.matmul_flops(jaxpr, "tpu") == 7 * 2 * 4 * 16 * 16 + 2 * (2 * 8 * 5 * 5) * (3 * 5 * 5)
+    assert flops.of_jaxpr(jaxpr, "tpu") == 7 * 2 * 4 * 16 * 16 + 2 * (2 * 8 * 5 * 5) * (3 * 5 * 5)
 
 
 def test_flops_count_the_branch_that_the_platform_takes():
@@ -51,7 +51,7 @@ def test_flops_count_the_branch_that_the_platform_takes():
 
     product = 2 * 8**3
     jaxpr = jax.make_jaxpr(f)(jnp.zeros((8, 8))).jaxpr
-    found = [roofline.matmul_flops(jaxpr, platform) / product for platform in ("cpu", "cuda", "tpu")]
+    found = [flops.of_jaxpr(jaxpr, platform) / product for platform in ("cpu", "cuda", "tpu")]
     assert found == [3, 2, 4]
 
 
@@ -142,7 +142,8 @@ def test_the_search_grows_every_part_alike_and_compiles_each_size_once(monkeypat
 @pytest.mark.parametrize("name", ["teacher", "student", "audio", "fusion"])
 def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
     config = configuration.load(PAPER.format(name) + ":smoke")
-    spec = abstract.batch(config, abstract.batch_sizes(config))
+    stage = tasks.make(config)
+    spec = stage.spec(stage.sizes())
     if name == "fusion":
         recording = features.Recording(
             *("a", "b", 25.0, np.arange(9.0)),
@@ -161,7 +162,7 @@ def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
             config.data.faces, config.data.triplets = toy.faces(tmp_path, 8, 2), toy.triplets(tmp_path, 8, 2)
             if name == "student":
                 config.data.unlabelled = config.data.faces
-        real = next(iter(tasks.make(config).batches()))
+        real = next(iter(tasks.open_data(tasks.make(config)).batches()))
     assert jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), spec) == jax.tree.map(
         lambda x: (np.shape(x), np.asarray(x).dtype), real
     )
@@ -175,10 +176,11 @@ def test_end_to_end_batches_have_the_shapes_that_clips_give():
         *(np.zeros(12, bool), np.zeros(12, bool), np.zeros((12, 2), np.float32), np.ones(12, bool)),
         *(np.zeros((12, 0, 2), np.float32), -1),
     )
-    clips = object.__new__(end_to_end.Clips)  # of frames without a face and without sound, so that nothing is read
+    clips = object.__new__(end_to_end_data.Clips)  # of frames without a face and without sound, so that nothing is read
     clips._places, clips._record = {"a": [(0, i) for i in range(12)]}, lambda i: {}
-    real = end_to_end._example(clips, 140, (recording, 0), None, config)
-    spec = abstract.batch(config, abstract.batch_sizes(config))["clips"]
+    real = end_to_end_data.frame_example(clips, 140, (recording, 0), None, config)
+    stage = tasks.make(config)
+    spec = stage.spec(stage.sizes())["clips"]
     kind = lambda x: (np.shape(x), np.asarray(x).dtype)  # noqa: E731
     assert {k: (v.shape[1:], v.dtype) for k, v in spec.items()} == {k: kind(v) for k, v in real.items()}
 
@@ -186,21 +188,22 @@ def test_end_to_end_batches_have_the_shapes_that_clips_give():
 def test_every_paper_task_has_an_abstract_state_whose_loss_is_a_scalar():
     for name in ("audio", "end_to_end", "fusion", "student", "teacher"):
         config = configuration.load(PAPER.format(name) + ":smoke")
-        sizes = abstract.batch_sizes(config)
-        task = abstract.task(config, sizes)
-        state, _ = abstract.state(task, config)
-        run = jax.vmap(task.loss, (None, None, None, 0, None), axis_name="batch")
-        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), abstract.batch(config, sizes))
+        stage = tasks.make(config)
+        sizes = stage.sizes()
+        state, _ = abstract.initial_state(stage, config, sizes)
+        run = jax.vmap(stage.loss, (None, None, None, 0, None), axis_name="batch")
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), stage.spec(sizes))
         key = jax.eval_shape(lambda: jax.random.key(0))
-        loss, _ = jax.eval_shape(run, state.params, state.model_state, task.constants, batch, key)
+        loss, _ = jax.eval_shape(run, state.params, state.model_state, stage.constants_spec(), batch, key)
         assert (loss.shape, loss.dtype) == ((1,), jnp.float32), name
 
 
 def test_the_abstract_state_is_that_of_a_run(tmp_path):
     config = configuration.load("configs/demo/audio.py:smoke", ["--config.model.width=0.0625", "--config.ema=0.9"])
     config.data.clips = toy.clips(tmp_path, train=2, dev=1, frames=10, segments=1)
-    real, _ = loop.initial_state(tasks.make(config), config)
-    spec, _ = abstract.state(abstract.task(config, {"clips": 8}), config)
+    stage = tasks.make(config)
+    real, _ = initial_state(stage, tasks.open_data(stage), config)
+    spec, _ = abstract.initial_state(stage, config, {"clips": 8})
     kind = lambda x: (x.shape, x.dtype)  # noqa: E731
     assert jax.tree.map(kind, spec) == jax.tree.map(kind, real)
 
@@ -227,7 +230,7 @@ def test_a_step_lowers_for_cuda_without_a_gpu(capsys):
     assert report["flops"] > 0
     assert report["collectives"]["all-reduce"]["count"] > 0
     assert "speed" in report["not_checked"]
-    assert "not checked" in aot_report.text(report)
+    assert "not checked" in printout.text(report)
 
 
 def products(jaxpr):
@@ -236,18 +239,18 @@ def products(jaxpr):
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             found[str(equation.invars[0].aval.dtype)] += equation.outvars[0].aval.size
-        for inner in roofline._inner_jaxprs(equation.params):
+        for inner in flops.inner_jaxprs(equation.params):
             found += products(inner)
     return found
 
 
 @pytest.mark.parametrize("name", ["audio", "fusion", "end_to_end"])
 def test_a_stage_computes_in_the_dtype_that_its_config_names(name):
-    mesh = AbstractMesh((1,), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    mesh = AbstractMesh((1,), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
     share = {}
     for dtype in ("float32", "bfloat16"):
         config = configuration.load(PAPER.format(name), [f"--config.model.dtype={dtype}"])
-        sizes = dict.fromkeys(abstract.batch_sizes(config), 1)
+        sizes = dict.fromkeys(tasks.make(config).sizes(), 1)
         found = products(compiler.lower(config, mesh, sizes, "cuda")[0].jaxpr.jaxpr)
         share[dtype] = found["bfloat16"] / found.total()
     assert share["float32"] == 0
@@ -266,9 +269,10 @@ def test_uneven_sizes_and_micro_batches_lower_as_train_pads_them(name, extra):
     part = "sequences" if name == "fusion" else "clips"
     overrides = [*extra, f"--config.data.batch.{part}=7", "--config.accumulate=2"]
     config = configuration.load(PAPER.format(name), overrides)
-    sizes = abstract.batch_sizes(config)
-    padded = abstract.padded(abstract.batch(config, sizes), 6)
-    real = padding.pad_batch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract.batch(config, sizes)), 6)
+    stage = tasks.make(config)
+    spec = stage.spec(stage.sizes())
+    padded = abstract.padded(spec, 6)
+    real = padding.pad_batch(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), spec), 6)
     kind = lambda x: (x.shape, np.dtype(x.dtype))  # noqa: E731
     assert jax.tree.map(kind, padded) == jax.tree.map(kind, real)
     report = compiler.run(config, "3", "cuda")
@@ -281,7 +285,7 @@ def test_out_of_memory_says_how_much():
         "RESOURCE_EXHAUSTED: XLA:TPU ... Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
     )
     assert error.needed == 20.5 * 2**30
-    lines = aot_report.text(
+    lines = printout.text(
         {
             **{"task": "teacher", "devices": 8, "topology": "v5e:2x4", "platform": "tpu", "batch": {"faces": 8}},
             **{"fits": False, "hbm_used": error.needed, "hbm_free": -4.75 * 2**30},
@@ -300,12 +304,12 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["devices"] == 8
     assert report["loop_iterations"] == 6 * 20  # three recurrent networks, forward and backward
     assert report["bound"]["side"] in report["bound"]["seconds"]
-    arguments = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract.batch(config, {"sequences": 1})))
+    arguments = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tasks.make(config).spec({"sequences": 1})))
     assert report["hbm_bytes_moved"] > arguments
     assert report["xla"]["bytes_accessed"] > report["hbm_bytes_moved"]
     assert [c["times"] >= 1 and c["operand_bytes"] + c["hbm_bytes"] > 0 for c in report["top"]] == [True] * 3
-    assert report["top"][0]["name"] in aot_report.text(report)
+    assert report["top"][0]["name"] in printout.text(report)
     slow = compiler.run(config, "v5e:2x4", hbm_only=True)
     assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
     assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # but for scalars
-    assert "examples/s/chip" in aot_report.text(report)
+    assert "examples/s/chip" in printout.text(report)

@@ -107,7 +107,7 @@ def test_the_exit_status_is_that_of_the_command():
 def test_no_command_imports_tensorflow():
     code = (
         "import sys, launch, avemo.cli.demo, avemo.evaluation.extract, avemo.evaluation.evaluate;"
-        "import avemo.training.loop, avemo.predict;"
+        "import avemo.training.train, avemo.predict;"
         "from avemo.data import shards; import tensorflow_datasets as tfds; tfds.core.DatasetInfo;"
         "sys.exit('tensorflow' in sys.modules)"
     )

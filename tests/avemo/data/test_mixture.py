@@ -134,10 +134,10 @@ def test_a_task_trains_on_a_mixture(folders):
     config = configuration.load("configs/demo/teacher.py:smoke", ["--config.data.balanced=True"])
     config.data.faces = f"{folders['a']}:2,{folders['b']}:1"
     config.data.triplets = ""
-    task = tasks.make(config)
-    batch = next(iter(task.batches()))
+    data = tasks.open_data(tasks.make(config))
+    batch = next(iter(data.batches()))
     assert batch["faces"]["image"].shape == (8, 80, 80, 3)
-    assert mixture.splits(task.data["faces"]) == ["train", "dev"]
+    assert mixture.splits(data.folders["faces"]) == ["train", "dev"]
     assert (
         len({mixture.fingerprint(t) for t in (config.data.faces, folders["a"], f"{folders['a']},{folders['b']}")}) == 3
     )

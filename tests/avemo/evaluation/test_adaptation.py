@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from avemo import configuration, tasks
+from avemo import configuration
 from avemo.evaluation import adaptation, evaluate
 from avemo.models import expression
 from avemo.runs import checkpoints
-from avemo.training import loop
+from avemo.tasks.frame_pooling import without_person
+from avemo.training import train
 from helpers import toy
 from media.errors import UserError
 
@@ -23,7 +24,7 @@ def run(tmp_path_factory):
     overrides = [f"--config.data.faces={toy.faces(root / 'data')}", "--config.data.batch.triplets=0"]
     overrides += ["--config.loss.fec_weight=0.0", *(f"--config.model.{field}" for field in fields)]
     config = configuration.load("configs/demo/teacher.py:smoke", overrides)
-    loop.train_and_evaluate(config, root / "run", progress=False)
+    train.train_and_evaluate(config, root / "run", progress=False)
     clips = toy.clips(root / "clips", dev=6, frames=6, segments=2, subject=lambda split, n: f"{split}{n // 2}")
     return root, clips
 
@@ -57,12 +58,12 @@ def test_batches_are_joined_by_the_law_of_total_variance(run, monkeypatch):
 
 def test_what_a_person_says_on_average_is_taken_out():
     shares = np.log([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9], [0.3, 0.7]])
-    found = adaptation.without_person(shares, ["a", "a", "b", "b"])
+    found = without_person(shares, ["a", "a", "b", "b"])
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_array_equal(found.argmax(1), [0, 1, 1, 0])
     # Two answers about their middle mirror each other, and an offset a person has everywhere changes nothing.
     np.testing.assert_allclose(found[0], found[1][::-1])
-    np.testing.assert_allclose(adaptation.without_person(shares + np.array([3.0, -1.0]), ["a", "a", "b", "b"]), found)
+    np.testing.assert_allclose(without_person(shares + np.array([3.0, -1.0]), ["a", "a", "b", "b"]), found)
 
 
 def test_evaluate_adapts_and_says_so(run):
@@ -89,6 +90,5 @@ def test_what_cannot_be_adapted_is_refused(run, tmp_path):
         evaluate.evaluate(str(root / "run"), toy.clips(tmp_path, frames=6), "dev", adapt="person")
     with pytest.raises(UserError, match="for clips, which say whose they are"):
         evaluate.evaluate(str(root / "run"), str(root / "data"), "dev", adapt="person")
-    audio = configuration.load("configs/demo/audio.py:smoke", ["--config.data.clips=nowhere"])
     with pytest.raises(UserError, match="--adapt is for runs of faces"):
-        tasks.make(audio, per_person=True)
+        evaluate.Options(adapt=("person",)).check("audio")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from avemo import configuration, tasks
-from avemo.evaluation import evaluate
+from avemo.evaluation import evaluate, scoring
 from avemo.metrics import shared_classes
 from avemo.runs import run_folder
-from avemo.tasks import expression
-from avemo.training import loop
+from avemo.tasks import expression_data
+from avemo.training import train
 from helpers import toy
 from media.errors import UserError
 
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
     overrides = [f"--config.data.faces={data}", "--config.data.batch.triplets=0", "--config.loss.fec_weight=0.0"]
     overrides += [f"--config.model.{field}" for field in fields]
     config = configuration.load("configs/demo/teacher.py:smoke", overrides)
-    loop.train_and_evaluate(config, root / "run", progress=False)
+    train.train_and_evaluate(config, root / "run", progress=False)
     return root, config, data
 
 
@@ -62,14 +62,14 @@ def test_a_run_of_faces_scores_clips_by_the_mean_over_their_frames(run):
 
 def test_mirror_images_are_averaged(run):
     _, config, data = run
-    plain, both = (tasks.make(config, data=data, flip=flip) for flip in (False, True))
-    variables = plain.init(jax.random.key(0))
+    stage = tasks.make(config)
+    variables = stage.init(jax.random.key(0), tasks.open_data(stage, data).spec())
     image = np.random.default_rng(0).integers(0, 256, (2, *[config.model.image_size] * 2, 3), np.uint8)
-    there, back = (plain.predict(variables, {"image": x})["logits"] for x in (image, image[:, :, ::-1]))
-    np.testing.assert_allclose(both.predict(variables, {"image": image})["logits"], (there + back) / 2, atol=1e-6)
-    audio = configuration.load("configs/demo/audio.py:smoke", ["--config.data.clips=nowhere"])
+    there, back = (stage.predict(variables, {"image": x})["logits"] for x in (image, image[:, :, ::-1]))
+    both = scoring.mirrored(stage.predict)(variables, {"image": image})["logits"]
+    np.testing.assert_allclose(both, (there + back) / 2, atol=1e-6)
     with pytest.raises(UserError, match="mirror images are for runs of faces"):
-        tasks.make(audio, flip=True)
+        evaluate.Options(flip=True).check("audio")
 
 
 def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch):
@@ -85,4 +85,4 @@ def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch
     assert said["label"].max() < len(result["class_names"]) - 1
     entry = json.loads((root / "run/evaluation.json").read_text())
     assert entry["classes"] == turned["class_names"][:-1]
-    assert expression.kind(data) == "faces"
+    assert expression_data.kind(data) == "faces"

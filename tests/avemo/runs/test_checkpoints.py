@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from avemo import configuration
 from avemo.ops import parallel
 from avemo.runs import checkpoints, metrics_log
-from avemo.training import loop
+from avemo.training import train
 from helpers import toy
 from media.errors import UserError
 
@@ -33,7 +33,7 @@ def config(tmp_path_factory):
 def straight(config, tmp_path_factory):
     """A run of four steps with checkpoints at 2 and 4."""
     workdir = tmp_path_factory.mktemp("straight")
-    loop.train_and_evaluate(config, workdir, progress=False)
+    train.train_and_evaluate(config, workdir, progress=False)
     return workdir
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(name, config, 
     shutil.copytree(straight, run)
     (run / "result.json").unlink()
     DAMAGE[name](run / "checkpoints/4")
-    loop.train_and_evaluate(config, run, progress=False)
+    train.train_and_evaluate(config, run, progress=False)
     assert "checkpoint 4 of" in caplog.text
     assert "trying the one before" in caplog.text
     assert_same_run(straight, run)
@@ -108,7 +108,7 @@ def test_damaged_metrics_of_a_checkpoint_do_not_stop_a_run(damage, step, config,
     shutil.copytree(straight, run)
     (run / "result.json").unlink()
     damage(run / f"checkpoints/{step}/metrics")
-    loop.train_and_evaluate(config, run, progress=False)
+    train.train_and_evaluate(config, run, progress=False)
     assert_same_run(straight, run)
 
 
@@ -118,7 +118,7 @@ def test_an_older_checkpoint_that_is_half_deleted_does_not_stop_a_run(config, st
     (run / "result.json").unlink()
     for item in ("metrics", "state"):
         shutil.rmtree(run / "checkpoints/2" / item)
-    loop.train_and_evaluate(config, run, progress=False)
+    train.train_and_evaluate(config, run, progress=False)
     assert_same_run(straight, run)
     assert checkpoints.load(run)[1] == 4
 
@@ -130,7 +130,7 @@ def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_p
     emptied(run / "checkpoints/2")
     emptied(run / "checkpoints/4")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read: use a new --workdir"):
-        loop.train_and_evaluate(config, run, progress=False)
+        train.train_and_evaluate(config, run, progress=False)
 
 
 @pytest.mark.parametrize(("writers", "readers"), [(8, 1), (1, 8)])
@@ -162,7 +162,7 @@ def test_a_damaged_compilation_cache_does_not_stop_a_run(config, straight, tmp_p
         for name in ("first", "second"):
             compilation_cache.reset_cache()
             jax.clear_caches()
-            loop.train_and_evaluate(config, tmp_path / name, progress=False)
+            train.train_and_evaluate(config, tmp_path / name, progress=False)
             assert_same_run(straight, tmp_path / name)
             if name == "first":
                 entries = files(tmp_path / "cache")

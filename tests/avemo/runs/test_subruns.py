@@ -15,8 +15,7 @@ from avemo.data.shards import find_dataset
 from avemo.evaluation import extract
 from avemo.predict import recording
 from avemo.release import install, pack
-from avemo.runs import checkpoints
-from avemo.training import loop
+from avemo.runs import checkpoints, run_folder
 from helpers import films, tiny_runs, toy
 from media.errors import UserError
 
@@ -41,11 +40,12 @@ def finished(start, workdir, change=lambda x: x):
     clips = toy.clips(workdir.parent / "clips", train=1, dev=1, frames=10, segments=1)
     overrides = [f"--config.fusion={start}", f"--config.data.clips={clips}", "--config.data.delay=2.0"]
     config = configuration.load("configs/demo/end_to_end.py", overrides)
-    loop.prepare_workdir(config, workdir)
-    task = tasks.make(config)
-    variables = jax.device_get(task.init(jax.random.key(0)))
+    run_folder.prepare_workdir(config, workdir)
+    stage = tasks.make(config)
+    data = tasks.open_data(stage)
+    variables = jax.device_get(stage.init(jax.random.key(0), data.spec()))
     variables["params"] = jax.tree.map(change, variables["params"])
-    task.on_finish(workdir, variables, {"evaluated_step": 7, "metrics": {"dev": {"ccc_mean": 0.5}}})
+    data.finish(workdir, variables, {"evaluated_step": 7, "metrics": {"dev": {"ccc_mean": 0.5}}})
     return variables
 
 

@@ -16,8 +16,9 @@ from jax.experimental.compilation_cache import compilation_cache
 from avemo import configuration, tasks
 from avemo.metrics import significance
 from avemo.ops import parallel
-from avemo.sweep import cost, figures, plan, runner, spread, summary, tables, together
-from avemo.training import loop as train
+from avemo.runs import run_folder
+from avemo.sweep import figures, plan, runner, summary, tables
+from avemo.training import flops, seed_mesh, seeds_together, train
 from helpers.sequences import write_features
 from media.errors import UserError
 
@@ -94,7 +95,7 @@ def test_a_cell_is_a_run_folder_and_its_command_names_it(made):
     config = configuration.load(spec, words[5:])
     assert configuration.to_dict(config) == json.loads((folder / cells[0].folder / "config.json").read_text())
     # The same command finds the run finished.
-    assert train.finished(folder / cells[0].folder, config)["parameters"] == result["parameters"]
+    assert run_folder.finished(folder / cells[0].folder, config)["parameters"] == result["parameters"]
 
 
 def test_modalities_alone_are_scores_of_the_same_checkpoint_with_the_other_masked(made):
@@ -104,17 +105,16 @@ def test_modalities_alone_are_scores_of_the_same_checkpoint_with_the_other_maske
     from avemo.runs import checkpoints
 
     _, _, variables = checkpoints.load(folder / cells[0].folder)
-    task = tasks.make(config)
-    state = tasks.TrainState(jnp.zeros((), jnp.int32), variables.pop("params"), variables, {}, {})
+    stage = tasks.make(config)
     mapped = parallel.map_step(
-        lambda v, b, _: task.predict(v, b), config.parallel, donate_state=False, gather_outputs=True
+        lambda v, b, _: stage.predict(v, b), config.parallel, donate_state=False, gather_outputs=True
     )
 
     def audio_only(values, batch):
         batch = {**batch, "visual_mask": np.zeros_like(batch["visual_mask"]), "visual": batch["visual"] * 0 + 7}
         return parallel.unshard(mapped(values, parallel.shard_batch(batch), {}))
 
-    metrics, _ = task.evaluate(audio_only, {"params": state.params, **state.model_state}, "test")
+    metrics, _ = tasks.open_data(stage).score(audio_only, variables, "test", tasks.Scoring())
     assert result["modalities"]["audio"]["test"] == pytest.approx(metrics, abs=1e-5)
     assert metrics["ccc_mean"] != pytest.approx(result["metrics"]["test"]["ccc_mean"], abs=1e-4)
 
@@ -129,14 +129,16 @@ def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, mo
     def refuse(configs, workdirs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(together, "train_seeds", refuse)
+    monkeypatch.setattr(seeds_together, "train_seeds", refuse)
     before = {p: p.stat().st_mtime_ns for p in folder.glob("cells/*/*/result.json")}
     again = runner.run(spec, str(folder), overrides)
     assert {p: p.stat().st_mtime_ns for p in folder.glob("cells/*/*/result.json")} == before
     assert again["finished"] == 4
     # A seed more is trained, the finished ones are not.
     asked = []
-    monkeypatch.setattr(together, "train_seeds", lambda configs, _: asked.append([c.seed for c in configs]) or [None])
+    monkeypatch.setattr(
+        seeds_together, "train_seeds", lambda configs, _: asked.append([c.seed for c in configs]) or [None]
+    )
     runner._group(plan.cells(plan.load(spec, [*overrides, "--config.seeds=3"]))[0][0], epath.Path(folder))
     assert asked == [[2]]
 
@@ -162,7 +164,7 @@ def test_shards_share_the_settings_and_merge(made, monkeypatch, tmp_path):
             shutil.copytree(done[name], target)
         return [None] * len(configs)
 
-    monkeypatch.setattr(together, "train_seeds", copy)
+    monkeypatch.setattr(seeds_together, "train_seeds", copy)
     one = runner.run(spec, str(tmp_path), overrides, "1/2")
     assert (one["finished"], one["pending"]) == (4, ["nonsense"])
     two = runner.run(spec, str(tmp_path), overrides, "2/2")
@@ -212,57 +214,63 @@ def test_tables_hold_every_promised_number(made):
     assert "http" not in page  # opens without a network
 
 
-def test_a_seed_that_breaks_is_named_and_leaves_the_others(tmp_path):
-    class Log:
-        def write(self, *_):
-            pass
-
-    failed = [None, None]
-    rows = [{"loss": np.array([0.5, 0.4])}, {"loss": np.array([0.5, np.nan])}, {"loss": np.array([0.4, np.nan])}]
-    together._log([Log(), Log()], 6, rows, failed, 1.0, 8)
-    assert failed[0] is None
-    assert "step 5" in failed[1]
+def test_a_seed_that_breaks_is_named_and_leaves_the_others():
+    rows = [(4, {"loss": np.array([0.5, 0.4])}), (5, {"loss": np.array([0.5, np.nan])})]
+    rows.append((6, {"loss": np.array([0.4, np.nan])}))
+    assert seeds_together.failure(seeds_together.of_seed(rows, 0)) is None
+    assert "step 5" in seeds_together.failure(seeds_together.of_seed(rows, 1))
 
 
-def test_seeds_by_vmap_equal_seeds_by_loop(made, monkeypatch):
+def with_seeds(config, count):
+    """The config with seeds 0, 1, …"""
+    configs = [config.copy_and_resolve_references() for _ in range(count)]
+    for seed, one in enumerate(configs):
+        one.seed = seed
+    return configs
+
+
+def seeds(configs, folder, over):
+    """The program that trains these configs together."""
+    stage = tasks.make(configs[0])
+    workdirs = [epath.Path(folder / str(config.seed)) for config in configs]
+    for workdir in workdirs:
+        workdir.mkdir(parents=True)
+    return seeds_together.SeedsTogether(stage, tasks.open_data(stage), configs, workdirs, over)
+
+
+def test_seeds_by_vmap_equal_seeds_by_loop(made, monkeypatch, tmp_path):
     """What accelerators run gives the CPU's numbers."""
     _, cells = cells_of(made)
     configs = [c.config() for c in cells if c.setting == "concat"]
-    task = tasks.make(configs[0])
     results = []
     for backend in ("cpu", "gpu"):
         with monkeypatch.context() as patch:
-            states, step = together._prepare(task, configs, None)
-            draw, features = together._batches(configs[0].data.features, configs)
+            program = seeds(configs, tmp_path / backend, None)
             patch.setattr(jax, "default_backend", lambda backend=backend: backend)
             for _ in range(3):
-                states, values = step(states, draw(), features)
-            results.append(jax.device_get((states[1].params, values["loss"])))
+                values = program.step(program.draw())
+            results.append(jax.device_get((program.states[1].params, values["loss"])))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_seeds_spread_over_devices_equal_one_device(made):
+def test_seeds_spread_over_devices_equal_one_device(made, tmp_path):
     """Three seeds on one device, on two (two seeds and one), on eight (one each), and with the batch shared among
     eight."""
     _, cells = cells_of(made)
     config = next(c.config() for c in cells if c.setting == "concat")
-    configs = []
-    for seed in range(3):
-        configs.append(config.copy_and_resolve_references())
-        configs[-1].seed = seed
-    task = tasks.make(config)
-    assert spread.mesh(3).shape == {"seeds": 3, "batch": 1}
-    assert spread.of_devices(5, jax.devices()[:4]).shape["seeds"] == 3
-    assert spread.mesh(1) is None
-    meshes = [spread.of_devices(3, jax.devices()[:count]) for count in (1, 2, 8)]
+    configs = with_seeds(config, 3)
+    assert seed_mesh.mesh(3).shape == {"seeds": 3, "batch": 1}
+    assert seed_mesh.of_devices(5, jax.devices()[:4]).shape["seeds"] == 3
+    assert seed_mesh.mesh(1) is None
+    meshes = [seed_mesh.of_devices(3, jax.devices()[:count]) for count in (1, 2, 8)]
     results = []
     for over in (*meshes, None):
-        states, step = together._prepare(task, configs, over)
-        draw, features = together._batches(config.data.features, configs)
+        program = seeds(configs, tmp_path / str(len(results)), over)
         for _ in range(3):
-            states, values = step(states, draw(), features)
-        evaluated = together._Evaluator(task, config, 3, over)(together._variables(states[1]), "dev")
+            values = program.step(program.draw())
+        states = program.states
+        evaluated = program.score(states[1].variables, ["dev"])["dev"]
         trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"]))
         results.append((trained, [metrics["ccc_mean"] for metrics, _ in evaluated]))
         used = {d for leaf in jax.tree.leaves(states[1].params) for d in leaf.sharding.device_set}
@@ -312,7 +320,7 @@ def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
     score = {}
     for (seeds,), setting in zip(plan.cells(sweep), sweep.settings, strict=True):
         workdir = epath.Path(tmp_path / seeds[0].folder)
-        assert together.train_seeds([seeds[0].config()], [workdir]) == [None]
+        assert seeds_together.train_seeds([seeds[0].config()], [workdir]) == [None]
         result = json.loads((workdir / "result.json").read_text())
         kind = next(k for k, path in data.items() if path == setting["data.features"])
         score[kind, setting["model.fusion"]] = result["metrics"]["test"]["ccc_mean"]
@@ -329,17 +337,17 @@ def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
 
 def test_flops_count_loops_as_often_as_they_run():
     a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
-    assert cost.flops(jnp.dot, a, b) == 2 * 3 * 4 * 5
+    assert flops.flops(jnp.dot, a, b) == 2 * 3 * 4 * 5
 
     def loop(x):
         return jax.lax.scan(lambda c, _: (c @ jnp.ones((3, 3)), None), x, None, length=7)[0]
 
-    assert cost.flops(jax.jit(loop), jnp.ones((2, 3))) == 7 * 2 * 2 * 3 * 3
+    assert flops.flops(jax.jit(loop), jnp.ones((2, 3))) == 7 * 2 * 2 * 3 * 3
     image, kernel = jnp.ones((1, 8, 8, 2)), jnp.ones((3, 3, 2, 6))
     convolve = lambda x, k: jax.lax.conv_general_dilated(  # noqa: E731
         x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    assert cost.flops(convolve, image, kernel) == 2 * 8 * 8 * 6 * 3 * 3 * 2
+    assert flops.flops(convolve, image, kernel) == 2 * 8 * 8 * 6 * 3 * 3 * 2
 
 
 def test_settings_from_grids_and_draws():

@@ -23,10 +23,12 @@ from jax.sharding import AxisType, Mesh
 from avemo import configuration, tasks
 from avemo.aot import abstract
 from avemo.data import padding
+from avemo.evaluation import scoring
 from avemo.models import construct
-from avemo.ops import parallel
-from avemo.tasks.base import TrainState
-from avemo.training import accumulation, loop, optimizer
+from avemo.ops import device_axis, parallel
+from avemo.training import accumulation, optimizer
+from avemo.training.state import TrainState, initial_state
+from avemo.training.step import make_step
 from helpers import tiny_runs, toy
 
 TINY_FACES = [
@@ -66,13 +68,13 @@ def fusion_run(tmp_path_factory):
 
 
 def problem(name, overrides=(), fusion=""):
-    """A tiny task with random weights and a random global batch in which a row of each part is masked."""
+    """A tiny stage with random weights and a random global batch in which a row of each part is masked."""
     overrides = [*TINY[name], *overrides, *([f"--config.fusion={fusion}"] if name == "end_to_end" else [])]
     config = configuration.load(f"configs/demo/{name}.py:smoke", overrides)
     wide = jax.config.jax_enable_x64
     config.model.dtype = "float64" if wide else config.model.get("dtype", "float32")
-    sizes = abstract.batch_sizes(config)
-    task = abstract.task(config, sizes)
+    task = tasks.make(config)
+    sizes = task.sizes()
     rng = np.random.default_rng(0)
 
     def cast(x):
@@ -100,11 +102,11 @@ def problem(name, overrides=(), fusion=""):
             return x
         return cast(rng.normal(0, 1, x.shape).astype(x.dtype))
 
-    variables = jax.tree_util.tree_map_with_path(weight, task.init(None))
-    constants = jax.tree_util.tree_map_with_path(weight, task.constants)
+    variables = jax.tree_util.tree_map_with_path(weight, abstract.variables(task, sizes))
+    constants = jax.tree_util.tree_map_with_path(weight, task.constants_spec())
 
     def batch():
-        return jax.tree_util.tree_map_with_path(value, abstract.batch(config, sizes))
+        return jax.tree_util.tree_map_with_path(value, task.spec(sizes))
 
     return config, task, variables, batch, constants
 
@@ -117,13 +119,13 @@ def step_of(task, pieces=1):
         (loss, (state, values)), gradients = accumulation.value_and_grad(task, pieces)(
             variables["params"], state, constants, batch, jax.random.key(7)
         )
-        return {"loss": loss, **values}, jax.lax.pmean(gradients, parallel.AXIS), state
+        return {"loss": loss, **values}, jax.lax.pmean(gradients, device_axis.AXIS), state
 
     return step
 
 
 def one_device():
-    return Mesh(np.asarray(jax.devices()[:1]), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    return Mesh(np.asarray(jax.devices()[:1]), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
 
 
 def assert_same(one, many, tolerance=1e-5, of_all=1e-2):
@@ -156,7 +158,7 @@ def test_five_steps_on_eight_devices_are_those_of_one(name, dtype, fusion_run):
         config, task, variables, draw, constants = problem(name, sgd, fusion_run)
         params = variables.pop("params")
         tx = optimizer.make(config, 5, params)
-        step = loop.make_step(task, config, tx)
+        step = make_step(task, config, tx)
         on_one = parallel.map_step(step, "shard_map", mesh=one_device(), donate_state=False)
         on_eight = parallel.map_step(step, donate_state=False)
         one = eight = TrainState(jnp.zeros((), jnp.int32), params, variables, tx.init(params), {})
@@ -185,7 +187,7 @@ def accumulated(name, pieces, devices, rows=lambda x: x, overrides=(), dtype="fl
     with precision(dtype):
         _, task, variables, draw, constants = problem(name, overrides)
         batch = padding.pad_batch(jax.tree.map(rows, draw()), devices * pieces)
-        mesh = Mesh(np.asarray(jax.devices()[:devices]), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+        mesh = Mesh(np.asarray(jax.devices()[:devices]), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
         run = parallel.map_step(step_of(task, pieces), "shard_map", donate_state=False, mesh=mesh)
         return jax.device_get(run(variables, jax.tree.map(jnp.asarray, batch), constants))
 
@@ -215,10 +217,11 @@ def test_scores_on_eight_devices_are_those_of_one_with_a_last_batch_that_is_not_
     clips = toy.clips(tmp_path, train=2, dev=5, frames=20, segments=1)
     config = configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *TINY["audio"]])
     config.data.eval_batch, config.data.delay = 3, 0.0
-    task = tasks.make(config)
-    state, _ = loop.initial_state(task, config)
-    eight, predicted = loop.make_evaluator(task, config)(state, "dev")
-    one, _ = task.evaluate(jax.jit(task.predict), jax.device_get({"params": state.params}), "dev")
+    stage = tasks.make(config)
+    data = tasks.open_data(stage)
+    state, _ = initial_state(stage, data, config)
+    eight, predicted = scoring.make_evaluator(stage, data)(state.variables, "dev")
+    one, _ = data.score(jax.jit(stage.predict), jax.device_get({"params": state.params}), "dev", tasks.Scoring())
     assert len(predicted["prediction"]) == 5
     assert one.keys() == eight.keys()
     np.testing.assert_allclose(list(eight.values()), list(one.values()), rtol=1e-5)
@@ -231,7 +234,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 import numpy as np
 import test_devices
-from avemo.ops import parallel
+from avemo.ops import device_axis, parallel
 _, task, variables, draw, constants = test_devices.problem("fusion")
 batch = draw()
 half = jax.tree.map(lambda x: np.split(x, 2)[int(sys.argv[2])], batch)

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from avemo import configuration, tasks
+from avemo.data import padding
 from avemo.ops import parallel
-from avemo.runs import checkpoints, metrics_log
-from avemo.training import loop
+from avemo.runs import checkpoints, metrics_log, run_folder
+from avemo.training import single, train
+from avemo.training.prefetch import Prefetch
+from avemo.training.state import initial_state
+from avemo.training.step import make_step
 from helpers import sequences, toy
 from media.errors import UserError
 
@@ -34,6 +38,16 @@ def load(clips, *overrides):
     return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *TINY, *overrides])
 
 
+def prepared(config):
+    """The stage, its initial state, the mapped step, and batches on the devices."""
+    stage = tasks.make(config)
+    data = tasks.open_data(stage)
+    state, tx = initial_state(stage, data, config)
+    step = parallel.map_step(make_step(stage, config, tx), config.parallel)
+    put = lambda batch: parallel.shard_batch(padding.pad_batch(batch, jax.local_device_count()), config.parallel)  # noqa: E731
+    return stage, state, step, Prefetch(iter(data.batches()), put)
+
+
 def values(workdir):
     lines = [line for line in metrics_log.read(workdir / "metrics.jsonl") if line["split"] != "timing"]
     return [{k: v for k, v in line.items() if k != "wall_time"} for line in lines]
@@ -50,7 +64,7 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
     for name in ("one", "two"):
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            loop.train_and_evaluate(config, tmp_path / name, progress=False)
+            train.train_and_evaluate(config, tmp_path / name, progress=False)
         # pmap calls whatever it maps `_fun`: the step and the prediction, each of which has one batch shape here.
         assert compilations(caplog, "_fun" if mode == "pmap" else "step") == (2 if mode == "pmap" else 1)
     assert len(values(tmp_path / "one")) == 6
@@ -60,15 +74,15 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
 
 
 def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_are_begun(clips, tmp_path, monkeypatch):
-    finite = loop._finite
+    finite = single.finite_rows
 
     def late(*arguments):  # the steps run on while Python is ahead of them; their values are waited for here
         time.sleep(0.2)
         return finite(*arguments)
 
-    monkeypatch.setattr(loop, "_finite", late)
+    monkeypatch.setattr(single, "finite_rows", late)
     config = load(clips)
-    loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    train.train_and_evaluate(config, tmp_path / "run", progress=False)
     rates = [
         row["examples_per_second"]
         for row in metrics_log.read(tmp_path / "run/metrics.jsonl")
@@ -82,20 +96,17 @@ def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_
     faces = toy.faces(tmp_path / "data")
     overrides = [f"--config.data.faces={faces}", "--config.data.batch.triplets=0", "--config.ema=0.2", *SMALL]
     config = configuration.load("configs/demo/teacher.py:smoke", overrides)
-    task = tasks.make(config)
-    state, tx = loop.initial_state(task, config)
-    step = parallel.map_step(loop.make_step(task, config, tx), config.parallel)
-    batches = loop._Prefetch(iter(task.batches()), config)
+    stage, state, step, batches = prepared(config)
     expected = jax.device_get(state.ema)
     for number in range(3):
-        state, _ = step(state, batches.next(), task.constants)
+        state, _ = step(state, batches.next(), stage.constants())
         now = jax.device_get({"params": state.params, **state.model_state})
         decay = np.float32(min(0.2, (1 + number) / (10 + number)))
         expected = jax.tree.map(lambda e, x, d=decay: e * d + x * (1 - d), expected, now)
     assert "batch_stats" in expected
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), expected, state.ema)
     with checkpoints.manager(tmp_path / "run") as manager:
-        loop.prepare_workdir(config, tmp_path / "run")
+        run_folder.prepare_workdir(config, tmp_path / "run")
         checkpoints.save(manager, 3, state, {}, config, None)
         manager.wait_until_finished()
     loaded = checkpoints.load(tmp_path / "run")[2]
@@ -105,10 +116,7 @@ def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_
 @pytest.mark.parametrize("mode", parallel.MODES)
 def test_the_old_state_s_buffers_become_the_new_one_s(mode, clips):
     config = load(clips, f"--config.parallel={mode}")
-    task = tasks.make(config)
-    state, tx = loop.initial_state(task, config)
-    step = parallel.map_step(loop.make_step(task, config, tx), mode)
-    batches = loop._Prefetch(iter(task.batches()), config)
+    _, state, step, batches = prepared(config)
     for _ in range(2):  # of the loop's first placement, and of the step's own
         old = state
         state, _ = step(state, batches.next(), {})
@@ -117,28 +125,28 @@ def test_the_old_state_s_buffers_become_the_new_one_s(mode, clips):
 
 
 def test_a_step_that_reads_the_host_is_refused(clips, tmp_path, monkeypatch):
-    draw = loop._Prefetch.next
-    monkeypatch.setattr(loop._Prefetch, "next", lambda self: jax.device_get(draw(self)))
+    draw = Prefetch.next
+    monkeypatch.setattr(Prefetch, "next", lambda self: jax.device_get(draw(self)))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        loop.train_and_evaluate(load(clips), tmp_path, progress=False)
+        train.train_and_evaluate(load(clips), tmp_path, progress=False)
 
 
 def test_a_profile_is_written(clips, tmp_path):
-    loop.train_and_evaluate(load(clips, "--config.profile=2"), tmp_path, progress=False)
+    train.train_and_evaluate(load(clips, "--config.profile=2"), tmp_path, progress=False)
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     recorded = jax.profiler.ProfileData.from_file(str(trace))
     events = [event for plane in recorded.planes for line in plane.lines for event in line.events]
     steps = {dict(event.stats).get("step_num") for event in events if event.name.startswith("train")}
     assert {int(step) for step in steps if step is not None} == {2, 3}
     with pytest.raises(UserError, match="profile is -1"):
-        loop.train_and_evaluate(load(clips, "--config.profile=-1"), tmp_path / "bad", progress=False)
+        train.train_and_evaluate(load(clips, "--config.profile=-1"), tmp_path / "bad", progress=False)
 
 
 def last_loss(config, dtype, workdir):
     """The mean loss of steps 41 to 50 in float32 or bfloat16."""
     with config.unlocked():
         config.model.dtype = dtype
-    loop.train_and_evaluate(config, workdir, progress=False)
+    train.train_and_evaluate(config, workdir, progress=False)
     losses = [row["loss"] for row in values(workdir) if row["split"] == "train"]
     assert losses[-1] < 0.9 * losses[0]
     return losses[-1]

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from avemo import configuration, runtime
+from avemo import configuration
+from avemo.cli import process
 from avemo.runs import checkpoints, metrics_log
-from avemo.training import loop
+from avemo.training import train
 from helpers import toy
 from media.errors import UserError
 
@@ -32,15 +33,15 @@ SIGNALLED = """
 import os, signal, sys, time
 sys.path.insert(0, os.getcwd())
 import launch
-from avemo import train
-draw, drawn = loop._Prefetch.next, []
+from avemo.training.prefetch import Prefetch
+draw, drawn = Prefetch.next, []
 def slow(self):
     drawn.append(True)
     if len(drawn) == 3 and os.environ["JAX_PROCESS_ID"] in os.environ["SIGNALLED"]:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.2)
     return draw(self)
-loop._Prefetch.next = slow
+Prefetch.next = slow
 sys.exit(launch.main(sys.argv[1:]))
 """
 
@@ -104,7 +105,7 @@ def test_two_processes_train_as_one_and_resume_each_other(mode, tmp_path):
     clips = toy.clips(tmp_path / "data", train=8, dev=3, frames=20, segments=1)
     overrides = [f"--config.data.clips={clips}", *TINY, f"--config.parallel={mode}"]
     config = configuration.load("configs/demo/audio.py:smoke", overrides)
-    loop.train_and_evaluate(config, tmp_path / "one", progress=False)
+    train.train_and_evaluate(config, tmp_path / "one", progress=False)
     launch(tmp_path / "two", overrides)
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
@@ -114,7 +115,7 @@ def test_two_processes_train_as_one_and_resume_each_other(mode, tmp_path):
         (tmp_path / target / "result.json").unlink()
         return tmp_path / target
 
-    loop.train_and_evaluate(config, stopped("two", "two_then_one"), progress=False)
+    train.train_and_evaluate(config, stopped("two", "two_then_one"), progress=False)
     assert_same_run(tmp_path / "one", tmp_path / "two_then_one")
     launch(stopped("one", "one_then_two"), overrides)
     assert_same_run(tmp_path / "one", tmp_path / "one_then_two")
@@ -145,8 +146,8 @@ def test_two_processes_that_get_sigterm_save_one_step_and_go_on_as_if_they_had_n
 
 
 def test_processes_that_jax_cannot_count_are_counted_by_variables():
-    assert runtime._place({"JAX_COORDINATOR_ADDRESS": "a:1"}) == {}
+    assert process.place({"JAX_COORDINATOR_ADDRESS": "a:1"}) == {}
     both = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2"}
-    assert runtime._place({**both, "JAX_PROCESS_ID": "1"}) == {"num_processes": 2, "process_id": 1}
+    assert process.place({**both, "JAX_PROCESS_ID": "1"}) == {"num_processes": 2, "process_id": 1}
     with pytest.raises(UserError, match="JAX_PROCESS_ID"):
-        runtime._place(both)
+        process.place(both)

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from avemo import configuration, runtime
-from avemo.runs import checkpoints, metrics_log
-from avemo.training import loop
+from avemo import configuration
+from avemo.cli import process
+from avemo.runs import checkpoints, metrics_log, run_folder
+from avemo.training import train
+from avemo.training.prefetch import Prefetch
 from helpers import toy
-from media.errors import UserError
+from media.errors import Preempted, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -36,8 +38,8 @@ def values(workdir):
 
 
 def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatch):
-    straight = loop.train_and_evaluate(config, tmp_path / "straight", progress=False)
-    draw, drawn = loop._Prefetch.next, []
+    straight = train.train_and_evaluate(config, tmp_path / "straight", progress=False)
+    draw, drawn = Prefetch.next, []
 
     def preempt(self):
         drawn.append(True)
@@ -46,13 +48,13 @@ def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatc
         return draw(self)
 
     handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(loop._Prefetch, "next", preempt)
-    with pytest.raises(runtime.Preempted, match="saved at step 3; the same command resumes it"):
-        loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    monkeypatch.setattr(Prefetch, "next", preempt)
+    with pytest.raises(Preempted, match="saved at step 3; the same command resumes it"):
+        train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert signal.getsignal(signal.SIGTERM) == handler
     assert [line["step"] for line in values(tmp_path / "run")] == [2]
 
-    resumed = loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    resumed = train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert values(tmp_path / "run") == values(tmp_path / "straight")
     assert resumed["metrics"] == straight["metrics"]
     assert resumed["evaluated_step"] == straight["evaluated_step"]
@@ -73,18 +75,19 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been():
 
 
 def test_two_runs_on_one_folder_are_refused(config, tmp_path):
-    with loop.lock(tmp_path), pytest.raises(UserError, match=r"another run is using .*choose another --workdir"):
-        loop.train_and_evaluate(config, tmp_path, progress=False)
+    with run_folder.lock(tmp_path), pytest.raises(UserError, match=r"another run is using .*choose another --workdir"):
+        train.train_and_evaluate(config, tmp_path, progress=False)
 
 
 # A process of its own: Orbax gives up at the first file that fails, and whichever of the others are under way report to
 # its closed loop at any time later; so does TensorBoard's writer in a thread of its own, and again at exit.
 TRAIN = """
 import sys
-from avemo import configuration, train
-from avemo.errors import UserError
+from avemo import configuration
+from avemo.training import train
+from media.errors import UserError
 try:
-    loop.train_and_evaluate(configuration.from_json(sys.argv[1]), sys.argv[2], progress=False)
+    train.train_and_evaluate(configuration.from_json(sys.argv[1]), sys.argv[2], progress=False)
 except UserError as error:
     print("error:", error, flush=True)
 """
@@ -119,4 +122,4 @@ def test_a_full_disk_is_one_clear_error(config, tmp_path):
     ],
 )
 def test_a_cluster_is_joined_where_there_is_one(environment, several):
-    assert runtime.in_cluster(environment) == several
+    assert process.in_cluster(environment) == several

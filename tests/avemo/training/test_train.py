@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from avemo import configuration, tasks
-from avemo.ops import parallel
+from avemo.ops import device_axis, parallel
 from avemo.runs import checkpoints, metrics_log, run_folder
-from avemo.training import loop
+from avemo.training import single, train
+from avemo.training.state import initial_state
+from avemo.training.step import make_step
 from helpers import toy
 from media.errors import UserError
 
@@ -39,7 +41,7 @@ def straight(data, tmp_path_factory):
     """An uninterrupted run of four steps."""
     workdir = tmp_path_factory.mktemp("straight")
     config = teacher(data, "--config.steps=4", "--config.eval_every=2")
-    return config, workdir, loop.train_and_evaluate(config, workdir, progress=False)
+    return config, workdir, train.train_and_evaluate(config, workdir, progress=False)
 
 
 def values(workdir):
@@ -65,7 +67,7 @@ def test_a_run_folder_explains_itself(straight):
 def test_a_complete_run_is_not_trained_again(straight):
     config, workdir, result = straight
     before = (workdir / "metrics.jsonl").read_bytes()
-    assert loop.train_and_evaluate(config, workdir)["metrics"] == result["metrics"]
+    assert train.train_and_evaluate(config, workdir)["metrics"] == result["metrics"]
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
@@ -75,7 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, tmp_pat
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/4")
     (tmp_path / "run/result.json").unlink()
-    loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert values(tmp_path / "run") == values(workdir)
     for a, b in zip(
         *(jax.tree.leaves(checkpoints.load(w, "latest")[2]) for w in (workdir, tmp_path / "run")), strict=True
@@ -90,7 +92,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(straight, tmp_path, c
     for path in (tmp_path / "run/checkpoints/4/state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+    train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert "trying the one before" in caplog.text
     assert values(tmp_path / "run") == values(workdir)
 
@@ -100,15 +102,16 @@ def test_the_number_of_devices_does_not_change_the_result(data, mode):
     # SGD: Adam divides by a gradient's own size, and so makes rounding in a gradient near zero as large as any step.
     sgd = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.05")
     config = teacher(data, *sgd, f"--config.parallel={mode}")
-    task = tasks.make(config)
-    batch = next(iter(task.batches()))
+    stage = tasks.make(config)
+    data_ = tasks.open_data(stage)
+    batch = next(iter(data_.batches()))
 
     def run(devices):
-        state, tx = loop.initial_state(task, config)
-        step = loop.make_step(task, config, tx)
+        state, tx = initial_state(stage, data_, config)
+        step = make_step(stage, config, tx)
         if devices == 1:
             state, metrics = jax.pmap(
-                step, axis_name=parallel.AXIS, in_axes=(None, 0, None), out_axes=None, devices=jax.devices()[:1]
+                step, axis_name=device_axis.AXIS, in_axes=(None, 0, None), out_axes=None, devices=jax.devices()[:1]
             )(state, jax.tree.map(lambda x: x[None], batch), {})
         else:
             state, metrics = parallel.map_step(step, mode)(state, parallel.shard_batch(batch, mode), {})
@@ -127,25 +130,24 @@ def test_bad_runs_are_refused_with_the_remedy(straight, data, tmp_path):
     config, workdir, _ = straight
     other = teacher(data, "--config.steps=4", "--config.eval_every=2", "--config.seed=5")
     with pytest.raises(UserError, match=r"another config.*seed: 0 -> 5"):
-        loop.train_and_evaluate(other, workdir)
+        train.train_and_evaluate(other, workdir)
     with pytest.raises(UserError, match="num_classes=8"):
-        loop.train_and_evaluate(teacher(data, "--config.model.num_classes=7"), tmp_path / "b")
+        train.train_and_evaluate(teacher(data, "--config.model.num_classes=7"), tmp_path / "b")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to --workdir"):
-        loop.train_and_evaluate(config, tmp_path / "file")
+        train.train_and_evaluate(config, tmp_path / "file")
 
 
 def test_changed_shards_are_noticed_on_resume(data, tmp_path):
     folder = tmp_path / "data"
     copies = {name: str(shutil.copytree(path, folder / name)) for name, path in data.items()}
     config = teacher(copies, "--config.steps=2")
-    task = tasks.make(config)
-    loop.prepare_workdir(config, tmp_path / "run")
-    run_folder.check_fingerprints(task, tmp_path / "run")
+    run_folder.prepare_workdir(config, tmp_path / "run")
+    run_folder.check_fingerprints(tasks.open_data(tasks.make(config)).folders, tmp_path / "run")
     shutil.rmtree(folder / "faces")
     shutil.move(toy.faces(tmp_path / "new", train=40), folder / "faces")
     with pytest.raises(UserError, match=r"'faces'.*changed since"):
-        run_folder.check_fingerprints(tasks.make(config), tmp_path / "run")
+        run_folder.check_fingerprints(tasks.open_data(tasks.make(config)).folders, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
@@ -155,10 +157,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
         *("--config.optimizer.learning_rate=1e30", "--config.optimizer.clip_norm=0.0"),
     )
     with pytest.raises(UserError, match=r"at step (\d): stopped.*nonfinite.json") as error:
-        loop.train_and_evaluate(config, tmp_path / "run", progress=False)
+        train.train_and_evaluate(config, tmp_path / "run", progress=False)
     found = json.loads((tmp_path / "run/nonfinite.json").read_text())
     assert f"at step {found['step']}:" in str(error.value)
-    batches = iter(tasks.make(config).batches())
+    batches = iter(tasks.open_data(tasks.make(config)).batches())
     batch = [next(batches) for _ in range(found["step"])][-1]
     labels = [int(record["name"].removeprefix("faces")) % 8 for record in found["records"]["faces"]]
     np.testing.assert_array_equal(labels, batch["faces"]["label"])
@@ -168,16 +170,16 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
 def test_the_first_step_without_a_finite_gradient_is_named(tmp_path):
     row = {"loss": np.float32(1), "gradient_norm": np.float32(1)}
     pending = [(7, row), (8, row | {"gradient_norm": np.float32(np.nan)}), (9, row | {"loss": np.float32(np.inf)})]
-    task = mock.Mock(records=lambda number: {"faces": [{"index": number, "name": "a"}]})
+    data = mock.Mock(records=lambda number: {"faces": [{"index": number, "name": "a"}]})
     with pytest.raises(UserError, match="the gradient_norm is nan at step 8"):
-        loop._finite(pending, tmp_path, task)
+        single.finite_rows(pending, tmp_path, data)
     assert json.loads((tmp_path / "nonfinite.json").read_text())["records"]["faces"][0]["index"] == 7
 
 
 @pytest.mark.slow
 def test_a_batch_that_divides_by_nothing_trains_in_micro_batches(data, tmp_path):
     config = teacher(data, "--config.data.batch.faces=6", "--config.accumulate=2", "--config.steps=2")
-    result = loop.train_and_evaluate(config, tmp_path, progress=False)
+    result = train.train_and_evaluate(config, tmp_path, progress=False)
     assert result["step"] == 2
     assert all(
         np.isfinite(line["loss"]) for line in metrics_log.read(tmp_path / "metrics.jsonl") if line["split"] == "train"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from avemo import runtime
+from avemo.cli import process
 
 
 @pytest.mark.parametrize(
@@ -19,13 +19,13 @@ from avemo import runtime
 )
 def test_wide_vectors_are_asked_for_unless_the_user_says_otherwise(monkeypatch, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
-    runtime.prefer_wide_vectors()
-    runtime.prefer_wide_vectors()
-    assert runtime.os.environ["XLA_FLAGS"] == after
+    process.prefer_wide_vectors()
+    process.prefer_wide_vectors()
+    assert os.environ["XLA_FLAGS"] == after
 
 
 def test_host_devices_are_made_of_the_cores():
-    code = "from avemo import runtime; runtime.start(3); import jax; print(jax.local_device_count())"
+    code = "from avemo.cli import process; process.start(3); import jax; print(jax.local_device_count())"
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3"]

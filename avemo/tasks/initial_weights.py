@@ -1,0 +1,46 @@
+"""The weights that a run starts from: freshly drawn, another run's, or pretrained; and their fingerprints."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from avemo.models import pretrained
+from avemo.runs import checkpoints
+from avemo.runs.weights import fingerprint
+
+
+def initialise(init: Callable, key: jax.Array, *inputs: Any) -> dict[str, Any]:
+    """Runs `init(key, *inputs)` as one compiled program, so that each layer's initialiser is not compiled separately.
+
+    The program runs once. XLA:CPU would take longer to optimise it than to run it, so there it is not optimised. Under
+    `jax.eval_shape` nothing is compiled.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return dict(init(key, *inputs))
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if on_cpu else {}
+    return dict(jax.jit(init, compiler_options=options)(key, *inputs))
+
+
+def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """Replaces the variables that `config.model.init_from` has weights for.
+
+    `init_from` is a folder made by `avemo.models.pretrained`, or a run.
+    """
+    folder = config.model.get("init_from")
+    return pretrained.initialise(variables, folder) if folder else variables
+
+
+def provenance(config: ConfigDict) -> dict[str, str]:
+    """The SHA-256 of the weights that `config.model.init_from` names, by role; empty if it names none."""
+    folder = config.model.get("init_from")
+    if not folder:
+        return {}
+    path = epath.Path(folder) / "provenance.json"
+    if path.exists():
+        return {"init_from": json.loads(path.read_text()).get("sha256", "")}
+    return {"init_from": fingerprint(checkpoints.load(folder)[2])}

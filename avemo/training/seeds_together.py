@@ -1,0 +1,219 @@
+"""All seeds of a setting in one compiled program: the step of a run alone, mapped over stacked states.
+
+The features lie on the device once. A batch is the frame numbers of its windows, drawn for each seed by the same
+pipeline that draws its batches when it runs alone. Reading the data, tracing, compiling, dispatch and the launch of the
+recurrent network's many small operations are paid once instead of once per seed.
+"""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh, PartitionSpec
+from ml_collections import ConfigDict
+
+from avemo import tasks
+from avemo.evaluation.scoring import try_to_score
+from avemo.runs import checkpoints, metrics_log, result, run_folder
+from avemo.tasks.audiovisual import AudioVisual
+from avemo.tasks.audiovisual_data import FeatureData
+from avemo.training import loop, seed_mesh, seed_scores, seed_step
+from avemo.training.prefetch import Prefetch
+from avemo.training.state import TrainState
+
+
+def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -> list[str | None]:
+    """Trains configs that differ in their seed alone, and writes each one's run folder.
+
+    A run folder holds what `launch.py train` writes, except that the only checkpoint is the best one, without the
+    optimizer's state. `result.json` has three more entries: `modalities` (the scores of this checkpoint with the other
+    modality masked), `flops` (forward pass, per frame) and `step_seconds` (of one seed's share).
+
+    Returns:
+      For each seed None, or why it failed: a loss or gradient that is not finite. It does not touch the other seeds.
+
+    Raises:
+      UserError: bad config or data.
+    """
+    began = time.time()
+    stage = tasks.make(configs[0])
+    data = tasks.open_data(stage)
+    workdirs = [run_folder.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
+    program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
+    try:
+        loop.run(program)
+    finally:
+        program.close()
+    program.finish((time.time() - began) / len(configs))
+    return program.failed
+
+
+class SeedsTogether(loop.Program):
+    """What the loop drives for several seeds: stacked states `[S, ...]`.
+
+    S is a multiple of the number of devices that share the seeds: the last seed is repeated, and the repeats ignored.
+    Nothing is resumed. Saving keeps, for each seed, the best variables so far.
+
+    Attributes:
+      failed: for each seed why it failed, or None.
+      states: the seeds `[S]` and the `TrainState` of `[S, ...]`.
+    """
+
+    start, resumed = 0, False
+
+    def __init__(
+        self,
+        stage: AudioVisual,
+        data: FeatureData,
+        configs: Sequence[ConfigDict],
+        workdirs: Sequence[epath.Path],
+        over: Mesh | None,
+    ):
+        self.configs, self.workdirs, self.over = configs, workdirs, over
+        self.config, self.workdir, self.pending = configs[0], workdirs[0], []
+        self._stage, self._data, self.examples = stage, data, data.examples() * len(configs)
+        self.states, self._step = seed_step.prepare(stage, data, configs, over)
+        batches, tables = seed_step.make_batches(data, configs, seed_mesh.rows_multiple(over, self.config.accumulate))
+        self._tables = seed_mesh.place(over, tables, PartitionSpec())
+        self._batches = Prefetch(batches, self._put)
+        self._evaluate = seed_scores.Evaluator(stage, data, len(configs), over)
+        self._logs = [metrics_log.MetricsWriter(workdir) for workdir in workdirs]
+        self.failed: list[str | None] = [None] * len(configs)
+        self._best = seed_scores.Best(
+            len(configs), seed_mesh.slots(len(configs), over), seed_scores.variables_of(self.states[1])
+        )
+        self._found: dict[str, list[seed_scores.Scored]] = {}  # the latest evaluation, by split
+        self._unscored: dict[str, str] = {}
+        self._step_seconds: list[float] = []
+
+    def _put(self, batch: dict[str, np.ndarray]) -> Any:
+        return seed_mesh.place_batch(self.over, batch, len(self.configs), self.config.parallel)
+
+    def draw(self) -> Any:
+        """The next batch of every seed, on the devices."""
+        return self._batches.next()
+
+    def step(self, batch: Any) -> loop.Values:
+        """Trains one step of every seed; does not wait for it."""
+        self.states, values = self._step(self.states, batch, self._tables)
+        return values
+
+    def check(self, pending: list[tuple[int, Any]]) -> list[loop.Row]:
+        """Waits for some steps, and notes the seeds that have a value that is not finite."""
+        steps, values = [step for step, _ in pending], jax.device_get([row for _, row in pending])
+        rows = list(zip(steps, values, strict=True))
+        for seed, failed in enumerate(self.failed):
+            self.failed[seed] = failed or failure(of_seed(rows, seed))
+        return rows
+
+    def log(self, number: int, rows: list[loop.Row], rate: float) -> None:
+        """Writes each seed's means to its log; the rate is that of one seed's share."""
+        self._step_seconds.append(self.examples / len(self.configs) / rate)
+        for seed, log in enumerate(self._logs):
+            log.write(number, "train", loop.means(of_seed(rows, seed)))
+            log.write(number, "timing", {"examples_per_second": rate})
+
+    def evaluate(self, number: int) -> None:
+        """Scores every seed on the evaluation splits."""
+        variables = seed_scores.variables_of(self.states[1])
+        self._found = self.score(variables, self.config.eval_splits)
+        for seed, log in enumerate(self._logs):
+            for split, scored in self._found.items():
+                log.write(number, split, scored[seed][0])
+
+    def score(
+        self, variables: Any, splits: Sequence[str], hide: str | None = None
+    ) -> dict[str, list[seed_scores.Scored]]:
+        """Scores stacked variables on splits: each seed's metrics and predictions; `hide` masks one modality."""
+        evaluate = functools.partial(self._evaluate, hide=hide)
+        found = {split: try_to_score(evaluate, variables, split, self._unscored) for split in splits}
+        return {split: scored for split, scored in found.items() if scored is not None}
+
+    def save(self, number: int, pending: list[loop.Row]) -> None:
+        """Keeps the variables of the seeds that are better than before."""
+        self._best.update(number, seed_scores.variables_of(self.states[1]), self._found, self.config.best_metric)
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+
+    def close(self) -> None:
+        """Closes the logs."""
+        for log in self._logs:
+            log.close()
+
+    def finish(self, seconds: float) -> None:
+        """Scores each seed's best variables, and writes its checkpoint, predictions and `result.json`.
+
+        Args:
+          seconds: one seed's share of the time.
+        """
+        shared = {
+            "flops": seed_scores.flops_per_frame(self._stage, self._data, self._best.variables),
+            # The first interval holds the compilation.
+            "step_seconds": float(np.median(self._step_seconds[1:] or self._step_seconds)),
+            "seeds_together": len(self.configs),
+            "seconds": round(seconds, 1),
+        }
+        splits = self._data.scored_splits()
+        others = self.score(self._best.variables, [s for s in splits if s not in self.config.eval_splits])
+        alone = {
+            modality: self.score(self._best.variables, splits, hide=hidden)
+            for modality, hidden in (("audio", "visual"), ("visual", "audio"))
+        }
+        best = jax.device_get(self._best.variables)
+        for seed, failed in enumerate(self.failed):
+            if failed is not None or jax.process_index() != 0:
+                continue
+            scored = self._best.scored[seed] | {split: rows[seed] for split, rows in others.items()}
+            modalities = {m: {split: rows[seed][0] for split, rows in by.items()} for m, by in alone.items()}
+            variables = jax.tree.map(lambda x, seed=seed: x[seed], best)
+            self._write(seed, variables, dict(sorted(scored.items())), {"modalities": modalities, **shared})
+
+    def _write(
+        self, seed: int, variables: dict[str, Any], scored: Mapping[str, seed_scores.Scored], more: Mapping[str, Any]
+    ) -> None:
+        config, workdir, step = self.configs[seed], self.workdirs[seed], int(self._best.steps[seed])
+        params = variables.pop("params")
+        metrics = {split: values for split, (values, _) in scored.items()}
+        _save(config, workdir, step, params, variables, metrics)
+        prints = run_folder.check_fingerprints(self._data.folders, workdir)
+        for split, (_, predictions) in scored.items():
+            run_folder.save_predictions(workdir / "predictions", split, predictions)
+        made = result.make(
+            *(self._stage.name, config.steps, step, metrics, params, self._data.class_names),
+            unscored=self._unscored,
+            data=prints,
+            weights=self._stage.weights(),
+            environment=run_folder.environment(),
+            **more,
+        )
+        result.write(workdir, made)
+
+
+def failure(rows: list[tuple[int, dict[str, Any]]]) -> str | None:
+    """Why a seed failed, by the values of its steps; None if they are finite."""
+    found = loop.first_not_finite(rows)
+    if found is None:
+        return None
+    step, name = found
+    return f"the {name} is not finite at step {step}: lower optimizer.learning_rate or set optimizer.clip_norm."
+
+
+def of_seed(rows: list[loop.Row], seed: int) -> list[tuple[int, dict[str, Any]]]:
+    """One seed's values of the steps."""
+    return [(step, {name: value[seed] for name, value in row.items()}) for step, row in rows]
+
+
+def _save(
+    config: ConfigDict, workdir: epath.Path, step: int, params: Any, model_state: Any, metrics: Mapping[str, Mapping]
+) -> None:
+    state = TrainState(jnp.asarray(step, jnp.int32), params, model_state, {}, {})
+    flat = {f"{split}/{k}": v for split, values in metrics.items() for k, v in values.items()}
+    with checkpoints.manager(workdir, config.best_metric) as manager:
+        checkpoints.save(manager, step, state, {}, config, flat)
+        manager.wait_until_finished()

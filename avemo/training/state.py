@@ -1,0 +1,53 @@
+"""Everything that training changes, as one pytree."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from avemo.ops import parallel
+from avemo.tasks import Stage, StageData
+from avemo.training import optimizer
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a checkpoint holds.
+
+    Attributes:
+      step: int32 scalar, steps done.
+      params: trained parameters.
+      model_state: collections that no gradient trains (`batch_stats`, `constants`).
+      opt_state: the optimizer's.
+      ema: moving average of `params` and `model_state`, as one dict of variables; empty if `config.ema` is 0. Averaged
+        weights need averaged batch statistics: statistics belong to the weights they were taken with.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Any
+    opt_state: Any
+    ema: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables to evaluate: the moving average if there is one."""
+        return self.ema or {"params": self.params, **self.model_state}
+
+
+def create(variables: dict[str, Any], tx: optax.GradientTransformation, ema: float) -> TrainState:
+    """The state before the first step. Works under `jax.eval_shape`."""
+    model_state = dict(variables)
+    params = model_state.pop("params")
+    average = jax.tree.map(jnp.copy, {"params": params, **model_state}) if ema else {}
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params), average)
+
+
+def initial_state(stage: Stage, data: StageData, config: ConfigDict) -> tuple[TrainState, optax.GradientTransformation]:
+    """The initial state, drawn from `config.seed` and placed on all devices, and the optimizer."""
+    variables = data.standardise(stage.init(parallel.replicate_key(config.seed), data.spec()))
+    tx = optimizer.make(config, config.steps, variables["params"])
+    return parallel.replicate(create(variables, tx, config.ema)), tx
