@@ -9,12 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
-from avemo.runs import recorded_encoders, weights
+from avemo.runs import recorded_encoders, result_file, weights
 from media.errors import UserError
 from media.files import write_atomically
 
@@ -58,16 +57,10 @@ def write(
     for name, one in subruns.items():
         folder = epath.Path(workdir) / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
-        about = {
-            "task": one.config.task,
-            "step": step,
-            "evaluated_step": step,
-            "metrics": result["metrics"] if name == "fusion" else {},
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(one.variables["params"])),
-            "class_names": list(one.class_names),
-        }
+        metrics = result["metrics"] if name == "fusion" else {}
+        about = result_file.make(one.config.task, step, step, metrics, one.variables["params"], one.class_names)
         (folder / weights.FILENAME).write_bytes(weights.pack(step, one.variables))
-        (folder / "result.json").write_text(json.dumps(about, indent=2))
+        result_file.write(folder, about)
         if name == "fusion":
             (folder / recorded_encoders.FILENAME).write_text(json.dumps({**encoders, **seen}, indent=2))
         # The config comes last, because it makes the folder a run.

@@ -1,6 +1,6 @@
 """Seeds over devices: if there are several devices, each trains its own seeds, on whole batches.
 
-Nothing passes between the devices then, and the axis `device_axis.AXIS` over which a step reduces has one device. With a
+Nothing passes between the devices then; the axis `device_axis.AXIS` over which a step reduces has one device. With a
 single seed, or several processes, the batch is shared among the devices instead, as in a run alone.
 """
 
@@ -19,7 +19,7 @@ Step = Callable[[Any, Any, Any], Any]
 
 
 def mesh(seeds: int) -> Mesh | None:
-    """As many devices as are of use, `[seeds, 1]` over the axes (`SEEDS`, `device_axis.AXIS`); None: share the batch."""
+    """The devices that are of use, `[seeds, 1]` over the axes (`SEEDS`, `device_axis.AXIS`); None: share the batch."""
     if seeds == 1 or jax.local_device_count() == 1 or jax.process_count() > 1:
         return None
     return of_devices(seeds, jax.local_devices())

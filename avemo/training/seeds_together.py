@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from avemo import tasks
 from avemo.evaluation.scoring import try_to_score
-from avemo.runs import checkpoints, metrics_log, result, run_folder
+from avemo.runs import checkpoints, metrics_log, result_file, run_folder
 from avemo.tasks.audiovisual import AudioVisual
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import loop, seed_mesh, seed_scores, seed_step
@@ -184,7 +184,7 @@ class SeedsTogether(loop.Program):
         prints = run_folder.check_fingerprints(self._data.folders, workdir)
         for split, (_, predictions) in scored.items():
             run_folder.save_predictions(workdir / "predictions", split, predictions)
-        made = result.make(
+        made = result_file.make(
             *(self._stage.name, config.steps, step, metrics, params, self._data.class_names),
             unscored=self._unscored,
             data=prints,
@@ -192,7 +192,7 @@ class SeedsTogether(loop.Program):
             environment=run_folder.environment(),
             **more,
         )
-        result.write(workdir, made)
+        result_file.write(workdir, made)
 
 
 def failure(rows: list[tuple[int, dict[str, Any]]]) -> str | None:

@@ -12,7 +12,7 @@ from etils import epath
 from avemo.data import padding
 from avemo.evaluation.scoring import make_evaluator, try_to_score
 from avemo.ops import parallel
-from avemo.runs import checkpoints, metrics_log, result, run_folder
+from avemo.runs import checkpoints, metrics_log, result_file, run_folder
 from avemo.tasks import Stage, StageData
 from avemo.training import loop
 from avemo.training.prefetch import Prefetch
@@ -122,7 +122,7 @@ class SingleRun(loop.Program):
             if found is not None:
                 metrics[split] = found[0]
                 run_folder.save_predictions(self.workdir / "predictions", split, found[1])
-        made = result.make(
+        made = result_file.make(
             *(self._stage.name, self.config.steps, int(step), metrics, variables["params"], self._data.class_names),
             unscored=unscored,
             data=self._fingerprints,
@@ -132,7 +132,7 @@ class SingleRun(loop.Program):
         )
         if jax.process_index() == 0:
             self._data.finish(self.workdir, variables, made)
-            result.write(self.workdir, made)
+            result_file.write(self.workdir, made)
         return made
 
     def close(self) -> None:
