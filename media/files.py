@@ -19,11 +19,15 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file; a reader sees the old content or the new, never half of it."""
     target = epath.Path(path)
     temporary = target.parent / f".{target.name}.{os.getpid()}"
-    if isinstance(content, str):
-        temporary.write_text(content)
-    else:
-        temporary.write_bytes(content)
-    temporary.replace(target)
+    try:
+        if isinstance(content, str):
+            temporary.write_text(content)
+        else:
+            temporary.write_bytes(content)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def test_ewe_against_an_independent_implementation(raters):
     correlation = np.corrcoef(raters.T)
     weights = [np.mean([correlation[i, j] for j in range(4) if j != i]) for i in range(4)]
     weights = np.maximum(weights, 0)
-    assert weights[3] == 0  # the contrary rater has no say
+    assert weights[3] == 0  # the rater who contradicts the others does not count
     np.testing.assert_allclose(annotations.gold_standard(raters, "ewe"), raters @ weights / weights.sum(), atol=1e-12)
 
 

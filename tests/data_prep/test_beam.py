@@ -1,4 +1,4 @@
-"""Apache Beam gives what local processes give, byte for byte; without Beam there is one clear error."""
+"""Apache Beam gives the same bytes as local processes; without Beam there is one clear error."""
 
 import json
 import logging
@@ -13,12 +13,12 @@ from media.errors import UserError
 
 
 def contents(folder):
-    """Every file of a data set."""
+    """Reads every file of a data set."""
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
 def test_without_beam_the_error_says_what_to_install(tmp_path, draw, monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)  # what Python does for a module that cannot be imported
+    monkeypatch.setitem(sys.modules, "apache_beam", None)  # makes the import fail
     source = draw.affectnet(tmp_path / "a", train=2, dev=1)
     with pytest.raises(UserError, match=r"--runner=beam needs Apache Beam.*requirements-beam\.txt"):
         prepare("affectnet", source, tmp_path / "out", runner="beam")
@@ -55,14 +55,14 @@ def apache_beam():
     return pytest.importorskip("apache_beam", reason="Apache Beam is an optional extra: requirements-beam.txt")
 
 
-pytestmark = pytest.mark.filterwarnings("default")  # Beam's own deprecations are not ours to mend
+pytestmark = pytest.mark.filterwarnings("default")  # Beam's deprecations are not ours to fix
 
 
 @pytest.mark.parametrize("form", ["array_record", "tfrecord"])
 def test_the_bytes_are_those_of_a_local_run(tmp_path, draw, monkeypatch, apache_beam, form):
     source = draw.affectnet(tmp_path / "a")
     (source / "train_set" / "annotations" / "6_val.npy").unlink()  # one item that is skipped
-    monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 5)  # more tasks than one
+    monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 5)  # several tasks
     local, _ = prepare("affectnet", source, tmp_path / "local", workers=2, shards=3, quiet=True, format=form)
     on_beam, _ = prepare("affectnet", source, tmp_path / "beam", runner="beam", shards=3, quiet=True, format=form)
     assert contents(on_beam) == contents(local)

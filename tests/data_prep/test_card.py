@@ -1,4 +1,4 @@
-"""The card says what is in the data set, as figures and as a page."""
+"""The card describes the data set, as JSON and as a page."""
 
 import html.parser
 import json
@@ -14,7 +14,7 @@ from data_prep.preparation import prepare
 from media import augment
 from media.images import encode_jpeg
 
-FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, our own four, RandAugment's but for the identity
+FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, four of ours, RandAugment's except identity
 
 
 class Page(html.parser.HTMLParser):
@@ -37,8 +37,8 @@ def test_the_card_of_faces(tmp_path, draw):
     train = card["splits"]["train"]
     assert train["counts"] == {"records": 22}
     assert sum(train["labels"].values()) == 22
-    assert train["subjects"] is None  # the corpus does not say: not none
-    assert np.sum(train["plane"]) == 21  # one has no valence and arousal
+    assert train["subjects"] is None  # unknown, which is not zero
+    assert np.sum(train["plane"]) == 21  # one record has no valence and arousal
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
     shown = Page((target / "card.html").read_text())

@@ -1,4 +1,4 @@
-"""The command line: whole data sets or none, the same whatever the workers, one clear line for every mistake."""
+"""The command line gives a whole data set or none, the same for any number of workers; every mistake is one line."""
 
 import errno
 import hashlib
@@ -21,7 +21,7 @@ from media.records import Serializer
 
 
 def shards(folder):
-    """Name and sum of every file that must be the same from run to run."""
+    """Hashes every file that must be equal in every run."""
     names = sorted(p for p in folder.iterdir() if "record-" in p.name or p.name == "features.json")
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
 
@@ -230,7 +230,7 @@ def test_max_items_spreads_over_the_list():
     assert [item.key for item in preparation.select(items, 4)] == ["0", "2", "5", "7", "d"]
 
 
-def test_a_folder_that_is_no_data_set_is_not_overwritten(tmp_path, draw):
+def test_a_folder_that_is_not_a_data_set_is_not_overwritten(tmp_path, draw):
     source = draw.affectnet(tmp_path / "a", train=2, dev=1)
     precious = tmp_path / "out" / "affectnet" / "1.0.0"
     precious.mkdir(parents=True)

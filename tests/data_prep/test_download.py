@@ -1,4 +1,4 @@
-"""The downloader of FEC's pictures against a server on this machine that behaves as the web does."""
+"""The downloader against a local server that misbehaves as the web does."""
 
 import collections
 import contextlib
@@ -40,9 +40,9 @@ class Web(http.server.BaseHTTPRequestHandler):
             number = Web.asked[self.path]
         if "/busy" in self.path:
             time.sleep(0.05)
-        with Web.lock:  # before the answer: once it has that, the client may rightly ask for its next picture
+        with Web.lock:  # before answering, because the client may then ask for its next picture
             Web.at_once -= 1
-        with contextlib.suppress(OSError):  # the client hung up, as it should on a server that is slow
+        with contextlib.suppress(OSError):  # the client rightly hangs up on a slow server
             self._answer(urllib.parse.unquote(self.path), number)
 
     def _answer(self, path, number):
@@ -112,7 +112,7 @@ def test_run_again_it_goes_on_and_leaves_dead_links_alone(tmp_path, web):
     assert tally == {"there": 1, "dead: HTTP 404": 1, "failed: HTTP 503": 1, "fetched": 1}
     assert Web.asked["/good.jpg"] == before["/good.jpg"] == 1
     assert Web.asked["/404.jpg"] == 1
-    assert Web.asked["/503.jpg"] == 6  # a failure that may pass is tried again
+    assert Web.asked["/503.jpg"] == 6  # a temporary failure is tried again
 
 
 def test_connections_are_bounded(tmp_path, web):
@@ -122,7 +122,7 @@ def test_connections_are_bounded(tmp_path, web):
     assert 2 <= Web.most <= 3
 
 
-def test_nobody_listens_and_an_address_that_is_none(tmp_path):
+def test_no_server_and_an_invalid_address(tmp_path):
     files = {url: tmp_path / fec.cache_name(url) for url in ("http://127.0.0.1:9/a.jpg", "http://127.0.0.1:x/")}
     tally = download.fetch_all(files, tmp_path, Limits(retries=0, timeout=1), quiet=True)
     assert tally == {"failed: no connection": 1, "dead: no address": 1}
@@ -158,6 +158,6 @@ def test_fec_downloads_what_it_keeps_and_the_card_counts_the_dead(tmp_path, web)
         "the annotators disagree": 2,
     }
     assert {split: part["counts"]["records"] for split, part in card["splits"].items()} == {"train": 1, "dev": 1}
-    assert not Web.asked["/x.jpg"]  # of no triplet that is kept
+    assert not Web.asked["/x.jpg"]  # it belongs to no triplet that is kept
     assert "download" not in card["arguments"]
     assert prepare("fec", source, tmp_path / "out", workers=1, quiet=True, crop_size=16) == (target, False)

@@ -1,4 +1,4 @@
-"""Mutated files: no crash, no hang, every one accounted for."""
+"""Mutated files cause no crash and no hang, and each is accounted for."""
 
 import json
 import pathlib
@@ -53,7 +53,7 @@ def account(tmp_path, draw, count: int, red_square: str) -> None:
     (template,) = base.items()
     clips = own.Own(tmp_path, own.Options(detector=red_square, crop_size=16))
     pictures = unlabelled.UnlabelledFaces(tmp_path, unlabelled.Options(detector=red_square, detect_images=True))
-    task_runner.run_task(base, [template], str(tmp_path / "spool"))  # imports what is imported on first use
+    task_runner.run_task(base, [template], str(tmp_path / "spool"))  # triggers imports that happen on first use
     slowest = 0.0
     for number in range(count):
         suffix = ("mp4", "wav", "jpg", "csv")[number % 4]

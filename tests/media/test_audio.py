@@ -1,4 +1,4 @@
-"""The log-mel is VGGish's to the digit, and a sound lands in the window of the frame that it belongs to."""
+"""The log-mel equals VGGish's, and a sound lands in the window of its video frame."""
 
 import numpy as np
 import pytest

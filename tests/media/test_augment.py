@@ -13,7 +13,7 @@ SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
 def picture(height=48, width=48, seed=0):
-    """Smooth colours, so that every operation has something to change."""
+    """Draws smooth colours, so that every operation changes something."""
     y, x = np.mgrid[0:height, 0:width]
     rng = np.random.default_rng(seed)
     waves = [np.sin(x / rng.uniform(2, 9) + y / rng.uniform(2, 9)) for _ in range(3)]
@@ -82,7 +82,7 @@ def test_operations_do_what_their_names_say():
     stretched = ops["auto_contrast"](image, 1.0)
     assert (stretched.min((0, 1)) == 0).all()
     assert (stretched.max((0, 1)) == 255).all()
-    grey = ops["saturation"](image, -1.0).astype(int)  # a tenth of the colour is left
+    grey = ops["saturation"](image, -1.0).astype(int)  # a tenth of the colour remains
     assert np.ptp(grey, -1).max() < 0.15 * 255
     np.testing.assert_array_equal(ops["translate_x"](image, 331 / 150 / 4)[:, 12:], image[:, :36])
     np.testing.assert_array_equal(ops["translate_y"](image, 331 / 150 / 4)[12:], image[:36])
@@ -93,7 +93,7 @@ def test_channels_keep_their_places():
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0], red[::4, ::4, 0] = 180, 90
     for name, operation in augment.OPERATIONS.items():
-        if name not in ("solarise", "saturation", "equalise"):  # the first turns colours round, the second to grey
+        if name not in ("solarise", "saturation", "equalise"):  # the first inverts colours, the second removes them
             assert operation(red, 0.5)[8:24, 8:24].mean((0, 1)).argmax() == 0, name
     for seed in range(10):
         strength = {"crop": 0.3, "flip": True, "colour": 0.3}
@@ -133,7 +133,7 @@ def test_spec_augment_masks_one_band_and_one_stretch_a_window(time, freq, seed):
     for window, masked in zip(windows[:2], out[:2], strict=True):
         changed = masked != window
         assert np.all(masked[changed] == window.mean())
-        if changed.all():  # the one band or the one stretch is the whole window
+        if changed.all():  # the mask covers the whole window
             assert freq >= 64 or time >= 96
             continue
         rows, bands = np.flatnonzero(changed.all(1)), np.flatnonzero(changed.all(0))

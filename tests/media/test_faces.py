@@ -1,4 +1,4 @@
-"""No frame is lost, one person is followed, crops are upright RGB squares."""
+"""No frame is lost, one person is followed, and crops are upright RGB squares."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def test_no_frame_is_lost_or_shifted_for_any_pattern_of_missing_faces(red_square
         assert face.mask or face.box == (0, 0, 0, 0)
     if every == 1:
         assert [face.mask for face in found] == pattern
-    # A face that stays longer than the time between detections cannot be missed, nor can its absence.
+    # A face, or its absence, that lasts longer than the time between detections cannot be missed.
     runs = np.split(np.array(pattern), np.flatnonzero(np.diff(pattern)) + 1)
     mask = np.split(np.array([face.mask for face in found]), np.flatnonzero(np.diff(pattern)) + 1)
     for run, seen in zip(runs, mask, strict=True):
@@ -54,7 +54,7 @@ def test_the_same_person_is_followed_past_a_larger_face(red_square, draw):
     for i in range(20):
         image = draw.picture((10, 20, 24))
         if i >= 5:
-            image[20:70, 70:120] = (220, 20, 20)  # somebody larger comes in
+            image[20:70, 70:120] = (220, 20, 20)  # a larger face appears
         images.append(image)
     found = follow(images, FaceOptions(detector=red_square, detect_every=1, crop_size=24))
     assert all(face.box[2] < 0.5 for face in found)

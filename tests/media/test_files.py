@@ -30,3 +30,21 @@ def test_other_errors_are_not_blamed_on_the_output(error, tmp_path):
     with pytest.raises(type(error)), files.publish(tmp_path / "out"):
         raise error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["text", b"\x00bytes"])
+def test_an_atomic_write_replaces_the_file_and_leaves_no_other(content, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    files.write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_atomic_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_atomically(path, "half \udc80")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""The schemas: what is written is what TFDS would write, and what is read back is what was meant."""
+"""Records are written as TFDS would write them, and reading gives back what was stored."""
 
 import io
 
@@ -78,7 +78,7 @@ def test_a_clip_comes_back():
         ({"time": np.zeros((3, 1))}, "'time'"),
     ],
 )
-def test_what_does_not_fit_the_schema_is_refused(change, said):
+def test_a_record_that_does_not_fit_the_schema_is_refused(change, said):
     record = {**clip(np.random.default_rng(0))(), **change}
     with pytest.raises(ValueError, match=said):
         records.Serializer(records.clips_features(num_raters=6)).encode(record)
@@ -100,7 +100,7 @@ def test_a_clip_that_makes_no_sense_is_noticed(change, said):
         records.check_clip({**clip(np.random.default_rng(0))(), **change})
 
 
-def test_descriptors_have_a_schema_too():
+def test_extracted_features_have_a_schema():
     features = records.extracted_features(128, 64, num_raters=6)
     assert features["visual"].shape == (None, 128)
     assert features["raters"].shape == (None, 6, 2)

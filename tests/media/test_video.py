@@ -1,4 +1,4 @@
-"""Frames keep their times and stand upright."""
+"""Frames keep their times and are upright."""
 
 import struct
 
@@ -38,7 +38,7 @@ def test_a_phones_rotation_is_applied(tmp_path, draw):
     upright = next(iter(video.decode(path))).image
     data = bytearray(path.read_bytes())
     unity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    clockwise = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # what a phone held upright writes
+    clockwise = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # as phones write when held upright
     place = data.index(unity, data.index(b"tkhd"))
     data[place : place + len(unity)] = clockwise
     path.write_bytes(data)
@@ -48,14 +48,14 @@ def test_a_phones_rotation_is_applied(tmp_path, draw):
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 64])
-def test_what_is_no_video_is_a_bad_item(tmp_path, data):
+def test_a_file_that_is_not_a_video_is_a_bad_item(tmp_path, data):
     path = tmp_path / "a.mp4"
     path.write_bytes(data)
     with pytest.raises(BadItem):
         list(video.decode(path))
 
 
-def test_a_sound_file_is_no_video(tmp_path, draw):
+def test_a_sound_file_is_not_a_video(tmp_path, draw):
     path = draw.sound(tmp_path / "a.wav", np.zeros(1600))
     with pytest.raises(BadItem, match="no video track"):
         video.probe(path)
