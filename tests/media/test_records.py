@@ -92,7 +92,7 @@ def test_a_record_that_does_not_fit_the_schema_is_refused(change, said):
     [
         ({"audio_mask": np.ones(2, bool)}, "audio_mask has 2 entries for 3 frames"),
         ({"time": np.array([0.0, 0.04, 0.04], np.float32)}, "do not rise"),
-        ({"audio_index": np.array([0, 0, 205])}, "beyond the 300 rows"),
+        ({"audio_index": np.array([0, 0, 205])}, "beyond the 300 log-mel rows"),
     ],
 )
 def test_a_clip_that_makes_no_sense_is_noticed(change, said):
