@@ -114,8 +114,8 @@ EXPERIMENTS = {
     "cross_corpus": Experiment(
         "cross_corpus",
         "Cross-corpus",
-        "RAVDESS, 52 takes of one actor, which no labelled training saw; frames pooled, 7 classes, no label used; each "
-        "network as it is, and fitted to all takes at once without their labels (`evaluate --adapt`)",
+        "RAVDESS, 52 takes of one actor, never seen with labels in training; 7 classes, frames pooled; each network as "
+        "it is, and fitted to all takes at once without their labels (`evaluate --adapt`)",
         _steps,
         _measure,
     ),

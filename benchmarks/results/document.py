@@ -55,7 +55,7 @@ def _minutes(value: dict[str, Any]) -> str:
 
 
 def _summary(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> str:
-    lines = ["| what | ours | best of the others | set out to | minutes |", "|---|---|---|---|---|"]
+    lines = ["| what | ours | best of the others | targets | minutes |", "|---|---|---|---|---|"]
     for row in rows:
         if row.name not in made:
             lines.append(f"| {row.title} | not made yet | | | |")
@@ -102,7 +102,7 @@ def _row(value: dict[str, Any]) -> str:
         folds = ", ".join(
             f"speakers {f['speakers']}: {f['accuracy']:.3f} ({f['minutes']} min)" for f in value["per_fold"]
         )
-        parts.append(f"By fold, with the minutes of its training: {folds}.")
+        parts.append(f"By fold, with minutes of training: {folds}.")
     return "\n\n".join(parts)
 
 
@@ -114,7 +114,7 @@ def _commands(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> st
             seen.setdefault(step["name"], f"{step['command']}    # {step['seconds']:.0f} s")
     each = "\n".join(f"    python -m benchmarks.results {row.name}" for row in rows)
     lines = "\n".join(f"    {line}" for line in seen.values())
-    return f"## Commands\n\nEach row alone, with all that it needs:\n\n{each}\n\nWhat they run:\n\n{lines}"
+    return f"## Commands\n\nEach row by itself, with everything it needs:\n\n{each}\n\nThe commands that these run:\n\n{lines}"
 
 
 def forest(value: dict[str, Any]) -> bytes:

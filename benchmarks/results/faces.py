@@ -16,8 +16,8 @@ from media.records import CLASSES
 CLOSE = "--margin=0"
 FER_CLASSES = CLASSES[:-1]  # the last is contempt, which neither fer nor RAVDESS knows
 PROTOCOL = (
-    "FER+: trained on its training part less a twentieth, on which every choice was made (dev); measured on its "
-    "validation part; the class with most votes, ties left out; each picture and its mirror image averaged"
+    "FER+: trained on 95 % of its training part; the other 5 % (dev) served every choice; measured on its validation "
+    "part; the label is the class with most votes, without ties; each picture is averaged with its mirror image"
 )
 
 # A twentieth of FER+'s training part is dev; its validation part is test, unseen until a row is measured.

@@ -53,7 +53,7 @@ EXPERIMENTS = {
     "folded": Experiment(
         "folded",
         "Folded BatchNorm, 250 steps",
-        "The teacher's recipe cut to 250 steps, from the same published weights in three ways; FER+'s dev part",
+        "The teacher's recipe cut to 250 steps, started from the same published weights in three ways; FER+'s dev part",
         _folded_steps,
         _folded_row,
     ),

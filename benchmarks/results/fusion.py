@@ -28,7 +28,7 @@ CLASSES = {index: name for index, name in enumerate(EMOTIONS) if name != "calm"}
 PROTOCOL = (
     "RAVDESS, 52 takes of actor 1, 7 classes; four folds, each tested on one sentence in one repetition and trained on "
     "the 13 takes of the other sentence in the other repetition; out-of-fold predictions of all takes pooled; the "
-    "audio encoder has heard eight other speakers and never this one"
+    "audio encoder has learned from eight other speakers and never from this one"
 )
 # The teacher: its training has met no picture of this actor, labelled or not; the student's has, without labels.
 FACE = "teacher"
@@ -237,9 +237,9 @@ EXPERIMENTS = {
     ),
     "release": Experiment(
         "release",
-        "The fusion run that is released",
-        "RAVDESS, takes of actor 1, every repetition of a take on one side; trained on 38, scored on the 14 of dev; "
-        "the student has seen unlabelled clips of this actor, the audio encoder has not heard it",
+        "The released fusion run",
+        "RAVDESS, takes of actor 1, with all repetitions of a take in the same split; trained on 38, scored on the 14 "
+        "of dev; the student has seen unlabelled clips of this actor, the audio encoder has never heard him",
         _released,
         _measure_released,
     ),

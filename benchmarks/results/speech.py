@@ -96,8 +96,8 @@ EXPERIMENTS = {
     "speech": Experiment(
         "speech",
         "Speech emotion",
-        "RAVDESS speech, 720 takes, 12 speakers, 8 classes; four folds of three speakers that neither training nor the "
-        "choice of the references' C has heard; accuracy of clips, all folds pooled",
+        "RAVDESS speech, 720 takes, 12 speakers, 8 classes; four folds, each tested on three speakers that were used "
+        "neither in training nor to choose the references' C; accuracy over the clips of all folds",
         _steps,
         _measure,
     )

@@ -169,9 +169,9 @@ EXPERIMENTS = {
     "traces": Experiment(
         "traces",
         "Valence and arousal traces",
-        f"synthetic corpus, seed {SETTINGS.seed}: {SETTINGS.recordings[0]} speakers to learn from, "
-        f"{SETTINGS.recordings[1]} to choose on, {SETTINGS.recordings[2]} unseen, a minute each; CCC over all test "
-        "frames with the mean of six raters; the ceiling is what the true latent traces get, late as the raters are",
+        f"synthetic corpus, seed {SETTINGS.seed}: {SETTINGS.recordings[0]} speakers to train on, "
+        f"{SETTINGS.recordings[1]} for dev, {SETTINGS.recordings[2]} unseen, a minute each; CCC over all test frames "
+        "with the mean of six raters; the ceiling is the score of the true latent traces, delayed like the raters",
         _steps,
         _measure,
     )
