@@ -69,10 +69,10 @@ bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit statu
 CLIPS ?= ../shared/data/grid
 YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))
 bench-predict: $(VENV)/test .venv-peers/ready  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
-	$(BIN)/python benchmarks/predict.py speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
+	$(BIN)/python -m benchmarks.predict speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
 
 bench-input: .venv-parity/ready     ## our reading of faces against a PyTorch DataLoader
-	.venv-parity/bin/python benchmarks/input.py
+	.venv-parity/bin/python -m benchmarks.input
 
 clean:           ## remove the environments and the demo's runs
 	rm -rf $(VENV) .venv-parity .venv-peers runs

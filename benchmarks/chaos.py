@@ -1,13 +1,13 @@
-"""Kills training at random moments, starts it again, and compares with the run that nobody killed, bit for bit.
+"""Kills training at random moments, restarts it, and compares the result bit for bit with an uninterrupted run.
 
     python -m benchmarks.chaos [--kills=20] [--seed=0] [--tasks=teacher,student,audio,fusion,end_to_end]
 
-Each task runs `launch.py train` on a tiny corpus of real record schemas. An attempt is a process of its own, forked
-from one that has imported everything and touched no device, so that a start costs no imports. It is sent SIGKILL, with
-its whole process group, at a moment drawn uniformly from the length of an uninterrupted run; the same command then
-starts on the same folder, until it ends. Runs follow each other until the kills are spent. Compared with the
-uninterrupted run are: every array of the latest and of the best checkpoint, every line of metrics.jsonl (none lost,
-none doubled; clocks aside), the result and the predictions. Exit status 1 where anything differs.
+Each task runs `launch.py train` on a tiny corpus with the real record schemas. Each attempt is a process forked from
+one that has imported everything but touched no device, so a start costs no imports. SIGKILL goes to its whole process
+group at a moment drawn uniformly from the length of an uninterrupted run. The same command then restarts on the same
+folder, until it ends; new runs follow until all kills are used. Each is compared with the uninterrupted run: every
+array of the latest and the best checkpoint, every line of metrics.jsonl (none lost, none doubled; clocks aside), the
+result and the predictions. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FACES = [
     *("--config.model.width=0.0625", "--config.model.repeats_35=1", "--config.model.repeats_17=1"),
     *("--config.model.neck_channels=8", "--config.model.dense_layers=1", "--config.model.dense_growth=4"),
 ]
-LOOP = ("--config.steps=12", "--config.log_every=1", "--config.eval_every=2")  # a save every other step
+LOOP = ("--config.steps=12", "--config.log_every=1", "--config.eval_every=2")  # saves every other step
 SETTINGS = {
     "teacher": [*FACES, "--config.best_metric=dev/accuracy"],
     "student": [*FACES, "--config.best_metric=dev/accuracy"],
@@ -52,20 +52,18 @@ NEEDS = {"student": "teacher", "fusion": "student", "end_to_end": "fusion"}
 
 
 def warm_up() -> None:
-    """Imports all that an attempt needs; no device is touched, or no process could be forked."""
+    """Imports everything that an attempt needs, without touching a device, which would rule out forking."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     import tensorboardX  # noqa: F401
 
     import launch  # noqa: F401
-    from avemo.runs import (
-        encoders,  # noqa: F401
-    )
+    from avemo.runs import recorded_encoders  # noqa: F401
     from avemo.training import train  # noqa: F401
 
 
 def fork(call: Callable[[], int], log: pathlib.Path) -> int:
-    """Runs `call` in a child of its own process group, its output in `log`; returns the child's id."""
+    """Runs `call` in a child with its own process group and its output in `log`; returns the child's id."""
     child = os.fork()
     if child:
         return child
@@ -85,7 +83,7 @@ def fork(call: Callable[[], int], log: pathlib.Path) -> int:
 
 
 def wait(child: int, deadline: float = float("inf")) -> int | None:
-    """The child's exit status, or None where it was killed at the deadline (of `time.monotonic`)."""
+    """The child's exit status, or None if it was killed at the deadline (of `time.monotonic`)."""
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -93,7 +91,7 @@ def wait(child: int, deadline: float = float("inf")) -> int | None:
         if time.monotonic() >= deadline:
             try:
                 os.killpg(child, signal.SIGKILL)
-            except ProcessLookupError:  # not yet the leader of its group
+            except ProcessLookupError:  # it does not lead its group yet
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None
@@ -108,14 +106,14 @@ def command(argv: Sequence[str], log: pathlib.Path) -> int:
 
 
 def check(child: int, log: pathlib.Path) -> None:
-    """Waits for a child that must end well."""
+    """Waits for a child that must succeed."""
     code = wait(child)
     if code:
         sys.exit(f"exit status {code}:\n{log.read_text()[-3000:]}")
 
 
 def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
-    """What differs between two finished run folders, clocks aside."""
+    """The differences between two finished run folders, clocks aside."""
     import jax
     import numpy as np
 
@@ -128,7 +126,7 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
             found.append(f"{which} checkpoint: step {a_step}, then {b_step}")
         a, b = (jax.tree_util.tree_leaves_with_path(tree) for tree in (a, b))
         if [path for path, _ in a] != [path for path, _ in b]:
-            found.append(f"{which} checkpoint: other arrays")
+            found.append(f"{which} checkpoint: different arrays")
         found += [
             f"{which} checkpoint: {jax.tree_util.keystr(path)}"
             for (path, x), (_, y) in zip(a, b, strict=False)
@@ -154,7 +152,7 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
 
 
 def compare(one: pathlib.Path, two: pathlib.Path, log: pathlib.Path) -> bool:
-    """Whether two run folders are the same, found by a child, since it touches a device."""
+    """Whether two run folders are the same. A child compares them, because that touches a device."""
 
     def call() -> int:
         found = differences(one, two)
@@ -165,14 +163,14 @@ def compare(one: pathlib.Path, two: pathlib.Path, log: pathlib.Path) -> bool:
 
 
 def corpus(folder: pathlib.Path) -> dict[str, list[str]]:
-    """Writes the tiny corpus; returns the overrides of each task that name data and runs."""
+    """Writes the tiny corpus; returns each task's overrides that name data and runs."""
 
     def call() -> int:
         (folder / "corpus.json").write_text(json.dumps(_write(folder)))
         return 0
 
     log = folder / "corpus.log"
-    check(fork(call, log), log)  # by a child: the writer of the shards starts threads of its own
+    check(fork(call, log), log)  # in a child, because the shard writer starts threads
     return json.loads((folder / "corpus.json").read_text())
 
 
@@ -196,7 +194,7 @@ def _write(folder: pathlib.Path) -> dict[str, list[str]]:
 def uninterrupted(
     folder: pathlib.Path, names: Sequence[str], chosen: Sequence[str], commands: dict[str, list[str]]
 ) -> dict[str, float]:
-    """Runs each task, a chosen one twice, first to compile; returns how long the last run of each took, in s."""
+    """Runs each task, the chosen ones twice because the first compiles; returns the seconds of each task's last run."""
     seconds = {}
     for name in names:
         log = folder / f"{name}.log"
@@ -216,7 +214,7 @@ def uninterrupted(
 
 
 def torment(name: str, argv: list[str], folder: pathlib.Path, kills: int, life: float, seed: int) -> dict:
-    """Runs of one task under `kills` kills; a row of the table."""
+    """Runs one task with `kills` kills; returns its row of the table."""
     import numpy as np
 
     draw = np.random.default_rng([seed, *name.encode()])
@@ -231,7 +229,7 @@ def torment(name: str, argv: list[str], folder: pathlib.Path, kills: int, life: 
             restarts += not fresh
             started = time.monotonic()
             code = wait(command([*argv, f"--workdir={run}"], log), started + moment)
-            if fresh and code == 0:  # measured on a busy machine, a life is too long for most kills to come in time
+            if fresh and code == 0:  # a life measured on a busy machine is too long: most kills would come too late
                 life = min(life, time.monotonic() - started)
             fresh = False
             if code is not None:
@@ -248,10 +246,10 @@ def torment(name: str, argv: list[str], folder: pathlib.Path, kills: int, life: 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="kills a task (default 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default 0)")
+    parser.add_argument("--kills", type=int, default=20, help="kills per task (default 20)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default 0)")
     parser.add_argument("--tasks", default=",".join(SETTINGS), help=f"some of {', '.join(SETTINGS)} (default: all)")
-    parser.add_argument("--processes", type=int, default=2, help="tasks at a time (default 2)")
+    parser.add_argument("--processes", type=int, default=2, help="tasks at once (default 2)")
     args = parser.parse_args(argv)
     chosen = args.tasks.split(",")
     needed = set(chosen)
@@ -261,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         needed.add("audio")
     began = time.monotonic()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="chaos"))
-    # Compiled once for all attempts: what is tested is the training, not the compiler.
+    # One compilation serves all attempts: this tests training, not the compiler.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")

@@ -1,17 +1,17 @@
-"""Faces a second of one core: this project's reading against a PyTorch DataLoader, on the same JPEGs.
+"""Faces per second on one core: our data pipeline beside a PyTorch DataLoader, on the same JPEGs.
 
-    python benchmarks/input.py --source=../shared/data [--faces=16384] [--read=1536] [--rounds=5] [--size=140] \
+    python -m benchmarks.input --source=../shared/data [--faces=16384] [--read=1536] [--rounds=5] [--size=140] \
         [--workers=0]
 
-Both sides read the same JPEG bytes (FER+ faces at 160 px; synthetic faces where there is no FER+), draw a crop, a flip,
-a gain and an offset of the same ranges anew for each face, resize to the same size and give uint8 batches of 64 with
-labels. Ours is `avemo.data.pipeline.train_batches` on ArrayRecord shards, in the calling thread. Theirs is what
-torchvision's ImageFolder and transforms do, written out: PIL decodes the file, crops, resizes (bilinear), flips and
-enhances, DataLoader collates. `--workers=0` lets DataLoader load in the process itself, which spares it the passing of
-tensors between processes; with 1 that is counted too.
+Both sides read the same JPEG bytes (FER+ faces at 160 px, or synthetic faces without FER+). For each face they draw a
+new crop, flip, gain and offset from the same ranges, resize to the same size, and return uint8 batches of 64 with
+labels. Ours is `avemo.data.pipeline.train_batches` on ArrayRecord shards, in the calling thread. Theirs writes out what
+torchvision's ImageFolder and transforms do: PIL decodes the file, crops, resizes (bilinear), flips and enhances, and
+DataLoader collates. With `--workers=0`, DataLoader loads in the same process and passes no tensors between processes;
+with 1, that cost counts too.
 
-The two take turns; each round gives faces per second of processor time (of the process, its threads and its children),
-which does not depend on what else the machine is doing, and of wall-clock time. Prints the medians and their ratio.
+The two take turns. Each round measures faces per second of processor time (the process, its threads and its children),
+which other work on the machine does not change, and per second of wall-clock time. Prints the medians and their ratio.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SIDE, BATCH = 160, 64
 
 
 def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
-    """Writes so many JPEGs of 160 px and says what they show."""
+    """Writes `count` JPEGs of 160 px; returns what they show."""
     folder.mkdir()
     archive = source / "ferplus" / "FER2013Train.zip"
     if archive.exists():
@@ -66,7 +66,7 @@ def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
 
 
 class Files(torch.utils.data.Dataset):
-    """The same JPEGs by PIL, with the same augmentations."""
+    """The same JPEGs read by PIL, with the same augmentations."""
 
     def __init__(self, folder: pathlib.Path, strength: dict[str, float], size: int):
         self._paths = [str(path) for path in sorted(folder.iterdir())]
@@ -91,12 +91,13 @@ class Files(torch.utils.data.Dataset):
 
 
 def processor_seconds() -> float:
+    """Processor seconds of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def rates(read: Callable[[int], None], faces: int) -> tuple[float, float]:
-    """Faces per processor second and per wall-clock second of reading so many faces in batches."""
+    """Faces per processor second and per wall-clock second, from reading `faces` faces in batches."""
     busy, wall = processor_seconds(), time.perf_counter()
     read(faces // BATCH)
     return faces / (processor_seconds() - busy), faces / (time.perf_counter() - wall)
@@ -106,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--faces", type=int, default=16384, help="pictures in the data set")
-    parser.add_argument("--read", type=int, default=1536, help="pictures that each side reads in a turn")
+    parser.add_argument("--read", type=int, default=1536, help="pictures that each side reads per turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=140, help="side of the result, pixels; the paper's is 140")
     parser.add_argument("--workers", type=int, default=0, help="DataLoader's num_workers")
@@ -123,7 +124,7 @@ def main() -> None:
             stored[index]["image"].encoded[0] for index in range(len(stored))
         }
         config = configuration.load(str(ROOT / "configs/paper/teacher.py"))
-        config.data.threads = 0  # in the calling thread, nothing read ahead: each side's work falls in its own turn
+        config.data.threads = 0  # in the calling thread, nothing read ahead: each side works only in its turn
         config.model.image_size = arguments.size
         strength = {name: config.data.augment[name] for name in ("crop", "colour")}
         source = pipeline.Source(str(prepared), examples.face_example, BATCH)
@@ -136,16 +137,16 @@ def main() -> None:
 
         def theirs(number: int) -> None:
             files = Files(folder, strength, arguments.size)
-            drawn = torch.randperm(len(files))[: number * BATCH].tolist()  # all of the turn: no worker reads beyond it
+            drawn = torch.randperm(len(files))[: number * BATCH].tolist()  # only this turn's: no worker reads beyond it
             loader = torch.utils.data.DataLoader(files, BATCH, sampler=drawn, num_workers=arguments.workers)
             iterator = iter(loader)
             for _ in range(number):
                 batch = next(iterator)[0]
             assert batch.shape == (BATCH, 3, arguments.size, arguments.size)
-            del iterator, loader  # ends the workers: their time counts from then on
+            del iterator, loader  # ends the workers, whose processor time counts only then
 
         sides = {"avemo": ours, "pytorch": theirs}
-        for read in sides.values():  # files into the page cache, the prefetch buffer full
+        for read in sides.values():  # warms the page cache
             read(count // BATCH)
         found = {name: [] for name in sides}
         for _ in range(arguments.rounds):

@@ -1,11 +1,11 @@
 """`python -m benchmarks.precision RUN [RUN …] [--seeds=N]`: the first 50 steps of runs in float32 and in bfloat16.
 
-Each run's own recipe, as its schedule begins, on its own data. Printed is the mean loss of steps 41 to 50 over seeds,
-and how far off it each of these is, mean and standard error over seeds:
+Each run uses its own recipe, from the start of its schedule, on its own data. Prints the mean loss of steps 41 to 50
+over seeds, and the relative deviation from it (mean and standard error over seeds) of:
 
-- the loss in bfloat16 of the parameters that float32 trained: what the arithmetic alone does;
+- the loss in bfloat16 of the parameters that float32 trained: the effect of the arithmetic alone;
 - bfloat16 from the first step on;
-- a control, float32 throughout, its first weights rounded to bfloat16 once: what it is off by is chance.
+- a control in float32 whose first weights were rounded to bfloat16 once: its deviation is chance.
 """
 
 import argparse
@@ -33,9 +33,9 @@ KINDS = ("float32", "bfloat16", "rounded")
 
 
 def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[float, float]]:
-    """For each seed, of first weights, order and augmentation, the mean loss of the last ten of 50 steps.
+    """For each seed (of first weights, order and augmentation), the mean loss of the last ten of 50 steps.
 
-    With it comes, of the kind "float32", the mean of the same parameters' loss computed in bfloat16; 0 of the others.
+    For the kind "float32", also the mean loss of the same parameters computed in bfloat16; 0 for the others.
     """
     half = configuration.in_dtype(config, "bfloat16")
     config = half.copy_and_resolve_references() if kind == "bfloat16" else configuration.in_dtype(config, "float32")
@@ -48,7 +48,7 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
         state, tx = initial_state(stage, data, config)
         if kind == "rounded":
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))
-        if step is None:  # compiled once; dropout alone is then that of the first seed
+        if step is None:  # compiled once, so all seeds share the first one's dropout
             step = parallel.map_step(make_step(stage, config, tx), config.parallel)
             if kind == "float32":
                 loss_of_half = parallel.map_step(loss_of(tasks.make(half), half), config.parallel, donate_state=False)
@@ -64,7 +64,7 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
 
 
 def loss_of(stage: Stage, config: ConfigDict) -> Callable[..., jax.Array]:
-    """`(state, batch, constants) -> loss`, to be mapped, under the dropout of `make_step`."""
+    """Returns `(state, batch, constants) -> loss`, to be mapped, with the dropout of `make_step`."""
 
     def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
@@ -74,23 +74,23 @@ def loss_of(stage: Stage, config: ConfigDict) -> Callable[..., jax.Array]:
 
 
 def off_by(losses: Sequence[float], reference: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds of how far one is above the other, relative to it, and the mean's standard error."""
+    """The mean over seeds of the relative difference, and its standard error."""
     differences = [a / b - 1 for a, b in zip(losses, reference, strict=True)]
     return statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints a table; returns 1 if bfloat16 is worse by more than 1 % of the loss."""
+    """Prints a table; returns 1 if bfloat16's loss is more than 1 % higher."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.precision",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, their data where it was")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders whose data is still in its place")
     parser.add_argument("--seeds", type=int, default=12)
     arguments = parser.parse_args(argv)
     if arguments.seeds < 2:
-        parser.error(f"--seeds={arguments.seeds}: takes 2 or more, which an error is told from")
+        parser.error(f"--seeds={arguments.seeds}: needs 2 or more for a standard error")
     process.start()
     try:
         return _table(arguments.runs, arguments.seeds)

@@ -1,15 +1,14 @@
 """Speed and memory of `launch.py predict`.
 
-    python benchmarks/predict.py speed --source=CLIPS [--workdir=RUN] [--detector_model=YUNET.onnx] [--fer=PYTHON]
-    python benchmarks/predict.py memory --source=CLIPS --minutes=60 [--workdir=RUN]
+    python -m benchmarks.predict speed --source=CLIPS [--workdir=RUN] [--detector_model=YUNET.onnx] [--fer=PYTHON]
+    python -m benchmarks.predict memory --source=CLIPS --minutes=60 [--workdir=RUN]
 
-`speed` runs every clip through a fusion run (by default untrained networks at the demo's size, with the compact
-student: speed does not depend on the weights) and prints frames a second of the analysis and of everything with overlay
-and page, without the seconds that compiling takes; and milliseconds of processor time a frame, which a busy machine
-does not change much. With `--fer`, a Python that has PyPI `fer`, the same clips go through that
-package frame by frame, in the same minutes.
+`speed` runs every clip through a fusion run: by default untrained networks of the demo's size with the compact student,
+since speed does not depend on the weights. It prints frames per second of the analysis, and of everything including
+overlay and page, without compilation; and processor milliseconds per frame, which other work on the machine hardly
+changes. With `--fer`, a Python that has PyPI `fer`, it runs the same clips through that package in alternation.
 
-`memory` joins the clips to one long film and prints the resident memory while it is analysed.
+`memory` joins the clips into one long film and prints the resident memory during its analysis.
 """
 
 import argparse
@@ -29,10 +28,11 @@ import av
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-PEER = ROOT / "benchmarks/peer_fer.py"
+PEER = ROOT / "benchmarks/peers/fer_frames.py"
 
 
 def clips(source: str) -> list[pathlib.Path]:
+    """The clips below a folder."""
     from avemo.predict import recording
 
     return recording.find(pathlib.Path(source))
@@ -50,6 +50,7 @@ def untrained(folder: pathlib.Path, detector_model: str | None) -> str:
 
 
 def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, float]:
+    """Speed of the analysis, of everything, and of live prediction."""
     from avemo import predict
     from avemo.predict import recording
 
@@ -60,7 +61,7 @@ def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dic
     peer = Peer(arguments.fer) if arguments.fer else None
     spent = busy = seconds = 0.0
     frames = 0
-    for path in paths:  # both alternate, so that what else the machine does hits them alike
+    for path in paths:  # ours and fer alternate, so that other work on the machine slows both alike
         began, began_busy = time.perf_counter(), time.process_time()
         trace = predict.analyse(models, recording.probe(path))
         spent, busy = spent + time.perf_counter() - began, busy + time.process_time() - began_busy
@@ -84,7 +85,7 @@ def speed(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dic
 
 
 class Peer:
-    """PyPI `fer` in a Python of its own, one clip at a time."""
+    """PyPI `fer` in another Python, one clip at a time."""
 
     def __init__(self, python: str):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -102,12 +103,12 @@ class Peer:
         return line
 
     def run(self, path: pathlib.Path) -> None:
-        """One clip through it."""
+        """Runs one clip through it."""
         print(path, file=self._process.stdin, flush=True)
         self._sums = tuple(a + float(b) for a, b in zip(self._sums, self._answer().split(), strict=True))
 
     def result(self) -> dict[str, float]:
-        """Frames a second of `detect_emotions`, and the share of frames in which it saw a face; ends it."""
+        """Ends it; returns frames per second of `detect_emotions` and the share of frames in which it saw a face."""
         self._process.stdin.close()
         self._process.wait(20)
         frames, seconds, faces = self._sums
@@ -115,7 +116,7 @@ class Peer:
 
 
 def live(run: str, path: pathlib.Path) -> dict[str, float]:
-    """Latency of a frame through `Predictor`, once everything is compiled."""
+    """Latency of a frame through `Predictor` after compilation."""
     from avemo import predict
     from media import video
 
@@ -133,30 +134,30 @@ def live(run: str, path: pathlib.Path) -> dict[str, float]:
 
 
 def join(paths: list[pathlib.Path], minutes: float, target: pathlib.Path) -> float:
-    """Writes the clips one after another, over and over, as H.264 and AAC; returns the seconds written."""
+    """Writes the clips one after another, repeatedly, as H.264 and AAC; returns the seconds written."""
     pictures, sounds = [], []
     for path in paths[:8]:
         with av.open(str(path)) as container:
             pictures += [frame.reformat(format="yuv420p").to_ndarray() for frame in container.decode(video=0)]
         with av.open(str(path)) as container:
             resampler = av.AudioResampler(format="fltp", layout="mono", rate=16000)
-            sounds += [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+            sounds += [block for frame in container.decode(audio=0) for block in resampler.resample(frame)]
     total, rate = round(minutes * 60 * 25), 25
     with av.open(str(target), "w") as out:
         picture = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "crf": "24"})
         picture.height, picture.width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
         picture.pix_fmt = "yuv420p"
         sound = out.add_stream("aac", rate=16000, layout="mono")
-        samples, part = 0, 0
+        samples, block = 0, 0
         for number in range(total):
             frame = av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="yuv420p")
             frame.pts = number
             out.mux(picture.encode(frame))
             while samples < (number + 1) / rate * 16000:
-                piece = sounds[part % len(sounds)]
+                piece = sounds[block % len(sounds)]
                 piece.pts = samples
                 out.mux(sound.encode(piece))
-                samples, part = samples + piece.samples, part + 1
+                samples, block = samples + piece.samples, block + 1
         out.mux(picture.encode(None))
         out.mux(sound.encode(None))
     return total / rate
@@ -169,6 +170,7 @@ def resident() -> float:
 
 
 def memory(arguments: argparse.Namespace, run: str, scratch: pathlib.Path) -> dict[str, object]:
+    """Resident memory at each tenth of a long film."""
     from avemo import predict
     from avemo.predict import recording
 
@@ -202,7 +204,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--fer", help="a Python interpreter that has PyPI fer")
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--everything", action="store_true", help="memory: with overlay and page too")
+    parser.add_argument("--everything", action="store_true", help="memory: include overlay and page")
     arguments = parser.parse_args()
     for name in ("absl", "jax", "orbax"):
         logging.getLogger(name).setLevel(logging.ERROR)

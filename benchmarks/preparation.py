@@ -1,13 +1,13 @@
-"""Speed and memory of the preparation, through the command that a user runs.
+"""Speed and memory of data preparation, measured through the user's command.
 
     python -m benchmarks.preparation --source=../shared/data [--detector=yunet --detector_model=FILE --detect_every=1]
     python -m benchmarks.preparation --source=../shared/data --minutes=60 [--detect_every=25]
 
-Prints one JSON object. For each folder of videos: the factor over real time of `python -m data_prep own --workers=N`
-from its start to its end (decode, detect, crop, log-mel, shards, card; the clips are copied until there is enough to
-do), and of the work alone on one core, per second of processor time, which a busy machine disturbs less. For FER+ the
-same in images a second. With `--minutes` instead the largest resident memory of preparing one video of that length,
-made of GRID clips one after the other, and of one a tenth as long.
+Prints one JSON object. For each folder of videos, it gives the speed over real time of `python -m data_prep own
+--workers=N` from start to end (decode, detect, crop, log-mel, shards, card; the clips are repeated until there is
+enough to do), and that of the work alone on one core, per second of processor time, which other work on the machine
+affects less. For FER+ it gives the same in images per second. With `--minutes` it gives instead the peak resident
+memory of preparing one video of that length, made of GRID clips, and of one a tenth as long.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: int, **options) -> tuple[float, dict]:
-    """Wall seconds of the command, and the card of what it made."""
+    """Runs the command; returns its wall-clock seconds and the card it wrote."""
     flags = [f"--{key}={value}" for key, value in options.items()]
     line = [sys.executable, "-m", "data_prep", corpus, f"--source={source.resolve()}", f"--output={output}", "--quiet"]
     began = time.perf_counter()
@@ -44,7 +44,7 @@ def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: in
 
 
 def one_core(corpus, items) -> float:
-    """Processor seconds of the items' work, into the spool."""
+    """Processor seconds of the work on the items."""
     with tempfile.TemporaryDirectory() as spool:
         task_runner.run_task(corpus, items[:1], f"{spool}/warm")
         began = time.process_time()
@@ -53,6 +53,7 @@ def one_core(corpus, items) -> float:
 
 
 def seconds_of(path: pathlib.Path) -> float:
+    """Length of a video."""
     return sum(1 for _ in video.decode(path)) / video.probe(path).fps
 
 
@@ -89,7 +90,7 @@ def pictures(folder: pathlib.Path, workers: int) -> dict[str, float]:
         "images": card["items"],
         "command_seconds": round(wall, 2),
         "command_images_per_second": round(card["items"] / wall),
-        # Start-up is what a run of four tasks takes: imports, reading the tables, starting the processes.
+        # Start-up is the time of a run of four tasks: imports, reading the tables, starting the processes.
         "start_up_seconds": round(start, 2),
         "images_per_second_after_start_up": round((card["items"] - 4 * corpus.chunk) / (wall - start)),
         "one_core_images_per_second": round(len(few) / busy),
@@ -97,7 +98,7 @@ def pictures(folder: pathlib.Path, workers: int) -> dict[str, float]:
 
 
 def long_video(clips: list[pathlib.Path], minutes: float, target: pathlib.Path) -> float:
-    """Encodes the clips once and writes the packets over and over with rising times; returns the seconds written."""
+    """Encodes the clips once and repeats the packets with increasing times; returns the seconds written."""
     with av.open(str(target), "w") as out:
         picture = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "20", "bf": "0"})
         sound = out.add_stream("aac", rate=16000, layout="mono")
@@ -136,7 +137,8 @@ def memory(folder: pathlib.Path, minutes: float, **options) -> dict[str, float]:
     clips = sorted(folder.glob("*.mpg"))[:10]
     out = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for number, length in enumerate((minutes / 10, minutes)):  # the largest of all children so far: rising
+        # The short video goes first, because ru_maxrss is the largest of all children so far.
+        for number, length in enumerate((minutes / 10, minutes)):
             source = pathlib.Path(scratch, str(number))
             source.mkdir()
             seconds = long_video(clips, length, source / "long.mkv")
@@ -158,8 +160,8 @@ def main() -> None:
     parser.add_argument("--detector_model", default="")
     parser.add_argument("--detect_every", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--video_seconds", type=float, default=120, help="copy the clips until there is so much video")
-    parser.add_argument("--minutes", type=float, default=0, help="measure the memory of a video so long instead")
+    parser.add_argument("--video_seconds", type=float, default=120, help="repeat the clips up to this length")
+    parser.add_argument("--minutes", type=float, default=0, help="measure memory on a video of that length instead")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     assert forkserver_preload  # imports everything before the clock starts

@@ -1,11 +1,11 @@
-"""Measures a sweep against the same cells one after another by `launch.py train`, in one run on one machine.
+"""Times a sweep against training the same cells one after another with `launch.py train`, on one machine.
 
-    python benchmarks/sweep.py --features=DIR [--cells=3] [--workdir=DIR]
+    python -m benchmarks.sweep --features=DIR [--cells=3] [--workdir=DIR]
 
-The sweep runs whole (14 fusions × 5 seeds of configs/ablations/fusion.py:demo), as the user runs it: a process of its
-own, cold. Of the cells alone, `--cells` are run as processes of their own, spread evenly over the settings, and their
-mean is multiplied by the number of cells: running all 70 would take an hour. Prints a table with wall-clock and
-processor seconds; the latter do not depend on what else the machine is doing.
+The whole sweep (14 fusions × 5 seeds of configs/ablations/fusion.py:demo) runs in a fresh process, as a user runs it.
+`--cells` single cells, spread evenly over the settings, run in a process each; their mean is multiplied by the number
+of cells, because running all 70 would take an hour. Prints a table of wall-clock seconds, and of processor seconds,
+which other work on the machine does not change.
 """
 
 import argparse
@@ -25,7 +25,7 @@ CONFIG = "configs/ablations/fusion.py:demo"
 
 
 def timed(arguments: list[str]) -> tuple[float, float]:
-    """Wall-clock and processor seconds of a process that must succeed."""
+    """Runs a process that must succeed; returns its wall-clock and processor seconds."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -34,7 +34,7 @@ def timed(arguments: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", required=True, help="cached features, as `launch.py extract` writes them")
+    parser.add_argument("--features", required=True, help="features written by `launch.py extract`")
     parser.add_argument("--cells", type=int, default=3, help="cells run alone (default 3)")
     parser.add_argument("--workdir", help="where to keep the sweep (default: a temporary folder)")
     parser.add_argument("--config", default=CONFIG, help=f"the sweep (default {CONFIG})")

@@ -1,4 +1,4 @@
-"""What peers compute of a sound file: openSMILE's eGeMAPS functionals and the mean of YAMNet's embedding.
+"""What peers compute from a sound file: openSMILE's eGeMAPS functionals and the mean of YAMNet's embedding.
 
 openSMILE (Eyben et al. 2010; the GeMAPS of 2016) as its package runs it; YAMNet as the published TFLite file runs it,
 quantised, on windows of 0.975 s every 0.48 s.
@@ -6,6 +6,7 @@ quantised, on windows of 0.975 s every 0.48 s.
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -16,14 +17,14 @@ RATE, WINDOW, HOP = 16_000, 15_600, 7_680
 
 
 def ravdess(source: pathlib.Path, pattern: str) -> tuple[list[pathlib.Path], np.ndarray]:
-    """RAVDESS files below a folder, by name, and the seven numbers of each name, int `[files, 7]`.
+    """RAVDESS files below a folder, sorted by name, and the seven numbers in each name, int `[files, 7]`.
 
     Raises:
-      SystemExit: there is none.
+      SystemExit: no file was found.
     """
     files = sorted(source.glob(f"**/{pattern}"), key=lambda path: path.stem)
     if not files:
-        raise SystemExit(f"error: --source={source} has no {pattern} of RAVDESS.")
+        raise SystemExit(f"error: --source={source} holds no RAVDESS file {pattern}.")
     return files, np.array([[int(part) for part in path.stem.split("-")] for path in files])
 
 
@@ -46,7 +47,7 @@ def egemaps(sounds: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def yamnet(sounds: Sequence[np.ndarray], model: pathlib.Path) -> np.ndarray:
-    """Mean embedding over the windows of each file, float32 `[files, 1024]`."""
+    """Each file's mean embedding over its windows, float32 `[files, 1024]`."""
     interpreter = tf.lite.Interpreter(str(model), num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
@@ -64,8 +65,8 @@ def yamnet(sounds: Sequence[np.ndarray], model: pathlib.Path) -> np.ndarray:
     return np.stack(rows)
 
 
-def regression(x: np.ndarray, y: np.ndarray, speakers: np.ndarray):
-    """Standardisation and logistic regression, its C chosen by leaving out speakers of the training part."""
+def regression(x: np.ndarray, y: np.ndarray, speakers: np.ndarray) -> Any:
+    """Standardisation and logistic regression; C is chosen by leaving out training speakers."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
     from sklearn.pipeline import make_pipeline

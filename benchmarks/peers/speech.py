@@ -1,10 +1,10 @@
-"""Logistic regression on eGeMAPS, on YAMNet's mean embedding and on both, over RAVDESS speech, speakers left out.
+"""Logistic regression on eGeMAPS, YAMNet's mean embedding and both, on RAVDESS speech with speakers left out.
 
     .venv-peers/bin/python -m benchmarks.peers.speech --source=DATA/ravdess_speech \\
         --yamnet=DATA/weights/yamnet.tflite --folds='1,2,3;4,5,6;7,8,9;10,11,12' --output=runs/results/peers/speech.npz
 
-For each fold, everything but its speakers is training data; C is chosen inside it. The output keeps the features, the
-files' names and labels (0 to 7 in RAVDESS's order), each file's fold, and the probabilities of the three.
+Each fold trains on all other speakers and chooses C among them. The output holds the features, the files' names and
+labels (0 to 7 in RAVDESS's order), each file's fold, and the probabilities of the three.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, type=pathlib.Path)
     parser.add_argument("--yamnet", required=True, type=pathlib.Path)
-    parser.add_argument("--folds", required=True, help="test speakers, 1,2;3,4")
+    parser.add_argument("--folds", required=True, help="test speakers of each fold: 1,2;3,4")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     files, codes = features.ravdess(arguments.source, "03-01-*.flac")
@@ -32,7 +32,7 @@ def main() -> None:
     seconds = {"features": time.time() - began}
     fold = np.full(len(files), -1)
     probability = {name: np.zeros((len(files), 8)) for name in inputs}
-    chosen = {name: [] for name in inputs}
+    chosen: dict[str, list[float]] = {name: [] for name in inputs}
     for number, text in enumerate(arguments.folds.split(";")):
         test = np.isin(speaker, [int(part) for part in text.split(",")])
         fold[test] = number

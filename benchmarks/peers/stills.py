@@ -1,9 +1,9 @@
-"""What PyPI `fer` says of still pictures that are faces already.
+"""PyPI `fer` on still pictures that are already cropped to faces.
 
     .venv-peers/bin/python -m benchmarks.peers.stills --pictures=pictures.npz --output=runs/results/peers/fer_stills.npz
 
-The whole picture is the face, so nothing is detected and nothing added around it. The output keeps the labels, and
-probabilities `[N, 7]` with the classes' names as avemo has them.
+The whole picture is the face, so nothing is detected and no margin added. The output holds the labels, and the
+probabilities `[N, 7]` with avemo's names of the classes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ NAMES |= {"surprise": "surprise", "neutral": "neutral"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", required=True, type=pathlib.Path, help="of benchmarks.results.pictures")
+    parser.add_argument("--pictures", required=True, type=pathlib.Path, help="output of benchmarks.results.pictures")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     arguments = parser.parse_args()
     with np.load(arguments.pictures, allow_pickle=False) as file:

@@ -1,11 +1,11 @@
-"""What today's tools say of RAVDESS takes: PyPI `fer` on the frames, eGeMAPS + logistic regression on the sound.
+"""Today's tools on RAVDESS takes: PyPI `fer` on the frames, eGeMAPS + logistic regression on the sound.
 
     .venv-peers/bin/python -m benchmarks.peers.takes --source=DATA/ravdess_takes \\
         --speech=runs/results/peers/speech.npz --output=runs/results/peers/takes.npz
 
-`fer` is used as it comes: every frame, its own Haar cascade (the whole picture where that finds nothing), the mean over
-frames. The regression learns from the speech of all other speakers, the same emotions (`--speech`, from
-`benchmarks.peers.speech`). The output keeps names, labels in RAVDESS's order and three `[takes, 8]` probabilities.
+`fer` runs with its defaults on every frame: its own Haar cascade (or the whole picture if that finds no face), then the
+mean over frames. The regression learns the same emotions from the speech of all other speakers (`--speech`, output of
+`benchmarks.peers.speech`). The output holds names, labels in RAVDESS's order and three `[takes, 8]` probabilities.
 """
 
 import argparse
@@ -19,19 +19,19 @@ import numpy as np
 
 from benchmarks.peers import features
 
-# fer's names in RAVDESS's order; fer knows no calm.
+# fer's names in RAVDESS's order; fer has no calm.
 ORDER = {"neutral": 0, "happy": 2, "sad": 3, "angry": 4, "fear": 5, "disgust": 6, "surprise": 7}
 
 
 def pictures(path: pathlib.Path) -> Iterator[np.ndarray]:
-    """The frames of a video, uint8 `[H, W, 3]` BGR. By PyAV: OpenCV's own FFmpeg and PyAV's in one process crash."""
+    """The frames of a video, uint8 `[H, W, 3]` BGR, by PyAV: OpenCV's FFmpeg and PyAV's in one process crash."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="bgr24")
 
 
 def faces(path: pathlib.Path, detector: Any) -> tuple[np.ndarray, int, int]:
-    """Mean over the frames of what fer says, `[8]`; the number of frames, and of those without a detected face."""
+    """fer's mean probabilities over the frames, `[8]`; the number of frames, and of those without a detected face."""
     found, missed = [], 0
     for image in pictures(path):
         seen = detector.detect_emotions(image)
@@ -65,7 +65,7 @@ def main() -> None:
     classes = model.best_estimator_.classes_
     heard[:, classes] = model.predict_proba(features.egemaps([features.sound(path) for path in files]))
     seconds = {"egemaps": time.time() - began}
-    from fer.fer import FER  # only now: openSMILE's library aborts in a process that has imported it
+    from fer.fer import FER  # imported late: openSMILE's library aborts in a process that has imported fer
 
     began = time.time()
     detector = FER()
@@ -76,7 +76,7 @@ def main() -> None:
     probability["late"] = (probability["fer"] + probability["egemaps"]) / 2
     for name, value in probability.items():
         print(f"{name}: accuracy {(value.argmax(1) == label).mean():.3f}", flush=True)
-    print(f"{missed} of {frames} frames without a face that fer's cascade found")
+    print(f"fer's cascade found no face in {missed} of {frames} frames")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         arguments.output,

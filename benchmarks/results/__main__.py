@@ -1,10 +1,10 @@
-"""Makes the rows of docs/results.md, and the document.
+"""Makes docs/results.md and the experiments behind it, one per row of its table.
 
-    python -m benchmarks.results --peers=.venv-peers/bin/python        # all of them: make results
+    python -m benchmarks.results --peers=.venv-peers/bin/python        # all rows: make results
     python -m benchmarks.results teacher speech --peers=…              # some rows; the document keeps the others
-    python -m benchmarks.results --document                            # the document alone, from the rows there are
+    python -m benchmarks.results --document                            # the document alone, from the rows already made
 
-Started again, it goes on where it was: finished steps are not repeated.
+After an interruption, run it again: finished steps are not repeated.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from media.errors import UserError, unknown
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"of {', '.join(experiments.EXPERIMENTS)}; none: all")
+    parser.add_argument("rows", nargs="*", help=f"rows to make, of {', '.join(experiments.EXPERIMENTS)} (default: all)")
     parser.add_argument("--source", default=str(SOURCE), help="folder of the corpora and published weights")
-    parser.add_argument("--workdir", default=str(WORK), help="folder for all that is made")
+    parser.add_argument("--workdir", default=str(WORK), help="folder for everything that is made")
     parser.add_argument("--peers", default=".venv-peers/bin/python", help="a Python that has requirements-peers*.txt")
-    parser.add_argument("--output", default="docs/results.md", help="the document; its figures go to images/ beside it")
-    parser.add_argument("--document", action="store_true", help="write the document alone")
+    parser.add_argument("--output", default="docs/results.md", help="the document; figures go into images/ beside it")
+    parser.add_argument("--document", action="store_true", help="only write the document")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
@@ -34,7 +34,9 @@ def main() -> int:
                 raise unknown("row", name, experiments.EXPERIMENTS)
         place = Place(pathlib.Path(arguments.source), pathlib.Path(arguments.workdir), arguments.peers)
         if not arguments.document and not place.source.is_dir():
-            raise UserError(f"--source={place.source} is no folder: it holds the corpora, as docs/results.md says.")
+            raise UserError(
+                f"--source={place.source} is not a folder: name the one with the corpora (docs/results.md)."
+            )
         chosen = [experiments.EXPERIMENTS[name] for name in arguments.rows or experiments.EXPERIMENTS]
         failures = [] if arguments.document else make(place, chosen)
         document.write(place, list(experiments.EXPERIMENTS.values()), pathlib.Path(arguments.output))

@@ -1,4 +1,4 @@
-"""RAVDESS as the networks of faces have never seen it: as they are, and fitted to the takes without a label."""
+"""Face networks on RAVDESS, which they never saw with labels: as they are, and fitted to the takes without labels."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _FER, _FER_PERSON = "PyPI fer", "PyPI fer, less the actor's average"
 
 def _steps(place: Place) -> list[Step]:
     students = [faces.student_name(seed) for seed in SEEDS]
-    # All takes as one test split, cut as FER+ is.
+    # All takes as one test split, cropped as tightly as FER+.
     flags = ("--split=speaker", "--test_speakers=1", *place.yunet(), faces.CLOSE)
     return [
         *faces.data(place),
@@ -51,7 +51,7 @@ def _evaluation(place: Place, run: str, suffix: str) -> Step:
 
 
 def _shares(place: Place) -> np.ndarray:
-    """Share of each class among the votes of the training part, float64 `[8]`."""
+    """Each class's share of the votes in the training part, float64 `[8]`."""
     data = shards.Shards(str(place.data("fer")), "train")
     votes = sum(data.fields(number, ["votes"])[0].astype(np.float64) for number in range(len(data)))
     return votes / votes.sum()
@@ -67,7 +67,7 @@ def _measure(place: Place) -> dict[str, Any]:
     classes = faces.FER_CLASSES
     theirs = measures.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(classes[i]) for i in labels]))
     fer = theirs["probability_fer"][:, [EMOTIONS.index(name) for name in classes]]
-    # What is done to ours can be done to any network's answers.
+    # The same can be done to any network's answers.
     fer_person = without_person(np.log(np.maximum(fer, 1e-12)), ["1"] * len(fer))
     theirs = {_FER: fer, _FER_PERSON: fer_person}
     probability = {

@@ -1,4 +1,4 @@
-"""docs/results.md and its figures, from the rows' JSON alone."""
+"""Writes docs/results.md and its figures from the rows' JSON alone."""
 
 import io
 import json
@@ -15,11 +15,11 @@ from benchmarks.results.steps import Place
 from media.files import write_atomically
 
 _INK, _MUTED, _ACCENT = "#1b1f24", "#8b949e", "#0b63b5"
-_STYLE = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _MUTED}
+_STYLE: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": _MUTED}
 
 
 def write(place: Place, rows: Sequence[Experiment], output: pathlib.Path) -> None:
-    """Writes the document of the rows that were made; the others are named as missing."""
+    """Writes the document; rows that have not been made are listed as missing."""
     made: dict[str, dict[str, Any]] = {}
     for row in rows:
         path = place.work / "rows" / f"{row.name}.json"
@@ -71,7 +71,7 @@ def _summary(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> str
 
 
 def _row(value: dict[str, Any]) -> str:
-    """Tables of one row: scores, differences, recall and calibration."""
+    """One row's tables: scores, differences, recall and calibration."""
     seeds = f", mean of {value['seeds']} seeds" if value.get("seeds", 1) > 1 else ""
     extra = sorted({key for score in value["scores"] for key in score} & {"uar", *prose.COLUMNS})
     named = [prose.COLUMNS.get(key, key) for key in extra]
@@ -107,18 +107,18 @@ def _row(value: dict[str, Any]) -> str:
 
 
 def _commands(rows: Sequence[Experiment], made: dict[str, dict[str, Any]]) -> str:
-    """Every step once, in order, with what it took."""
+    """Every step once, in order, with its seconds."""
     seen: dict[str, str] = {}
     for row in rows:
         for step in made.get(row.name, {}).get("steps", ()):
             seen.setdefault(step["name"], f"{step['command']}    # {step['seconds']:.0f} s")
     each = "\n".join(f"    python -m benchmarks.results {row.name}" for row in rows)
     lines = "\n".join(f"    {line}" for line in seen.values())
-    return f"## Commands\n\nEach row by itself, with everything it needs:\n\n{each}\n\nThe commands that these run:\n\n{lines}"
+    return f"## Commands\n\nEach row by itself, with everything it needs:\n\n{each}\n\nTheir commands:\n\n{lines}"
 
 
 def forest(value: dict[str, Any]) -> bytes:
-    """A PNG of the scores with their intervals, in the row's order from the top."""
+    """A PNG of the scores with their intervals, in the row's order from top to bottom."""
     scores = value["scores"][::-1]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 0.7 + 0.26 * len(scores)), layout="constrained")
@@ -134,6 +134,6 @@ def forest(value: dict[str, Any]) -> bytes:
         axes.grid(axis="x", color="#e6e8eb", lw=0.6)
         axes.set_axisbelow(True)
         data = io.BytesIO()
-        # No software version in the file: the same rows give the same bytes.
+        # Without the software version, the same rows give the same bytes.
         figure.savefig(data, format="png", dpi=200, metadata={"Software": None})
     return data.getvalue()

@@ -64,7 +64,7 @@ EXPERIMENTS = {
     "embedding": Experiment(
         "embedding",
         "Expression embedding",
-        "3,000 triplets of pictures from FER+'s validation part; the distance between votes decides which is the odd one out",
+        "3,000 triplets of pictures from FER+'s validation part; the distance between votes tells the odd one out",
         _embedding_steps,
         _embedding_row,
     ),

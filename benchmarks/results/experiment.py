@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One line of the table of results.
+    """One row of the table of results.
 
     Attributes:
-      name: what the command line and `rows/NAME.json` call it.
-      title: what it says in the document.
+      name: its name on the command line and in `rows/NAME.json`.
+      title: its title in the document.
       protocol: data and split, in words.
-      steps: what has to be there, in order, for a place.
-      measure: reads what the steps left; returns the JSON value of the row (see `score`, `difference`, `check`).
+      steps: returns the steps that a place needs, in order.
+      measure: reads what the steps left and returns the row's JSON value (see `measures`).
     """
 
     name: str
@@ -37,10 +37,10 @@ class Experiment:
 
 
 def make(place: Place, rows: Sequence[Experiment]) -> list[str]:
-    """Makes rows: their steps, then their JSON. A row that fails is named, and the others go on.
+    """Makes rows: their steps, then their JSON. If a row fails, the others still run.
 
     Returns:
-      One message for each row that failed.
+      One message per failed row.
     """
     place.work.mkdir(parents=True, exist_ok=True)
     runner, failures = StepRunner(place), []
@@ -66,7 +66,7 @@ def make(place: Place, rows: Sequence[Experiment]) -> list[str]:
 
 
 def _seconds(runner: StepRunner, step: Step) -> float:
-    """What a step took; a training says itself what all its parts took, also those that this loop did not start."""
+    """The seconds a step took. A training reports its own, which include parts that this loop did not start."""
     if step.name.startswith("runs/"):
         return runner.place.result(step.name.removeprefix("runs/"))["seconds"]
     return runner.done[step.name]["seconds"]

@@ -12,20 +12,20 @@ from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import SEEDS, Place, Step, evaluate, prepare, pretrained, train
 from media.records import CLASSES
 
-# Pictures of FER+ are cut closer than the box that YuNet finds in them; no margin is as near as a crop comes.
+# FER+ crops faces more tightly than YuNet's box does; no margin comes closest.
 CLOSE = "--margin=0"
-FER_CLASSES = CLASSES[:-1]  # the last is contempt, which neither fer nor RAVDESS knows
+FER_CLASSES = CLASSES[:-1]  # without contempt, the last one, which neither fer nor RAVDESS has
 PROTOCOL = (
     "FER+: trained on 95 % of its training part; the other 5 % (dev) served every choice; measured on its validation "
     "part; the label is the class with most votes, without ties; each picture is averaged with its mirror image"
 )
 
-# A twentieth of FER+'s training part is dev; its validation part is test, unseen until a row is measured.
+# 5 % of FER+'s training part is dev. Its validation part is the test split, unseen until a row is measured.
 HOLDOUT = "--holdout=0.05"
 
 
 def data(place: Place) -> list[Step]:
-    """FER+ as faces, as triplets, and its rows without a usable vote."""
+    """FER+ as faces, as triplets, and its pictures without a usable vote; unlabelled faces; the published weights."""
     return [
         prepare(place, "fer", "ferplus", "fer", HOLDOUT),
         prepare(place, "fer_triplets", "ferplus", "fer_triplets", HOLDOUT),
@@ -44,7 +44,7 @@ def teacher(place: Place) -> Step:
 
 
 def trained(place: Place, name: str, config: str) -> Step:
-    """A network of faces trained as `config` says, from published weights."""
+    """A face network trained from published weights with `config`."""
     return train(
         place,
         name,
@@ -56,7 +56,7 @@ def trained(place: Place, name: str, config: str) -> Step:
 
 
 def students(place: Place, seeds: Sequence[int] = SEEDS, variants: Sequence[str] = ("", "alone")) -> list[Step]:
-    """The distilled students, and the same without a teacher."""
+    """The distilled students, and the same students without a teacher."""
     unlabelled = ",".join(str(place.data(name)) for name in ("fer_unlabelled", "grid_faces", "ravdess_faces"))
     return [
         train(
@@ -80,12 +80,12 @@ def student_name(seed: int, variant: str = "") -> str:
 
 
 def heard(place: Place, runs: Sequence[str]) -> list[Step]:
-    """Predictions of runs on FER+'s test split, mirror images averaged."""
+    """The runs' predictions on FER+'s test split, averaged over mirror images."""
     return [evaluate(place, run, "fer", "test", "--flip") for run in runs]
 
 
 def predictions(place: Place, runs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels `[N]` (of pictures that have one) and probabilities `[runs, N, 8]`."""
+    """Labels `[N]` and probabilities `[runs, N, 8]` of the pictures that have a label."""
     said = [measures.load(place.said(f"{run}_fer") / "test.npz") for run in runs]
     keep = said[0]["label"] >= 0
     return said[0]["label"][keep], np.stack([one["probability"][keep] for one in said])
@@ -94,7 +94,7 @@ def predictions(place: Place, runs: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 def by_class(
     labels: np.ndarray, probability: np.ndarray, names: Sequence[str] = CLASSES
 ) -> dict[str, dict[str, float] | float]:
-    """Recall and number of each class that occurs and the calibration error, means over runs `[runs, N, C]`."""
+    """Recall and count of each class that occurs, and calibration error; averaged over the runs of `[runs, N, C]`."""
     predicted, occur = probability.argmax(-1), [i for i in range(len(names)) if (labels == i).any()]
     return {
         "recall": {names[i]: float((predicted[:, labels == i] == i).mean()) for i in occur},

@@ -8,7 +8,7 @@ from benchmarks.results.experiment import Experiment
 from benchmarks.results.faces import data
 from benchmarks.results.steps import Place, Step, pretrained, train
 
-# What becomes of BatchNorm that the published weights have folded away: run name and title.
+# What to do about BatchNorm, which the published weights have folded away: run name and title.
 _FOLDED = {
     "folded_given_back": "statistics of FER+'s faces given back, then trained",
     "folded_frozen": "folded, statistics left as they are",

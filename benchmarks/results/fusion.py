@@ -1,4 +1,4 @@
-"""Fusion on RAVDESS takes of one actor: sound and face together, alone, and what today's tools make of both."""
+"""Fusion on one actor's RAVDESS takes: sound and face together, each alone, and today's tools on both."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place, Step, prepare, train
 from data_prep.corpora.ravdess import EMOTIONS
 
-# One test cell of sentence × repetition each; training is the cell that shares neither (`data_prep ravdess`).
+# Each tests one cell of sentence × repetition and trains on the cell that shares neither (`data_prep ravdess`).
 FOLDS = (1, 2, 3, 4)
 SWEEP = "configs/ablations/fusion.py:results"
-FEW = "configs/ablations/fusion.py:results-alone"  # the cells of `SWEEP` that the first row needs
+FEW = "configs/ablations/fusion.py:results-alone"  # the cells of `SWEEP` that row "fusion" needs
 OURS = "late"  # chosen on the dev part of fold 1
 PAPER = "model_level"
 LABELS = {"audio": "audio alone", "visual": "face alone"}
@@ -24,18 +24,18 @@ PEERS = {
     "egemaps": "openSMILE eGeMAPS + LR, other speakers",
     "late": "mean of fer and eGeMAPS + LR",
 }
-CLASSES = {index: name for index, name in enumerate(EMOTIONS) if name != "calm"}  # of which there is no take
+CLASSES = {index: name for index, name in enumerate(EMOTIONS) if name != "calm"}  # no takes of it
 PROTOCOL = (
     "RAVDESS, 52 takes of actor 1, 7 classes; four folds, each tested on one sentence in one repetition and trained on "
     "the 13 takes of the other sentence in the other repetition; out-of-fold predictions of all takes pooled; the "
     "audio encoder has learned from eight other speakers and never from this one"
 )
-# The teacher: its training has met no picture of this actor, labelled or not; the student's has, without labels.
+# The teacher, which has seen no picture of this actor; the student has, without labels.
 FACE = "teacher"
 
 
 def _features(place: Place) -> list[Step]:
-    """The encoders, and what they say of every frame of the takes, for each fold."""
+    """The encoders and their outputs for every frame of the takes, in each fold."""
     steps = [*faces.data(place), faces.teacher(place), *speech.encoder(place, 0)]
     runs = f"{place.run(FACE)},{place.run('speech_f0')}"
     for fold in FOLDS:
@@ -60,7 +60,7 @@ def _features(place: Place) -> list[Step]:
 
 
 def _sweeps(place: Place, spec: str, name: str) -> list[Step]:
-    """Fusions with five seeds, in each fold; cells that the other sweep has trained are there already."""
+    """Fusions with five seeds, in each fold. Cells that the other sweep has trained are reused."""
     return [
         Step(
             f"sweeps/{name}_{fold}",
@@ -77,6 +77,7 @@ def _sweeps(place: Place, spec: str, name: str) -> list[Step]:
 
 
 def peers(place: Place) -> list[Step]:
+    """Today's tools on the takes."""
     arguments = (
         f"--source={place.source / 'ravdess_takes'}",
         f"--speech={place.peer('speech')}",
@@ -90,7 +91,7 @@ def _steps(place: Place) -> list[Step]:
 
 
 def _pooled(place: Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Names and labels `[52]` of the takes, and out-of-fold probabilities `[seeds, 52, 8]` of a sweep's fusions."""
+    """Names and labels `[52]` of the takes, and each fusion's out-of-fold probabilities `[seeds, 52, 8]`."""
     parts: dict[str, list[np.ndarray]] = {}
     names, labels = [], []
     for fold in FOLDS:
@@ -106,7 +107,7 @@ def _pooled(place: Place, spec: str) -> tuple[np.ndarray, np.ndarray, dict[str, 
 
 
 def _chosen(place: Place) -> np.ndarray:
-    """Predictions `[5, 52]` of the fusion that is best on each fold's own dev part, mean over its seeds."""
+    """Predictions `[5, 52]` of the fusion that is best on each fold's own dev part, by the mean over its seeds."""
     parts = []
     for fold in FOLDS:
         best, predicted = -1.0, None
@@ -116,7 +117,7 @@ def _chosen(place: Place) -> np.ndarray:
                 for split in ("dev", "test")
             )
             reached = np.mean([(_predicted(one["probability"]) == one["label"]).mean() for one in dev])
-            if reached > best:  # of equals the first in the sweep's order
+            if reached > best:  # ties go to the first in the sweep's order
                 best, predicted = reached, np.stack([_predicted(one["probability"]) for one in test])
         parts.append(predicted)
     return np.concatenate(parts, 1)
@@ -136,7 +137,7 @@ def _measure(place: Place) -> dict[str, Any]:
         **{f"avemo, {LABELS[name]}": ours[name] for name in LABELS},
     }
     for name, title in PEERS.items():
-        # The same for every seed of ours: a reference has one.
+        # Repeated for each of our seeds: a reference has one.
         systems[title] = np.repeat(theirs[f"probability_{name}"][None], seeds, 0)
     found = {name: significance.accuracy(labels, _predicted(p)) for name, p in systems.items()}
     first, paper, *others = found
@@ -196,7 +197,7 @@ def _measure_table(place: Place) -> dict[str, Any]:
 
 
 def _released(place: Place) -> list[Step]:
-    """The fusion run of the release: the compact student and the first fold's audio encoder, all takes but dev."""
+    """The steps of the released fusion: compact student and first fold's audio encoder, on all takes but dev."""
     student, voice_run = faces.student_name(0), "speech_f0"
     data, features = place.data("takes_release"), place.work / "features" / "takes_release"
     flags = ("--split=take", faces.CLOSE, *place.yunet())

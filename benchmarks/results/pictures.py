@@ -1,4 +1,4 @@
-"""The pictures of a prepared split as one `.npz`, so that a program that is not ours sees the same ones.
+"""Writes the pictures of a prepared split into one `.npz`, so that other programs see the same ones.
 
 python -m benchmarks.results.pictures --data=DATA/fer --split=test --output=pictures.npz
 """

@@ -1,10 +1,10 @@
-"""Which triplets a space of faces gets right: the similar pair nearer than either is to the odd one.
+"""Which triplets a space of faces gets right: those whose similar pair is closer than either is to the odd one.
 
     python -m benchmarks.results.spaces --space=teacher --workdir=RUN --data=DATA/fer_triplets --output=FOLDER
 
-Spaces: `teacher`, a run's embedding; `classifier`, a run's penultimate layer; `untrained`, that of the run's network
-before training; `faceres`, the global mean of the published face net's trunk (`--weights`); `pixels`. All but the
-first are put on the unit sphere; distances are Euclidean.
+Spaces: `teacher`, a run's embedding; `classifier`, a run's penultimate layer; `untrained`, the same layer before
+training; `faceres`, the global mean of the published face net's trunk (`--weights`); `pixels`. All but the first are
+normalised to the unit sphere; distances are Euclidean.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _BATCH = 256
 
 
 def function(space: str, workdir: str, weights: str) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
-    """The side of its pictures, and the function of uint8 `[N, S, S, 3]` to the space `[N, D]`."""
+    """The side S of the space's pictures, and the function from uint8 `[N, S, S, 3]` to the space `[N, D]`."""
     if space == "pixels":
         return 48, lambda images: images.reshape(len(images), -1).astype(np.float32)
     if space == "faceres":
@@ -66,7 +66,7 @@ def main() -> None:
     if arguments.space != "teacher":
         points /= np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), 1e-12)
     points = points.reshape(len(records), 3, -1)
-    # One triplet at a time, so that the definition of a right one is that of every other score of triplets.
+    # One triplet at a time, with the same definition of a correct triplet as every other score.
     kinds = np.zeros(1, np.int64)
     correct = [metrics.triplet_counts(p[None], kinds, o[None])[0, 0] for p, o in zip(points, odd, strict=True)]
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Speech: RAVDESS, eight emotions, speakers that no part of the training heard."""
+"""Speech emotion on RAVDESS: eight emotions, tested on speakers never heard in training."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place, Step, prepare, pretrained, train
 from data_prep.corpora.ravdess import EMOTIONS
 
-# Test speakers of each fold, and the one that watches its training; the other eight are learned from. Speaker 1 is in
-# the first fold's test: its encoder serves the takes of that actor (`benchmarks.results.takes`).
+# Test speakers and the dev speaker of each fold; the other eight train. Speaker 1 is tested in the first fold, so that
+# fold's encoder can serve the takes of that actor (`benchmarks.results.fusion`).
 FOLDS = (("1,2,3", "12"), ("4,5,6", "1"), ("7,8,9", "4"), ("10,11,12", "7"))
 PEERS = {"egemaps": "openSMILE eGeMAPS + LR", "yamnet": "YAMNet mean + LR", "both": "eGeMAPS and YAMNet + LR"}
 OURS = "avemo, YAMNet fine-tuned"
 
 
 def encoder(place: Place, fold: int) -> list[Step]:
-    """The steps of one fold's audio encoder, the run `speech_f{fold}`."""
+    """The steps that make one fold's audio encoder, the run `speech_f{fold}`."""
     test, dev = FOLDS[fold]
     speakers = (f"--test_speakers={test}", f"--dev_speakers={dev}")
     name = f"speech_f{fold}"
     data, weights = place.data(name), f"yamnet_f{fold}"
     return [
         prepare(place, "ravdess", "ravdess_speech", name, "--modality=audio", "--split=speaker", *speakers),
-        # Its BatchNorm gets the statistics of what this fold learns from.
+        # BatchNorm gets the statistics of this fold's training data.
         pretrained(place, "yamnet", "yamnet.tflite", weights, f"--statistics={data}"),
         train(
             place, name, "configs/results/audio.py", f"data.clips={data}", f"model.init_from={place.weights(weights)}"
@@ -35,7 +35,7 @@ def encoder(place: Place, fold: int) -> list[Step]:
 
 
 def peers(place: Place) -> Step:
-    """Logistic regression on published features, over the same folds."""
+    """Logistic regression on published features, in the same folds."""
     folds = ";".join(test for test, _ in FOLDS)
     arguments = (
         f"--source={place.source / 'ravdess_speech'}",

@@ -30,12 +30,12 @@ SOURCE, WORK = pathlib.Path("../shared/data"), pathlib.Path("runs/results")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where things lie.
+    """The folders.
 
     Attributes:
-      source: folder of the corpora and weights as they were had (`ferplus/`, `ravdess_speech/`, `weights/`, …).
-      work: folder for everything that is made.
-      peers: a Python with requirements-peers*.txt, for programs that are not ours.
+      source: the corpora and weights as they were obtained (`ferplus/`, `ravdess_speech/`, `weights/`, …).
+      work: everything that is made.
+      peers: a Python with requirements-peers*.txt installed, for other people's programs.
     """
 
     source: pathlib.Path
@@ -55,16 +55,16 @@ class Place:
         return self.work / "weights" / name
 
     def peer(self, name: str) -> pathlib.Path:
-        """What a peer said, `.npz`."""
+        """A peer's predictions, `.npz`."""
         return self.work / "peers" / f"{name}.npz"
 
     def yunet(self) -> tuple[str, ...]:
-        """Flags that choose YuNet where its file is there."""
+        """Flags that choose YuNet if its file exists."""
         models = sorted((self.source / "weights").glob("*yunet*.onnx"))
         return ("--detector=yunet", f"--detector_model={models[0]}") if models else ()
 
     def said(self, name: str) -> pathlib.Path:
-        """Folder of the predictions that `launch.py evaluate` wrote of a run on some data."""
+        """Folder of the predictions that `launch.py evaluate` wrote for a run on other data."""
         return self.work / "said" / name
 
     def result(self, name: str) -> dict[str, Any]:
@@ -85,9 +85,9 @@ class Step:
     """One command.
 
     Attributes:
-      name: unique; `step NAME` in the log.
-      arguments: what follows `python`.
-      peer: run by the peers' Python, not by ours.
+      name: unique; the log calls it `step NAME`.
+      arguments: the command line after `python`.
+      peer: whether the peers' Python runs it instead of ours.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Step:
     peer: bool = False
 
     def command(self) -> str:
-        """The line to type in the root of the repository."""
+        """The command line, to be typed in the root of the repository."""
         python = ".venv-peers/bin/python" if self.peer else "python"
         return " ".join((python, *(shlex.quote(a) for a in self.arguments)))
 
@@ -114,7 +114,7 @@ def train(place: Place, name: str, config: str, *overrides: str) -> Step:
 
 
 def evaluate(place: Place, run: str, data: str, split: str, *flags: str, suffix: str = "") -> Step:
-    """The step that scores `runs/RUN` on a split of a prepared corpus; predictions in `said/RUN_DATA…/SPLIT.npz`."""
+    """The step that scores `runs/RUN` on a split of a prepared corpus; predictions go to `said/RUN_DATA…/SPLIT.npz`."""
     name = f"{run}_{data}{suffix}"
     arguments = (f"--workdir={place.run(run)}", f"--data={place.data(data)}", f"--split={split}", *flags)
     return Step(f"said/{name}", ("launch.py", "evaluate", *arguments, f"--output={place.said(name)}"))
@@ -127,7 +127,7 @@ def pretrained(place: Place, network: str, file: str, name: str, *flags: str) ->
 
 
 class StepRunner:
-    """What was run in a place, and running what was not."""
+    """Runs the steps that have not been run in a place, and remembers them."""
 
     def __init__(self, place: Place):
         self.place, self.path = place, place.work / "steps.json"
@@ -137,10 +137,10 @@ class StepRunner:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def run(self, step: Step) -> None:
-        """Runs a step unless this very command has been run to its end.
+        """Runs a step unless the same command has finished before.
 
         Raises:
-          UserError: it failed; its log is named.
+          UserError: the step failed; the message names its log.
         """
         command = step.command()
         before = self.done.get(step.name, {})
@@ -149,12 +149,12 @@ class StepRunner:
         logger.info("%s: %s", step.name, command)
         log = self.place.work / "logs" / f"{step.name.replace('/', '_')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        # Seconds of attempts that were cut short count too.
+        # Attempts that were cut short count too.
         spent = before.get("seconds", 0.0) if before.get("command") == command else 0.0
         entry = {"command": command, "seconds": spent, "complete": False}
         self._remember(step.name, entry)
         began = time.time()
-        # Runs of one shape (folds, seeds) share what the first of them compiled.
+        # Runs of the same shapes (folds, seeds) share one compilation.
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(self.place.work.resolve() / "compilation_cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
@@ -169,10 +169,10 @@ class StepRunner:
             self._remember(step.name, entry)
         if status:
             tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"step {step.name} ended with status {status}: {' '.join(tail)} (all of it: {log}).")
+            raise UserError(f"step {step.name} ended with status {status}: {' '.join(tail)} (full log: {log}).")
         self._remember(step.name, {**entry, "complete": True})
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
-        # Rows may be made at the same time in one place: what the others have done stays.
+        # Several processes may make rows in one place, so keep what the others have written.
         self.done = {**self._read(), name: dict(entry)}
         write_atomically(self.path, json.dumps(self.done, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Traces: valence and arousal of the synthetic corpus's unseen speakers against what its raters' noise allows."""
+"""Valence and arousal traces of unseen synthetic speakers, beside the ceiling that the raters' noise sets."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ DIMENSIONS = ("valence", "arousal")
 
 
 def _data(place: Place) -> list[Step]:
-    """The corpus, and its parts as shards."""
+    """The steps that make the corpus and its shards."""
     source = place.data(CORPUS)
     flags = (
         f"--seed={SETTINGS.seed}",
@@ -77,14 +77,14 @@ def _steps(place: Place) -> list[Step]:
 
 
 def _score(traces: list[np.ndarray], rows: list[RecordingTraces], column: slice = slice(None)) -> significance.Score:
-    """The CCC over all frames, of both dimensions or one, resampled by recording."""
-    targets = [row.target[:, column] for row in rows]  # NaN where nobody rated
+    """The CCC over all frames, of both dimensions or one; resampled by recording."""
+    targets = [row.target[:, column] for row in rows]  # NaN without a rating
     evidence = metrics.recording_sums([t[:, column] for t in traces], targets, [np.ones(len(t), bool) for t in targets])
     return significance.ccc_concatenated(evidence[None])
 
 
 def _late(trace: np.ndarray) -> np.ndarray:
-    """The trace as late as the raters are."""
+    """The trace delayed like the raters."""
     return undo_delay(trace, SETTINGS.delay, latent.FPS)
 
 
@@ -93,11 +93,11 @@ def _truth(place: Place, name: str, length: int) -> np.ndarray:
     try:
         return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))[:length]
     except OSError as error:
-        raise UserError(f"{path}: the corpus's truth cannot be read ({error}).") from error
+        raise UserError(f"{path}: the corpus's true traces cannot be read ({error}).") from error
 
 
 def _cues(act: recording.Performance) -> np.ndarray:
-    """What face and voice show and when, 3 s either way of each frame: `[T, 31 · 6]`."""
+    """The cues in face and voice and when they show, 3 s either side of each frame: `[T, 31 · 6]`."""
     frames = len(act.truth)
     seen, said = (mask[:frames, None].astype(float) for mask in (act.face_visible, act.speaking))
     shown = np.concatenate([act.face * seen, seen, act.voice[:frames] * said, said], 1)
@@ -106,8 +106,10 @@ def _cues(act: recording.Performance) -> np.ndarray:
 
 
 def _readers(names: list[str], delay: int, count: int = 60) -> list[np.ndarray]:
-    """A linear reader of the cues themselves, without noise of picture or sound, learned on `count` other recordings:
-    what the corpus lets anybody know of the latent traces, `[T, 2]` a recording."""
+    """Traces `[T, 2]` that a linear reader of the true cues predicts, after learning from `count` other recordings.
+
+    It sees no noise of picture or sound, so it shows how much the cues say about the latent traces.
+    """
     frames, panel = round(SETTINGS.seconds * latent.FPS), raters.Panel(delay=SETTINGS.delay)
     inputs, outputs = [], []
     for number in range(count):
