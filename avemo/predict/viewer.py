@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from avemo.predict.overlay import Layout
+from avemo.predict.painter import Layout
 from avemo.predict.palette import COLOURS
 from avemo.predict.trace import Trace, gaps
 

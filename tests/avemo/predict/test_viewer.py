@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from avemo.predict import overlay, recording, viewer
+from avemo.predict import overlay, painter, recording, viewer
 from avemo.predict.trace import Trace
 from avemo.predict.trace_files import write_png
 from helpers import browser, films
@@ -63,7 +63,7 @@ def test_the_overlay_has_the_video_its_sound_and_its_times(page_folder):
         heard = sum(f.samples / f.sample_rate for f in container_audio(folder / "overlay.mp4"))
     np.testing.assert_allclose([f.time for f in frames], trace.time, atol=1e-3)
     assert heard == pytest.approx(SECONDS, abs=0.1)
-    layout = overlay.Layout.of(films.WIDTH, films.HEIGHT)
+    layout = painter.Layout.of(films.WIDTH, films.HEIGHT)
     assert (frames[0].width, frames[0].height) == (layout.width, layout.total)
     seen, absent = (frames[i].to_ndarray(format="rgb24").astype(int) for i in (10, 40))
     edge = (slice(round(0.3 * layout.height), round(0.8 * layout.height)), round(0.3 * layout.width))
@@ -91,7 +91,7 @@ def test_the_page_is_one_file_and_well_formed(page_folder):
 def test_a_large_video_stays_beside_the_page(page_folder, tmp_path, monkeypatch):
     folder, trace = page_folder
     monkeypatch.setattr(viewer, "EMBED_BYTES", 10)
-    viewer.write(trace, tmp_path / "viewer.html", folder / "overlay.mp4", overlay.Layout(10, 10, 10))
+    viewer.write(trace, tmp_path / "viewer.html", folder / "overlay.mp4", painter.Layout(10, 10, 10))
     assert 'video.src = "overlay.mp4"' in (tmp_path / "viewer.html").read_text()
 
 
