@@ -142,7 +142,7 @@ def _at(time: np.ndarray, targets: np.ndarray, at: np.ndarray) -> Annotation:
 
 
 def _video_of(stem: str) -> str:
-    """The name of the video to which a table belongs; a second face of a video has a table of its own."""
+    """The name of the video to which a table belongs. The second face of a video has a separate table."""
     for side in SIDES:
         stem = stem.removesuffix(side)
     return stem

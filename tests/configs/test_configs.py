@@ -1,4 +1,4 @@
-"""Every config loads, and its `:smoke` variant trains one real step."""
+"""Every config loads, refuses unknown variants, and its `:smoke` variant trains one real step."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ from media.errors import UserError
 FILES = sorted(
     str(p) for folder in ("paper", "demo") for p in pathlib.Path("configs", folder).glob("*.py") if p.stem != "__init__"
 )
-# What the demo changes beside numbers: docs/reproduce.md says why.
+# What the demo changes besides numbers; docs/reproduce.md says why.
 NOT_NUMBERS = {
     "synthetic": {"optimizer.name", "optimizer.schedule"},
     "real": {"optimizer.name", "optimizer.schedule", "loss.labels", "best_metric"},
@@ -124,7 +124,7 @@ def test_the_whole_spine_at_toy_size(spine):
     runs = [str(spine["runs"] / name) for name in ("student", "audio")]
     folder = extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False)
     assert extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False) == folder
-    # Two steps past the first: enough for a program to show that it is not compiled for one step only.
+    # Two more steps show that the program is not compiled for the first step only.
     steps = ("--config.steps=3", "--config.log_every=3", "--config.eval_every=3")
     fusion = smoke(spine, "fusion", "fusion", *steps, features=str(folder))
     assert -1 <= fusion["metrics"]["dev"]["ccc_mean"] <= 1
@@ -137,7 +137,7 @@ def test_the_whole_spine_at_toy_size(spine):
     assert not recordings[0].visual[65:70].any()
     assert evaluate.evaluate(spine["runs"] / "fusion")["dev"] == pytest.approx(fusion["metrics"]["dev"], abs=1e-6)
 
-    # From frames and log-mel, without a step that moves anything, it is the run on cached features.
+    # As long as no step changes anything, training from frames and log-mel equals the run on cached features.
     start = (f"--config.fusion={spine['runs'] / 'fusion'}", "--config.data.delay=1.0")
     clips = {"clips": spine["clips"]}
     still = smoke(spine, "end_to_end", "fusion", *start, "--config.optimizer.learning_rate=0.0", **clips)
@@ -158,7 +158,7 @@ PARAMETERS = {"teacher": 15_556_008, "student": 15_556_008, "audio": 72_141_184 
 
 
 def launch(*arguments):
-    """The command line in a process of its own, with one device: the published sizes eight times over need too much."""
+    """Runs the command line in a separate process with one device: eight copies of the published sizes are too much."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
         [sys.executable, "launch.py", *arguments], env=environment, check=False, capture_output=True, text=True
@@ -166,7 +166,7 @@ def launch(*arguments):
 
 
 def test_the_papers_fusion_trains_one_real_step(spine, tmp_path):
-    # Untrained encoders' features do: this asks for shapes and a finite step, not for a score.
+    # Random features suffice: this tests shapes and a finite step, not a score.
     rows = [record for record, _ in spine_features(spine, tmp_path)]
     assert rows
     done = launch(

@@ -1,4 +1,4 @@
-"""Each corpus from its exact layout, with the traps that others fell into."""
+"""Each corpus from its exact layout, with the traps that other readers fell into."""
 
 import csv
 import itertools
@@ -181,7 +181,7 @@ def test_recola_keeps_every_frame_its_time_and_its_targets(prepared_recola):
     np.testing.assert_allclose(time, np.arange(50) / 25, atol=1e-4)
     targets = np.concatenate([first["targets"], second["targets"]])
     assert np.concatenate([first["target_mask"], second["target_mask"]]).all()
-    # Valence rises and arousal falls by 0.25 a second; raters differ by 0.01.
+    # Valence rises and arousal falls by 0.25 per second; raters differ by 0.01.
     np.testing.assert_allclose(np.diff(targets[:, 0]), 0.01, atol=1e-4)
     np.testing.assert_allclose(np.diff(targets[:, 1]), -0.01, atol=1e-4)
     assert first["raters"].shape == (30, 6, 2)
@@ -259,9 +259,9 @@ def test_avecs_layouts(tmp_path, draw, red_square, year):
         "test": 1,
     }
     (record,) = clips(target, "train")
-    if year == 2018:  # no gold standard came with it: it is made of the raters
+    if year == 2018:  # it has no gold standard, so one is computed from the raters
         np.testing.assert_allclose(record["targets"][:, 0], np.arange(25) / 100 + 0.05, atol=1e-4)
-    else:  # the challenge's own wins, whatever the raters say
+    else:  # the challenge's own gold standard takes precedence
         np.testing.assert_allclose(record["targets"], [[-0.3, 0.3]] * 25, atol=1e-6)
     assert record["raters"].shape == (25, 6, 2)
     assert np.isnan(record["raters"]).all() == (year == 2015)

@@ -110,7 +110,7 @@ def test_recola_layout(corpus):
             np.testing.assert_allclose(tables[dimension][:, 0], np.arange(201) * 0.04, atol=1e-9)
             assert np.abs(tables[dimension][:, 1:]).max() <= 1
         truth = np.genfromtxt(root / "synthetic_truth" / f"{name}.csv", delimiter=",", names=True)
-        for dimension, table in tables.items():  # 1 s late, every rater still follows what is there
+        for dimension, table in tables.items():  # every rater follows the truth, 1 s late
             for rater in table[:, 1:].T:
                 assert np.corrcoef(truth[dimension][:-25], rater[25:])[0, 1] > 0.6
         sound, rate = soundfile.read(root / "RECOLA-Audio-recordings" / f"{name}.wav")

@@ -1,4 +1,4 @@
-"""A part of a batch from several data sets: shares, order over processes, resuming, evaluation, bad input."""
+"""A source made of several data sets: shares, order over processes, resuming, evaluation, bad input."""
 
 import collections
 
@@ -30,7 +30,7 @@ def name_example(record, rng, config):
 
 
 class Records:
-    """Records in memory in the place of shards: the opening of files is tested elsewhere."""
+    """Records in memory instead of shards; opening files is tested elsewhere."""
 
     class_names = ("x",)
 
@@ -49,7 +49,7 @@ class Records:
 
 
 def drawn(source, config, batches, processes=1):
-    """The rows of the first global batches, put together from every process's part."""
+    """The rows of the first global batches, joined from every process's share."""
     parts = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "process_count", lambda: processes)

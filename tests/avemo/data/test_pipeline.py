@@ -17,22 +17,22 @@ def sources(tmp_path):
 
 def test_batches_are_a_function_of_seed_and_position(tmp_path):
     config = configuration.load("configs/demo/teacher.py:smoke")
-    parts = sources(tmp_path)
-    first = [batch for batch, _ in zip(pipeline.train_batches(parts, config), range(5), strict=False)]
+    streams = sources(tmp_path)
+    first = [batch for batch, _ in zip(pipeline.train_batches(streams, config), range(5), strict=False)]
     assert first[0]["faces"]["image"].shape == (6, 80, 80, 3)
     assert first[0]["triplets"]["images"].shape == (4, 3, 80, 80, 3)
-    iterator = iter(pipeline.train_batches(parts, config))
+    iterator = iter(pipeline.train_batches(streams, config))
     for _ in range(3):
         next(iterator)
     state = iterator.get_state()
-    again = iter(pipeline.train_batches(parts, config))
+    again = iter(pipeline.train_batches(streams, config))
     again.set_state(state)
     resumed = next(again)
-    for part, fields in resumed.items():
+    for source, fields in resumed.items():
         for name, value in fields.items():
-            np.testing.assert_array_equal(value, first[3][part][name])
+            np.testing.assert_array_equal(value, first[3][source][name])
     config.seed = 1
-    other = next(iter(pipeline.train_batches(parts, config)))
+    other = next(iter(pipeline.train_batches(streams, config)))
     assert not np.array_equal(other["faces"]["image"], first[0]["faces"]["image"])
 
 

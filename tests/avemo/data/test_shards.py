@@ -123,7 +123,7 @@ def test_a_damaged_tfrecord_is_named_and_not_trained_on(formats, tmp_path):
 
 
 class Bucket(MemoryFileSystem):
-    """In the place of Cloud Storage: what gcsfs would open, in memory."""
+    """Replaces Cloud Storage: holds in memory what gcsfs would open."""
 
     protocol = ("gs", "gcs")
     store, pseudo_dirs = {}, [""]
