@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos lint parity results release bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos lint types parity results release bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ chaos: $(VENV)/test      ## kill training 20 times a task at random moments; it 
 
 lint: $(VENV)/test       ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/test    ## mypy on the whole package
+	$(BIN)/mypy avemo media data_prep configs launch.py
 
 # PyTorch and the other references, in an environment of their own.
 .venv-parity/ready: requirements-parity.txt requirements-parity-nodeps.txt
