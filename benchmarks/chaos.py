@@ -124,12 +124,12 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
         (_, a_step, a), (_, b_step, b) = (checkpoints.load(folder, which) for folder in (one, two))
         if a_step != b_step:
             found.append(f"{which} checkpoint: step {a_step}, then {b_step}")
-        a, b = (jax.tree_util.tree_leaves_with_path(tree) for tree in (a, b))
-        if [path for path, _ in a] != [path for path, _ in b]:
+        x_leaves, y_leaves = (jax.tree_util.tree_leaves_with_path(tree) for tree in (a, b))
+        if [path for path, _ in x_leaves] != [path for path, _ in y_leaves]:
             found.append(f"{which} checkpoint: different arrays")
         found += [
             f"{which} checkpoint: {jax.tree_util.keystr(path)}"
-            for (path, x), (_, y) in zip(a, b, strict=False)
+            for (path, x), (_, y) in zip(x_leaves, y_leaves, strict=False)
             if x.dtype != y.dtype or not np.array_equal(x, y, equal_nan=True)
         ]
 
@@ -137,10 +137,10 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
         rows = metrics_log.read(folder / "metrics.jsonl")
         return [{k: v for k, v in row.items() if k not in ("wall_time", "examples_per_second")} for row in rows]
 
-    a, b = lines(one), lines(two)
-    if len(a) != len(b):
-        found.append(f"metrics.jsonl: {len(a)} lines, then {len(b)}")
-    found += [f"metrics.jsonl: {x}, then {y}" for x, y in zip(a, b, strict=False) if x != y]
+    first, second = lines(one), lines(two)
+    if len(first) != len(second):
+        found.append(f"metrics.jsonl: {len(first)} lines, then {len(second)}")
+    found += [f"metrics.jsonl: {x}, then {y}" for x, y in zip(first, second, strict=False) if x != y]
     a, b = (json.loads((folder / "result.json").read_text()) for folder in (one, two))
     found += [f"result.json: {key}" for key in a if key != "seconds" and a[key] != b.get(key)]
     for path in sorted((one / "predictions").iterdir()):

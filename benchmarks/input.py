@@ -57,7 +57,7 @@ def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
         drawn = folder.with_name("drawn")
         drawn.mkdir()
         stills.write_unlabelled(drawn, 0, 0, count, SIDE)
-        pictures = [cv2.imread(str(path)) for path in sorted(drawn.rglob("*.jpg"))]
+        pictures = [np.asarray(cv2.imread(str(path))) for path in sorted(drawn.rglob("*.jpg"))]
         kind = "synthetic faces"
     for number, picture in enumerate(pictures):
         large = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
@@ -148,7 +148,7 @@ def main() -> None:
         sides = {"avemo": ours, "pytorch": theirs}
         for read in sides.values():  # warms the page cache
             read(count // BATCH)
-        found = {name: [] for name in sides}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(arguments.rounds):
             for name, read in sides.items():
                 found[name].append(rates(read, count))

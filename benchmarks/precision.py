@@ -45,6 +45,7 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
         config.seed = seed
         stage = tasks.make(config)
         data = tasks.open_data(stage)
+        state: Any
         state, tx = initial_state(stage, data, config)
         if kind == "rounded":
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))

@@ -93,23 +93,26 @@ class Peer:
             [python, str(PEER)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
         )  # fmt: skip
-        self._sums = (0.0, 0.0, 0.0)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._questions, self._answers = self._process.stdin, self._process.stdout
+        self._sums = [0.0, 0.0, 0.0]
         self._answer()
 
     def _answer(self) -> str:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise SystemExit(f"{PEER.name} ended: --fer must be a Python with requirements-peers*.txt installed.")
         return line
 
     def run(self, path: pathlib.Path) -> None:
         """Runs one clip through it."""
-        print(path, file=self._process.stdin, flush=True)
-        self._sums = tuple(a + float(b) for a, b in zip(self._sums, self._answer().split(), strict=True))
+        print(path, file=self._questions, flush=True)
+        self._sums = [a + float(b) for a, b in zip(self._sums, self._answer().split(), strict=True)]
 
     def result(self) -> dict[str, float]:
         """Ends it; returns frames per second of `detect_emotions` and the share of frames in which it saw a face."""
-        self._process.stdin.close()
+        self._questions.close()
         self._process.wait(20)
         frames, seconds, faces = self._sums
         return {"fer_fps": frames / seconds, "fer_faces": faces / frames}

@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
@@ -33,7 +35,9 @@ from media import audio, video
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: int, **options) -> tuple[float, dict]:
+def command(
+    corpus: str, source: pathlib.Path, output: pathlib.Path, workers: int, **options: Any
+) -> tuple[float, dict]:
     """Runs the command; returns its wall-clock seconds and the card it wrote."""
     flags = [f"--{key}={value}" for key, value in options.items()]
     line = [sys.executable, "-m", "data_prep", corpus, f"--source={source.resolve()}", f"--output={output}", "--quiet"]
@@ -43,7 +47,7 @@ def command(corpus: str, source: pathlib.Path, output: pathlib.Path, workers: in
     return seconds, json.loads(next(output.glob("*/*/card.json")).read_text())
 
 
-def one_core(corpus, items) -> float:
+def one_core(corpus: Any, items: Sequence[Any]) -> float:
     """Processor seconds of the work on the items."""
     with tempfile.TemporaryDirectory() as spool:
         task_runner.run_task(corpus, items[:1], f"{spool}/warm")
@@ -57,7 +61,8 @@ def seconds_of(path: pathlib.Path) -> float:
     return sum(1 for _ in video.decode(path)) / video.probe(path).fps
 
 
-def videos(folder: pathlib.Path, least: float, workers: int, **options) -> dict[str, float]:
+def videos(folder: pathlib.Path, least: float, workers: int, **options: Any) -> dict[str, float]:
+    """Speed of preparing a folder of videos, repeated up to `least` seconds."""
     corpus = CORPORA["own"](folder, ClipOptions(**options))
     items = list(corpus.items())
     lengths = [seconds_of(item.payload["path"]) for item in items]
@@ -79,6 +84,7 @@ def videos(folder: pathlib.Path, least: float, workers: int, **options) -> dict[
 
 
 def pictures(folder: pathlib.Path, workers: int) -> dict[str, float]:
+    """Speed of preparing FER+."""
     corpus = CORPORA["fer"](folder, CORPORA["fer"].Options())
     items = list(corpus.items())
     few = items[:4000]
@@ -103,37 +109,39 @@ def long_video(clips: list[pathlib.Path], minutes: float, target: pathlib.Path) 
         picture = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "crf": "20", "bf": "0"})
         sound = out.add_stream("aac", rate=16000, layout="mono")
         picture.width, picture.height, picture.pix_fmt = 360, 288, "yuv420p"
-        packets, frames, samples = [], 0, []
+        packets: list[Any] = []
+        frames, samples = 0, []
         for clip in clips:
             for frame in video.decode(clip):
                 one = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
                 one.pts, one.time_base = frames, Fraction(1, 25)
                 packets += picture.encode(one)
                 frames += 1
-            samples += [part for _, part in audio.decode(clip)]
+            samples += [block for _, block in audio.decode(clip)]
         packets += picture.encode(None)
         heard = np.concatenate(samples)[: 640 * frames]
         for begin in range(0, len(heard) - 1023, 1024):
-            one = av.AudioFrame.from_ndarray(np.ascontiguousarray(heard[None, begin : begin + 1024]), "fltp", "mono")
-            one.sample_rate, one.pts, one.time_base = 16000, begin, Fraction(1, 16000)
-            packets += sound.encode(one)
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(heard[None, begin : begin + 1024]), "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = 16000, begin, Fraction(1, 16000)
+            packets += sound.encode(block)
         packets += sound.encode(None)
-        parts = sorted(
+        timed = sorted(
             ((float(p.pts * p.time_base), bytes(p), p.time_base, p.is_keyframe, p.stream) for p in packets),
-            key=lambda part: part[0],
+            key=lambda packet: packet[0],
         )
-        seconds, begin = frames / 25, 0.0
-        while begin < 60 * minutes:
-            for time_of, data, base, key, stream in parts:
+        seconds, start = frames / 25, 0.0
+        while start < 60 * minutes:
+            for time_of, data, base, key, stream in timed:
                 packet = av.Packet(data)
                 packet.stream, packet.time_base, packet.is_keyframe = stream, base, key
-                packet.pts = packet.dts = round((begin + time_of) / base)
+                packet.pts = packet.dts = round((start + time_of) / base)
                 out.mux(packet)
-            begin += seconds
-    return begin
+            start += seconds
+    return start
 
 
-def memory(folder: pathlib.Path, minutes: float, **options) -> dict[str, float]:
+def memory(folder: pathlib.Path, minutes: float, **options: Any) -> dict[str, Any]:
+    """Peak memory of preparing one long video, and one a tenth as long."""
     clips = sorted(folder.glob("*.mpg"))[:10]
     out = {}
     with tempfile.TemporaryDirectory() as scratch:

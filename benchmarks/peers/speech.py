@@ -10,6 +10,7 @@ labels (0 to 7 in RAVDESS's order), each file's fold, and the probabilities of t
 import argparse
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 
@@ -45,17 +46,17 @@ def main() -> None:
             hits = (probability[name][test].argmax(1) == label[test]).mean()
             print(f"fold {number} {name}: C {chosen[name][-1]}, accuracy {hits:.3f}", flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        arguments.output,
-        name=[path.stem for path in files],
-        label=label,
-        speaker=speaker,
-        fold=fold,
+    arrays: dict[str, Any] = {
+        "name": [path.stem for path in files],
+        "label": label,
+        "speaker": speaker,
+        "fold": fold,
         **{f"features_{name}": inputs[name] for name in ("egemaps", "yamnet")},
         **{f"probability_{name}": value for name, value in probability.items()},
         **{f"seconds_{name}": value for name, value in seconds.items()},
         **{f"C_{name}": value for name, value in chosen.items()},
-    )
+    }
+    np.savez_compressed(arguments.output, **arrays)
 
 
 if __name__ == "__main__":

@@ -78,16 +78,16 @@ def main() -> None:
         print(f"{name}: accuracy {(value.argmax(1) == label).mean():.3f}", flush=True)
     print(f"fer's cascade found no face in {missed} of {frames} frames")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        arguments.output,
-        name=[path.stem for path in files],
-        label=label,
-        frames=frames,
-        missed=missed,
-        C=model.best_params_["logisticregression__C"],
+    arrays: dict[str, Any] = {
+        "name": [path.stem for path in files],
+        "label": label,
+        "frames": frames,
+        "missed": missed,
+        "C": model.best_params_["logisticregression__C"],
         **{f"probability_{name}": value for name, value in probability.items()},
         **{f"seconds_{name}": value for name, value in seconds.items()},
-    )
+    }
+    np.savez_compressed(arguments.output, **arrays)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,9 @@ def _measure(place: Place) -> dict[str, Any]:
     shares = _shares(place)[: len(classes)]
     probability["avemo, teacher, the classes' shares in its training divided out"] = first["probability"][None] / shares
     for suffix in ("", "_both"):
-        said = [_said(place, faces.student_name(seed), suffix)["probability"] for seed in SEEDS]
+        students = [_said(place, faces.student_name(seed), suffix)["probability"] for seed in SEEDS]
         name = f"avemo, student (has seen unlabelled clips of the same actor){_SAYS.get(suffix, '')}"
-        probability[name] = np.stack(said)
+        probability[name] = np.stack(students)
     found = {name: significance.accuracy(labels, value.argmax(-1)) for name, value in probability.items()}
     found |= {name: significance.accuracy(labels, value.argmax(-1)[None]) for name, value in theirs.items()}
     plain, adapted = _TITLES[ROBUST], f"{_TITLES[ROBUST]}{_SAYS['_both']}"

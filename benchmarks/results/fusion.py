@@ -110,7 +110,7 @@ def _chosen(place: Place) -> np.ndarray:
     """Predictions `[5, 52]` of the fusion that is best on each fold's own dev part, by the mean over its seeds."""
     parts = []
     for fold in FOLDS:
-        best, predicted = -1.0, None
+        best, predicted = -1.0, np.empty(0)
         for (cells,) in plan.cells(plan.load(SWEEP)):
             dev, test = (
                 [place.predictions(f"fusion_{fold}/{cell.folder}", split) for cell in cells]

@@ -10,6 +10,7 @@ normalised to the unit sphere; distances are Euclidean.
 import argparse
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,18 +30,19 @@ def function(space: str, workdir: str, weights: str) -> tuple[int, Callable[[np.
     """The side S of the space's pictures, and the function from uint8 `[N, S, S, 3]` to the space `[N, D]`."""
     if space == "pixels":
         return 48, lambda images: images.reshape(len(images), -1).astype(np.float32)
+    network: Any
     if space == "faceres":
         found, network = pretrained.load_pretrained(weights), networks.SOURCES["faceres"].network()
         variables = {"params": found.params, "batch_stats": found.batch_stats}
         return 48, jax.jit(lambda images: network.apply(variables, images, False).mean((1, 2)))
     config, _, variables = checkpoints.load(workdir)
-    model, size = expression.build(config.model), int(config.model.image_size)
+    network, size = expression.build(config.model), int(config.model.image_size)
     output = "embedding" if space == "teacher" else "descriptor"
     if space == "untrained":
         example = np.zeros((1, size, size, 3), np.uint8)
-        variables = jax.jit(lambda key: model.init(key, example, train=False))(jax.random.key(0))
+        variables = jax.jit(lambda key: network.init(key, example, train=False))(jax.random.key(0))
         variables = {name: variables[name] for name in ("params", "batch_stats")}
-    return size, jax.jit(lambda images: model.apply(variables, images, train=False)[output])
+    return size, jax.jit(lambda images: network.apply(variables, images, train=False)[output])
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import audmetric
 import jax
@@ -63,7 +64,7 @@ def trunk_forward_devices() -> Pair:
     network, x = InceptionResNetV1(whole=True), images(16, 160)
     variables = parallel.replicate(jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), x))
 
-    def step(variables: dict, images: jax.Array, _: None) -> jax.Array:
+    def step(variables: dict, images: jax.Array, _: None) -> Any:
         return network.apply(variables, images, False)
 
     run = parallel.map_step(step, donate_state=False, gather_outputs=True)
@@ -87,7 +88,7 @@ def trunk_train() -> Pair:
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(variables: dict, x: jax.Array) -> dict:
-        def loss(params: dict) -> tuple[jax.Array, dict]:
+        def loss(params: dict) -> tuple[jax.Array, Any]:
             everything = {**variables, "params": params}
             y, changed = network.apply(everything, x, True, mutable=["batch_stats"])
             return (y * probe).sum(), changed
