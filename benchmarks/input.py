@@ -49,7 +49,8 @@ def write_faces(source: pathlib.Path, folder: pathlib.Path, count: int) -> str:
     if archive.exists():
         with zipfile.ZipFile(archive) as packed:
             names = sorted(name for name in packed.namelist() if name.endswith(".png"))[:count]
-            pictures = [cv2.imdecode(np.frombuffer(packed.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names]
+            encoded = [np.frombuffer(packed.read(name), np.uint8) for name in names]
+            pictures = [np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR)) for picture in encoded]
         kind = "FER+ faces, enlarged"
     else:
         from data_prep.synthetic import stills
