@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
@@ -28,6 +30,23 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_json(
+    path: str | os.PathLike, remedy: str = "remove it and run the stage that wrote it again"
+) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Raises:
+      UserError: the file cannot be read or holds something else; `remedy` says what to do.
+    """
+    try:
+        value = json.loads(epath.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): {remedy}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} cannot be read (it is not a JSON object): {remedy}.")
+    return value
 
 
 @contextlib.contextmanager

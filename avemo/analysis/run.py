@@ -12,7 +12,7 @@ from etils import epath
 from avemo.data import features, mixture, shards
 from avemo.report import page
 from avemo.report.notes import read_notes
-from avemo.runs import checkpoints, installed, reader
+from avemo.runs import checkpoints, installed, paths, reader
 from media.errors import UserError, unknown
 
 
@@ -56,18 +56,19 @@ class AnalysisRun(reader.Run):
         return name
 
     def data(self, role: str) -> str:
-        """The data folder of a role ("faces", "triplets", "clips", "features"), as the config names it.
+        """Returns the data folder of a role ("faces", "triplets", "clips", "features"), where it is now.
 
-        For a fusion run "clips" are those that its features were made from.
+        A fusion run's "clips" are the ones that its features were made from.
 
         Raises:
-          UserError: the run has no such data, or it is not there any more.
+          UserError: the run has no such data, or the data cannot be found.
         """
         data = self.config.get("data", {})
-        folder = data.get(role)
+        folder = paths.find_data(data.get(role) or "", self.folder)
         if not folder and role == "clips" and data.get("features"):
-            card = shards.find_dataset(data["features"]) / "extract.json"
-            folder = json.loads(card.read_text()).get("clips") if card.exists() else None
+            features = shards.find_dataset(paths.find(data["features"], self.folder))
+            card = features / "extract.json"
+            folder = paths.find(json.loads(card.read_text()).get("clips") or "", features) if card.exists() else ""
         if not folder or not all(epath.Path(part.folder).exists() for part in mixture.parse(folder)):
             raise UserError(f"the {role} of {self.folder} are not at {folder or 'any place it names'}: they moved.")
         return str(folder)

@@ -19,7 +19,7 @@ from avemo import configuration
 from avemo.data import shards
 from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
-from avemo.runs import encoder, installed, run_folder, subruns
+from avemo.runs import encoder, installed, paths, run_folder, subruns
 from avemo.runs.encoder import Encoder
 from media import records
 from media.errors import UserError
@@ -148,6 +148,7 @@ def extract(
         {split: _recordings(source, visual, audio, progress, split) for split, source in sources.items()},
     )
     (target / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
+    paths.record(target, {path: path for path in (str(data), *map(str, workdirs))})
     logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
     return target
 

@@ -1,9 +1,10 @@
-"""Orbax checkpoints of a run: the state, the input iterator's position and the config; latest and best are kept.
+"""Orbax checkpoints of a run: the state, the input position and the config. The latest two and the best are kept.
 
 `load(workdir)` needs no flags, no accelerator and no knowledge of the devices that wrote the run. A released run
-(`avemo.release`) has one file, `weights.npz`, in place of checkpoints.
+(`avemo.release`) has one file, `weights.npz`, instead of checkpoints.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from media.errors import UserError
 
 logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
+DAMAGED = "damaged_checkpoints"
 
 
 def _folder(workdir: str | epath.Path) -> epath.Path:
@@ -32,15 +34,15 @@ def _folder(workdir: str | epath.Path) -> epath.Path:
 
 
 def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.CheckpointManager:
-    """The checkpoint manager of a training run.
+    """Opens the checkpoint manager of a training run.
 
     Args:
       workdir: run folder.
-      best: metric, `split/name`, by which the best checkpoint is chosen (higher is better); None: the latest is.
+      best: metric, `split/name`, that chooses the best checkpoint (higher is better); None keeps only the latest ones.
 
     Returns:
-      A manager that keeps the two latest checkpoints and the best one. A checkpoint without readable metrics (one that
-      was being deleted when the run was killed) counts as no best one.
+      A manager that keeps the two latest checkpoints and the best one. A checkpoint without readable metrics (the run
+      was killed while deleting it) is never the best.
     """
     policies = [managers.LatestN(2)]
     if best:
@@ -57,14 +59,14 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
-        # Made in the background, a folder is at times not there yet when its first file is written.
+        # A folder created in the background is sometimes missing when its first file is written.
         async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
     return ocp.CheckpointManager(_folder(workdir), options=options)
 
 
 def _set_aside_unreadable_metrics(folder: epath.Path) -> None:
-    """Removes metrics that are no JSON: the manager reads those of every checkpoint, and would not open."""
+    """Removes metrics that are not JSON: the manager reads those of every checkpoint, and would not open."""
     for path in folder.glob("*/metrics/metrics") if folder.exists() else ():
         try:
             json.loads(path.read_text())
@@ -94,32 +96,121 @@ def save(
 
 
 def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-    """Restores the latest readable checkpoint; a damaged one is reported and the one before it is used.
+    """Restores the latest readable checkpoint; nothing is ever deleted.
+
+    A damaged checkpoint is reported and the one before it is used. The damaged one moves to `damaged_checkpoints/` in
+    the run folder, so that training can save its step again.
 
     Args:
       checkpoints: the run's manager.
       like: a state of the shapes and shardings wanted (a freshly initialised one).
 
     Returns:
-      `(step, state, data)`, or None where the run has no checkpoint.
+      `(step, state, data)`, or None if the run has no checkpoint.
+
+    Raises:
+      UserError: no checkpoint can be read, the storage fails, or the checkpoint is of another model.
     """
-    steps = sorted(checkpoints.all_steps(), reverse=True)
-    for step in steps:
+    damaged: list[int] = []
+    for step in sorted(checkpoints.all_steps(), reverse=True):
         try:
-            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            restored = checkpoints.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
-            )
-            return step, restored["state"], restored["data"]
-        except Exception as error:  # whatever is broken inside, the remedy is the same
+            _check_model(checkpoints, step, like)
+            state, data = _restore(checkpoints, step, like)
+        except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # not the checkpoint's fault
+            raise
+        except Exception as error:  # Orbax and TensorStore have no type of error for damage
+            _check_storage(checkpoints, step, error)
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             logger.warning(
                 "checkpoint %d of %s cannot be read (%s); trying the one before.", step, checkpoints.directory, reason
             )
-            checkpoints.delete(step)
-    if steps:
+            damaged.append(step)
+            continue
+        _set_aside(checkpoints, damaged)
+        return step, state, data
+    if damaged:
         raise UserError(f"no checkpoint in {checkpoints.directory} can be read: use a new --workdir.")
     return None
+
+
+def _restore(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+    restored = checkpoints.restore(step, args=arguments)
+    return restored["state"], restored["data"]
+
+
+def _check_model(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> None:
+    """Raises a `UserError` if the checkpoint's arrays are not those of `like`; passes if it does not list them."""
+    metadata = checkpoints.item_metadata(step)["state"]
+    if metadata is None:
+        return
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+    stored, wanted = shapes(metadata.tree), shapes(like)
+    differing = [f"{name} is new" for name in wanted if name not in stored]
+    differing += [f"{name} is gone" for name in stored if name not in wanted]
+    differing += [
+        f"{name} was {list(stored[name])}, is {list(wanted[name])}"
+        for name in wanted
+        if name in stored and stored[name] != wanted[name]
+    ]
+    if differing:
+        raise UserError(
+            f"checkpoint {step} of {checkpoints.directory} belongs to another model ({'; '.join(differing[:4])}"
+            f"{f'; and {len(differing) - 4} more' if len(differing) > 4 else ''}): use a new --workdir, or the version "
+            "of the code that wrote it. Nothing was deleted."
+        )
+
+
+def _check_storage(checkpoints: ocp.CheckpointManager, step: int, error: Exception) -> None:
+    """Raises a `UserError` if a file of the checkpoint cannot be read at all: that is not damage."""
+    failure = error if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else None
+    failure = failure or _unreadable(epath.Path(checkpoints.directory) / str(step))
+    if failure is not None:
+        raise UserError(
+            f"checkpoint {step} of {checkpoints.directory} cannot be read because the storage fails "
+            f"({failure.strerror or failure}): check the disk, the permissions or the connection, and run again. "
+            "Nothing was deleted."
+        ) from error
+
+
+def _unreadable(folder: epath.Path) -> OSError | None:
+    """Reads every file of a folder; returns the first error of the storage."""
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                failure = _unreadable(path)
+                if failure is not None:
+                    return failure
+            else:
+                with path.open("rb") as file:
+                    while file.read(1 << 24):
+                        pass
+    except OSError as error:
+        return error
+    return None
+
+
+def _set_aside(checkpoints: ocp.CheckpointManager, steps: Sequence[int]) -> None:
+    """Moves damaged checkpoints to `damaged_checkpoints/` beside the manager's folder."""
+    if not steps:
+        return
+    folder = epath.Path(checkpoints.directory)
+    aside = folder.parent / DAMAGED
+    if jax.process_index() == 0:
+        aside.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            names = itertools.chain([str(step)], (f"{step}.{number}" for number in itertools.count(1)))
+            target = next(aside / name for name in names if not (aside / name).exists())
+            (folder / str(step)).rename(target)
+            logger.warning("the damaged checkpoint %d is kept as %s.", step, target)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    checkpoints.reload()
 
 
 def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, int, dict[str, Any]]:
@@ -127,16 +218,17 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
 
     Args:
       workdir: run folder, local or gs://.
-      which: "best" (by the run's own metric, else the latest) or "latest".
+      which: "best" (by the run's own metric, otherwise the latest) or "latest".
 
     Returns:
-      `(config, step, variables)`; variables is `{"params": ..., **model state}` of NumPy arrays.
+      `(config, step, variables)`; the paths in the config are where the data and runs are now (`avemo.runs.paths`),
+      and variables is `{"params": ..., **model state}` of NumPy arrays.
 
     Raises:
-      UserError: the folder is no run, or has no checkpoint.
+      UserError: the folder is not a run, or has no checkpoint that can be read.
     """
     workdir = epath.Path(workdir)
-    config = configuration.from_json(workdir / "config.json")
+    config = run_folder.config_of(workdir)
     if released(workdir):
         return config, *weights.read(workdir / weights.FILENAME)
     missing = UserError(f"{workdir} has no checkpoint yet: let `launch.py train` reach its first one.")
@@ -161,6 +253,7 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
             restore = ocp.args.PyTreeRestore(restore_args=arguments)
             state = reader.restore(step, args=ocp.args.Composite(state=restore))["state"]
         except Exception as error:
+            _check_storage(reader, step, error)
             raise UserError(
                 f"checkpoint {step} of {workdir} cannot be read ({type(error).__name__}): copy the run again."
             ) from error
@@ -188,5 +281,5 @@ def open_run(workdir: str, role: str, tasks: Sequence[str]) -> tuple[ConfigDict,
 
 
 def released(workdir: str | epath.Path) -> bool:
-    """Whether a run folder is that of a release: weights alone, no training state, no data."""
+    """Whether a run folder comes from a release: weights alone, no training state, no data."""
     return (epath.Path(workdir) / weights.FILENAME).exists()

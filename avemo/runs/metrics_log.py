@@ -1,6 +1,7 @@
-"""Metrics of a run: one JSON object a line in `metrics.jsonl`, and TensorBoard events beside it."""
+"""Metrics of a run: one JSON object per line in `metrics.jsonl`, with TensorBoard events beside it."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -11,25 +12,31 @@ from etils import epath
 
 from media.files import write_atomically
 
+logger = logging.getLogger(__name__)
+
 
 def read(path: str | epath.Path) -> list[dict[str, Any]]:
-    """Reads `metrics.jsonl`; a half-written last line (a killed run) is left out."""
+    """Reads `metrics.jsonl`; a torn line (a killed run or a full disk) is reported and left out."""
     path = epath.Path(path)
     if not path.exists():
         return []
     out = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            out.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            values = json.loads(line)
+        except ValueError:  # bad JSON, or bytes that are not text
+            values = None
+        if isinstance(values, dict):
+            out.append(values)
+        else:
+            logger.warning("%s: line %d is damaged and is left out.", path, number)
     return out
 
 
 class MetricsWriter:
-    """Appends `{"step", "split", "wall_time", **values}` lines; only the first process writes.
+    """Appends lines `{"step", "split", "wall_time", **values}`; only the first process writes.
 
-    Opening it on a resumed run drops what was logged after the restored step, so that no line is lost or doubled.
+    Opening it on a resumed run drops the lines after the restored step, so that no line is lost or written twice.
     """
 
     def __init__(self, workdir: str | epath.Path, resume_step: int = 0):
@@ -39,15 +46,15 @@ class MetricsWriter:
         self._board = None
         if jax.process_index() != 0:
             return
-        kept = [line for line in read(self._path) if line["step"] <= resume_step]
-        # In one move: a run that is killed here must not lose the lines before its checkpoint.
+        kept = [line for line in read(self._path) if line.get("step", 0) <= resume_step]
+        # Atomically: a run that is killed here must not lose the lines before its checkpoint.
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         # tensorboardX writes local folders; a gs:// run keeps metrics.jsonl.
         if "://" not in str(workdir):
             self._board = SummaryWriter(str(workdir), purge_step=resume_step + 1)
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """Logs scalar values of one split at one step; NaN and infinity become null, as JSON has neither."""
+        """Logs scalar values of one split at one step; NaN and infinity become null, because JSON has neither."""
         if jax.process_index() != 0:
             return
         clean = {k: (float(v) if math.isfinite(float(v)) else None) for k, v in values.items()}

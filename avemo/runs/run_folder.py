@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what was run in it and on what data, and whether it is finished."""
+"""A run's folder: its lock, its config and data, and whether it is finished."""
 
 import contextlib
 import json
@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.data import mixture
+from avemo.runs import paths
 from avemo.version import __version__
 from media.errors import UserError
-from media.files import write_atomically
+from media.files import read_json, write_atomically
 
 
 def require(path: str, role: str) -> str:
@@ -36,9 +37,18 @@ def require(path: str, role: str) -> str:
     return path
 
 
+def config_of(workdir: str | epath.Path) -> ConfigDict:
+    """Reads a run's config, in which every path is where the data or run is now (`avemo.runs.paths`).
+
+    Raises:
+      UserError: `workdir` has no `config.json`, or a damaged one.
+    """
+    return paths.located(configuration.from_json(epath.Path(workdir) / "config.json"), workdir)
+
+
 @contextlib.contextmanager
 def lock(workdir: epath.Path) -> Iterator[None]:
-    """Holds a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
+    """Locks a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
     if "://" in str(workdir) or jax.process_index() != 0:
         yield
         return
@@ -53,7 +63,7 @@ def lock(workdir: epath.Path) -> Iterator[None]:
 
 
 def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path:
-    """Creates the run folder, or checks that the one there belongs to this config, and writes `config.json`.
+    """Creates the run folder and writes `config.json`, or checks that an existing folder belongs to this config.
 
     Raises:
       UserError: the folder cannot be written, or holds a run of another config (the differing fields are named).
@@ -68,17 +78,19 @@ def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path
                 f"{'; …' if len(changed) > 5 else ''}): choose another --workdir or undo the change."
             )
         return workdir
+    named = paths.recorded_in(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:
             write_atomically(path, json.dumps(configuration.to_dict(config), indent=2, sort_keys=True) + "\n")
+            paths.record(workdir, dict(zip(named, named, strict=True)))
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
     return workdir
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware that a result was made with."""
+    """Returns the versions and the hardware that produce a result."""
     import flax
 
     return {
@@ -96,22 +108,32 @@ def environment() -> dict[str, Any]:
 
 
 def finished(workdir: str | epath.Path, config: ConfigDict) -> dict[str, Any] | None:
-    """The result of a complete run of this config in `workdir`, or None."""
-    path = epath.Path(workdir) / "result.json"
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    return result if result.get("step") == config.steps else None
+    """Returns the result of the run in `workdir` if it is complete under this config, otherwise None.
+
+    Raises:
+      UserError: `result.json` is damaged.
+    """
+    result = _result(workdir)
+    return result if result and result.get("step") == config.steps else None
 
 
 def class_names(workdir: str | epath.Path) -> tuple[str, ...]:
-    """The classes that a run was trained on; empty of one that is not complete, or that has none."""
+    """Returns the classes that a run was trained on; empty if it is not complete or has no classes.
+
+    Raises:
+      UserError: `result.json` is damaged.
+    """
+    return tuple(_result(workdir).get("class_names", ()))
+
+
+def _result(workdir: str | epath.Path) -> dict[str, Any]:
     path = epath.Path(workdir) / "result.json"
-    return tuple(json.loads(path.read_text()).get("class_names", ())) if path.exists() else ()
+    remedy = "remove it and run `launch.py train` again, which resumes at the last checkpoint"
+    return read_json(path, remedy) if path.exists() else {}
 
 
-def save_predictions(folder: epath.Path, split: str, predictions: dict[str, np.ndarray]) -> None:
-    """Writes `<split>.npz` into a folder: of a run's own data, `predictions/` of the run."""
+def save_predictions(folder: epath.Path, split: str, predictions: Mapping[str, Any]) -> None:
+    """Writes `<split>.npz` into a folder (`predictions/` of the run, for the run's own data)."""
     if jax.process_index() != 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,11 +150,11 @@ def check_fingerprints(data: Mapping[str, str], workdir: epath.Path) -> dict[str
     prints = {role: mixture.fingerprint(path) for role, path in data.items()}
     path = workdir / "data.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        before = read_json(path, "restore it, or choose another --workdir")
         for role, value in prints.items():
             if before.get(role, value) != value:
                 raise UserError(
-                    f"the data {role!r} ({data[role]}) changed since {workdir} was begun: "
+                    f"the data {role!r} ({data[role]}) changed since {workdir} was started: "
                     "put the old shards back or choose another --workdir."
                 )
     elif jax.process_index() == 0:

@@ -31,7 +31,7 @@ def pack(step: int, variables: Any) -> bytes:
     Raises:
       UserError: a leaf has a type that NumPy's format does not support (bfloat16).
     """
-    arrays = {"step": np.asarray(step, np.int64)}
+    arrays: dict[str, Any] = {"step": np.asarray(step, np.int64)}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         name, array = "/".join(str(entry.key) for entry in path), np.asarray(leaf)
         if array.dtype.kind not in "biuf":

@@ -1,6 +1,7 @@
 import ast
 import json
 import pathlib
+import shutil
 import sys
 import types
 
@@ -273,8 +274,20 @@ def test_the_first_cell_installs_from_the_repository(monkeypatch):
     assert (pathlib.Path(command[5]) / "pyproject.toml").exists()
 
 
-def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch):
+@pytest.fixture
+def notebooks(folder, tmp_path):
+    """`notebooks/` of a project whose runs `make demo` made: every path is relative to the project."""
+    shutil.copytree(folder, tmp_path / "runs/demo")
+    for name in ("config.json", "encoders.json", "extract.json"):
+        for path in (tmp_path / "runs/demo").rglob(name):
+            path.write_text(path.read_text().replace(str(folder), "runs/demo"))
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path / "notebooks"
+
+
+def test_the_notebook_runs_from_top_to_bottom_where_it_lies(notebooks, monkeypatch):
     """Every code cell, in order, as Jupyter would; IPython's display is replaced, for what matters here is the code."""
+    monkeypatch.chdir(notebooks)
     shown = []
     display = types.ModuleType("IPython.display")
     display.HTML = display.Audio = lambda data, **_: data
@@ -283,7 +296,7 @@ def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch):
     shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
     monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    monkeypatch.setenv("AVEMO_RUNS", str(folder))
+    monkeypatch.delenv("AVEMO_RUNS", raising=False)
     names: dict = {}
     for number, cell in enumerate(json.loads(NOTEBOOK.read_text())["cells"]):
         assert not cell.get("outputs")  # no output of anybody's data is committed

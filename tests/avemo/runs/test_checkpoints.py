@@ -99,6 +99,9 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(name, config, 
     assert "checkpoint 4 of" in caplog.text
     assert "trying the one before" in caplog.text
     assert_same_run(straight, run)
+    # The damaged one is kept, and its step was saved again.
+    assert (run / "damaged_checkpoints/4").is_dir()
+    assert checkpoints.load(run, "latest")[1] == 4
 
 
 @pytest.mark.parametrize("damage", [emptied, cut, shutil.rmtree])
@@ -131,6 +134,86 @@ def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_p
     emptied(run / "checkpoints/4")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read: use a new --workdir"):
         train.train_and_evaluate(config, run, progress=False)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "4"]
+
+
+@pytest.fixture
+def saved(config, tmp_path):
+    """A folder with checkpoints 1 and 2 of a small state, and the state."""
+    state = {"step": np.int32(2), "params": {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}}
+    with checkpoints.manager(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoints.save(manager, step, state, {"position": step}, config, None)
+        manager.wait_until_finished()
+    return tmp_path, state
+
+
+def assert_untouched(folder, state):
+    with checkpoints.manager(folder) as manager:
+        assert sorted(manager.all_steps()) == [1, 2]
+        step, restored, data = checkpoints.restore_latest(manager, jax.tree.map(jax.numpy.zeros_like, state))
+    assert (step, data) == (2, {"position": 2})
+    np.testing.assert_array_equal(restored["params"]["w"], state["params"]["w"])
+
+
+@pytest.mark.parametrize(
+    ("params", "difference"),
+    [
+        ({"w": np.zeros((3, 4)), "b": np.zeros(4)}, "params/b is new"),
+        ({"v": np.zeros((3, 4))}, "params/v is new; params/w is gone"),
+        ({"w": np.zeros((3, 5))}, r"params/w was \[3, 4\], is \[3, 5\]"),
+    ],
+)
+def test_another_model_is_refused_by_its_parameters_and_costs_no_checkpoint(params, difference, saved):
+    folder, state = saved
+    like = jax.tree.map(lambda x: jax.numpy.asarray(x, jax.numpy.float32), {**state, "params": params})
+    with (
+        checkpoints.manager(folder) as manager,
+        pytest.raises(UserError, match=rf"checkpoint 2 of .* another model \({difference}\).*Nothing was deleted"),
+    ):
+        checkpoints.restore_latest(manager, like)
+    assert_untouched(folder, state)
+
+
+def test_a_file_that_the_storage_does_not_give_is_not_damage(saved):
+    folder, state = saved
+    path = next((folder / "checkpoints/2/state").glob("manifest*"))
+    content = path.read_bytes()
+    path.unlink()
+    path.symlink_to(path)  # to open it is an error of the file system, for root too
+    with checkpoints.manager(folder) as manager, pytest.raises(UserError, match=r"storage fails .*Nothing was deleted"):
+        checkpoints.restore_latest(manager, state)
+    with pytest.raises(UserError, match="storage fails"):
+        checkpoints.load(folder, "latest")
+    path.unlink()
+    path.write_bytes(content)
+    assert_untouched(folder, state)
+
+
+def test_a_connection_that_breaks_is_not_damage(saved, monkeypatch):
+    folder, state = saved
+
+    def breaks(*_, **__):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    with checkpoints.manager(folder) as manager, monkeypatch.context() as patch:
+        patch.setattr(manager, "restore", breaks)
+        with pytest.raises(UserError, match="Connection reset by peer"):
+            checkpoints.restore_latest(manager, state)
+    assert_untouched(folder, state)
+
+
+def test_a_checkpoint_that_is_damaged_twice_is_kept_twice(saved, config):
+    folder, state = saved
+    like = jax.tree.map(jax.numpy.zeros_like, state)
+    for _ in range(2):
+        emptied(folder / "checkpoints/2/state")
+        with checkpoints.manager(folder) as manager:
+            assert checkpoints.restore_latest(manager, like)[0] == 1
+            checkpoints.save(manager, 2, state, {"position": 2}, config, None)
+            manager.wait_until_finished()
+    assert sorted(path.name for path in (folder / "damaged_checkpoints").iterdir()) == ["2", "2.1"]
+    assert_untouched(folder, state)
 
 
 @pytest.mark.parametrize(("writers", "readers"), [(8, 1), (1, 8)])

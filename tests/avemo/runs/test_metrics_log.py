@@ -1,0 +1,37 @@
+"""The log of a run when a line of it is torn."""
+
+import json
+
+from avemo.runs import metrics_log
+
+
+def torn(folder):
+    lines = [json.dumps({"step": step, "split": "train", "loss": 1.0}) for step in (1, 2, 3, 4)]
+    lines[1] = lines[1][:20]
+    path = folder / "metrics.jsonl"
+    path.write_bytes("\n".join(lines).encode() + b"\n\xff\xfe{\n[3]\n")
+    return path
+
+
+def test_a_torn_line_costs_only_itself_and_is_said(tmp_path, caplog):
+    path = torn(tmp_path)
+    assert [line["step"] for line in metrics_log.read(path)] == [1, 3, 4]
+    assert [f"line {number} is damaged" in caplog.text for number in range(1, 7)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert str(path) in caplog.text
+
+
+def test_a_resumed_run_keeps_the_lines_around_a_torn_one(tmp_path):
+    torn(tmp_path)
+    metrics_log.MetricsWriter(tmp_path, 3).close()
+    assert [line["step"] for line in metrics_log.read(tmp_path / "metrics.jsonl")] == [1, 3]
+
+
+def test_a_run_without_a_log_has_no_lines(tmp_path):
+    assert metrics_log.read(tmp_path / "metrics.jsonl") == []
