@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from avemo import configuration
 from avemo.data import shards
 from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
-from avemo.runs import encoder, installed, paths, run_folder, subruns
-from avemo.runs.encoder import Encoder
+from avemo.runs import installed, paths, run_folder, subruns
+from avemo.runs.encoder import TASKS, Encoder
 from media import records
 from media.errors import UserError
 from media.images import resize
@@ -43,7 +43,7 @@ def open_encoder(workdir: str, layer: str = "embedding") -> Encoder:
       UserError: `workdir` is not such a run, or its network has no logits.
     """
     task = configuration.from_json(f"{run_folder.require(workdir, 'encoder')}/config.json").get("task")
-    if not any(task in tasks for tasks in encoder.TASKS.values()):
+    if not any(task in tasks for tasks in TASKS.values()):
         hint = f" Its encoders are in {workdir}/{subruns.FOLDER}." if task == "end_to_end" else ""
         raise UserError(f"{workdir} is a run of task {task!r}: extract takes a teacher, student or audio run.{hint}")
     # Remainders are padded to a power of two: clips of a second would waste most of a whole batch.
@@ -70,24 +70,27 @@ def encode_segment(
     Returns:
       `visual` `[T, Dv]` and `audio` `[T, Da]`, zero where masked, `visual_mask` and `audio_mask` `[T]`.
     """
-    length = len(record["time"])
-    face, sound = record["face_mask"].astype(bool), record["audio_mask"].astype(bool)
-    out = {"visual_mask": face & (visual is not None), "audio_mask": sound & (audio is not None)}
+    size = visual.image_size if visual else 0
 
-    def fill(encoder: Encoder | None, mask: np.ndarray, fetch: Callable[[int], np.ndarray]) -> np.ndarray:
-        features = np.zeros((length, encoder.dim if encoder else 1), np.float32)
+    def face(frame: int) -> np.ndarray:
+        return resize(record["frames"].decode(frame), size)
+
+    def window(frame: int) -> np.ndarray:
+        return record["log_mel"][record["audio_index"][frame] : record["audio_index"][frame] + MEL_ROWS]
+
+    out = {}
+    for modality, encoder, field, fetch in (
+        ("visual", visual, "face_mask", face),
+        ("audio", audio, "audio_mask", window),
+    ):
+        mask = record[field].astype(bool) & (encoder is not None)
+        out[f"{modality}_mask"] = mask
+        out[modality] = np.zeros((len(mask), encoder.dim if encoder else 1), np.float32)
         (present,) = np.nonzero(mask)
-        for begin in range(0, len(present) if encoder else 0, chunk):
+        for begin in range(0, len(present), chunk):
             index = present[begin : begin + chunk]
-            features[index] = encoder(np.stack([fetch(i) for i in index]))[encoder.feature]
-        return features
-
-    out["visual"] = fill(visual, out["visual_mask"], lambda i: resize(record["frames"].decode(i), visual.image_size))
-    out["audio"] = fill(
-        audio,
-        out["audio_mask"],
-        lambda i: record["log_mel"][record["audio_index"][i] : record["audio_index"][i] + MEL_ROWS],
-    )
+            if encoder is not None:
+                out[modality][index] = encoder(np.stack([fetch(i) for i in index]))[encoder.feature]
     return out
 
 
@@ -157,7 +160,7 @@ def _write(output: str, schema: Any, recordings: Mapping[str, Iterator[dict[str,
     """Writes a `features` data set; `recordings` yields the records of each split."""
     import tensorflow_datasets as tfds  # slow to import, and only writing needs it
 
-    class Features(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Features(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
         """Per-frame features of frozen encoders."""
 
         VERSION = tfds.core.Version(records.SCHEMA_VERSION)

@@ -1,7 +1,7 @@
-"""The archive of a release: a zip file of runs with a manifest that holds SHA-256 of every other file.
+"""The archive of a release: a zip file of runs, with a manifest of the SHA-256 of every other file.
 
-Files are stored, not deflated (weights do not shrink by a tenth), under one date: the same runs give the same bytes
-with any version of zlib.
+Files are stored uncompressed (weights would shrink by less than a tenth) and under one fixed date, so the same runs
+give the same bytes with any version of zlib.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from typing import Any
 from media.errors import UserError
 
 FORMAT = 1
-LIMIT = 60_000_000  # bytes of an archive
+LIMIT = 60_000_000  # bytes per archive
 MANIFEST = "manifest.json"
 SUFFIX = ".zip"
-_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold
-# What zipfile and json raise for bytes that are no archive of ours; RuntimeError: one with a password.
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
+# What zipfile and json raise for bytes that are not one of our archives. RuntimeError: a password.
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -40,7 +40,7 @@ def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping
     """Writes `files` (bytes by path in the archive) and their manifest; returns the archive's size in bytes.
 
     Raises:
-      UserError: the archive would be larger than `LIMIT`, or cannot be written; nothing is left behind.
+      UserError: the archive would exceed `LIMIT` or cannot be written. Nothing is left behind.
     """
     path = pathlib.Path(path)
     entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
@@ -50,7 +50,7 @@ def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as out:
         for name in sorted(contents):
             entry = zipfile.ZipInfo(name, _DATE)
-            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # of Unix, wherever it is made
+            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # as on Unix, on any system
             out.writestr(entry, contents[name])
     size = buffer.tell()
     if size > LIMIT:
@@ -73,14 +73,15 @@ def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping
 
 
 def read(data: bytes, source: str) -> dict[str, bytes]:
-    """The files of an archive, every one checked against the manifest, which is among them.
+    """Returns the files of an archive, including the manifest against which every other one is checked.
 
     Args:
-      data: the archive's bytes; source: its name, for errors.
+      data: the archive's bytes.
+      source: the archive's name, for errors.
 
     Raises:
-      UserError: it is not a release, of another format, larger than `LIMIT` packed or unpacked, or damaged; or a name
-        in it leads out of its folder.
+      UserError: the archive is not a release, has another format, is damaged, exceeds `LIMIT` packed or unpacked, or
+        holds a name that leads out of its folder.
     """
     if len(data) > LIMIT:
         raise UserError(f"{source} is larger than the {LIMIT / 1e6:.0f} MB that a release may have.")
@@ -97,14 +98,16 @@ def read(data: bytes, source: str) -> dict[str, bytes]:
     except KeyError as error:
         raise UserError(f"{source} is not a release of avemo (no {error} in it).") from error
     except _BROKEN as error:
-        raise UserError(f"{source} is damaged or no release ({error}): copy or download it again.") from error
+        raise UserError(f"{source} is damaged or not a release ({error}): copy or download it again.") from error
     if version != FORMAT:
-        raise UserError(f"{source} is of format {version}, this version reads {FORMAT}: use the avemo it came from.")
+        raise UserError(
+            f"{source} is of format {version}, but this version reads {FORMAT}: use the version of avemo that wrote it."
+        )
     found = {name: hashlib.sha256(value).hexdigest() for name, value in files.items() if name != MANIFEST}
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong or len(files) != len(members):
-        what = wrong[0] if wrong else "a file that is in it twice"
-        raise UserError(f"{source} is damaged: {what} is not as its manifest says. Copy or download it again.")
+        what = wrong[0] if wrong else "a file that it holds twice"
+        raise UserError(f"{source} is damaged: {what} does not match its manifest. Copy or download it again.")
     return files
 
 
@@ -112,4 +115,6 @@ def _check_name(entry: zipfile.ZipInfo, source: str) -> None:
     name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
     unsafe = name.startswith("/") or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
     if unsafe or kind not in (0, stat.S_IFREG):
-        raise UserError(f"{source} holds {name!r}, which leads out of its folder or is no plain file: it is not safe.")
+        raise UserError(
+            f"{source} holds {name!r}, which leads out of its folder or is not a plain file: do not trust it."
+        )

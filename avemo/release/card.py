@@ -1,12 +1,11 @@
-"""The model card of a release: every name and figure in it is read from the runs themselves."""
+"""The model card of a release. Every name and figure in it is read from the runs themselves."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from avemo.release.member import Member
+from avemo.release.sources import Source
 from avemo.version import __version__
-
-if TYPE_CHECKING:
-    from avemo.release.pack import Member
 
 _KINDS = {
     "teacher": "facial expression from a face",
@@ -18,34 +17,34 @@ _USE = """\
 ## Intended use
 
 Research and teaching on how displayed emotion can be read from faces and voices; trying this software on recordings
-whose people agreed to it; a start for training on data of one's own.
+of people who agreed to it; a starting point for training on your own data.
 
-Not for decisions about people (work, school, health, insurance, police, borders), not for watching people who did not
-agree, not for telling who somebody is.
+Not for decisions about people (work, school, health, insurance, police, borders), for watching people who did not
+agree, or for identifying anybody.
 
 ## Limits
 
-- A run says which expression raters would have named, or how they would have rated it: not what a person feels.
-- The scores below hold for the splits that they name. Other cameras, rooms, languages, ages, and emotion that is not
-  acted where the data are acted, are not measured; nor are scores by sex, age or skin colour.
-- Where a split's column is marked, the checkpoint was chosen on that split: its scores are too good by that choice.
-- Probabilities are not calibrated for other data; `ece` says how well they are for these.
+- A run predicts which expression raters would have named, or how they would have rated it, not what a person feels.
+- The scores below hold for the splits that they name. Other cameras, rooms, languages and ages were not measured, nor
+  was natural emotion if the data are acted, nor were scores by sex, age or skin colour.
+- A marked split chose the checkpoint, so its scores are optimistic.
+- Probabilities are calibrated for these data at best (`ece` says how well), not for others.
 """
 
 
-def write(members: "Sequence[Member]", filename: str) -> str:
-    """The text of `MODEL_CARD.md`.
+def write(members: Sequence[Member], filename: str) -> str:
+    """Returns the text of `MODEL_CARD.md`.
 
     Args:
       members: the runs, sorted by name.
-      filename: the archive's name, for the commands that use it.
+      filename: the archive's name, for the commands in the text.
     """
     lines = [
         "# Model card",
         "",
         f"Trained runs of avemo {__version__} (audio-visual emotion recognition, after arXiv 2103.09154).",
         "",
-        "| run | what it says | parameters | weights | commercial use |",
+        "| run | what it predicts | parameters | weights | commercial use |",
         "|---|---|---|---|---|",
     ]
     every = {member.name: member for member in members}
@@ -69,8 +68,8 @@ def write(members: "Sequence[Member]", filename: str) -> str:
         _USE,
         "## Licences",
         "",
-        "The code is under Apache-2.0. The weights were learnt from what is listed here, and its conditions bound what",
-        "they may be used for. No data are in this archive.",
+        "The code is under Apache-2.0. The weights were learnt from the sources below, whose conditions limit their",
+        "use. This archive holds no data.",
         "",
     ]
     lines += _licences(members)
@@ -79,7 +78,7 @@ def write(members: "Sequence[Member]", filename: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _answers(member: "Member") -> str:
+def _answers(member: Member) -> str:
     names = member.result.get("class_names") or []
     count = int(member.config.model.get("num_classes") or 0)
     if not count:
@@ -87,17 +86,17 @@ def _answers(member: "Member") -> str:
     return ", ".join(names) if len(names) == count else f"{count} classes"
 
 
-def _parameters(member: "Member") -> str:
+def _parameters(member: Member) -> str:
     return f"{member.result['parameters']:,}" if "parameters" in member.result else "not recorded"
 
 
-def _all_sources(member: "Member", members: "dict[str, Member]") -> Iterator[Any]:
+def _all_sources(member: Member, members: dict[str, Member]) -> Iterator[Source]:
     yield from member.sources
     for name in member.encoders.values():
         yield from members[name].sources
 
 
-def _licences(members: "Sequence[Member]") -> list[str]:
+def _licences(members: Sequence[Member]) -> list[str]:
     found: dict[tuple[str, str, str], set[str]] = {}
     for member in members:
         for source in member.sources:
@@ -109,7 +108,7 @@ def _licences(members: "Sequence[Member]") -> list[str]:
     ]
 
 
-def _section(member: "Member") -> list[str]:
+def _section(member: Member) -> list[str]:
     config, result = member.config, member.result
     best = str(config.get("best_metric") or "")
     averaged = ", moving average of the weights" if config.get("ema") else ""
@@ -117,14 +116,14 @@ def _section(member: "Member") -> list[str]:
     lines = [
         f"## `{member.name}`",
         "",
-        f"{_KINDS[config.task].capitalize()}; it says {_answers(member)}. {_parameters(member)} parameters"
-        f"{'' if not member.encoders else ' beside its encoders'}; step {result['evaluated_step']} of {config.steps}, "
+        f"{_KINDS[config.task].capitalize()}; it predicts {_answers(member)}. {_parameters(member)} parameters"
+        f"{'' if not member.encoders else ' besides its encoders'}; step {result['evaluated_step']} of {config.steps}, "
         f"{chosen}{averaged}; seed {config.seed}; fingerprint of the weights `{member.fingerprint}`."
         + "".join(f" Its {modality} encoder is `{name}`." for modality, name in member.encoders.items()),
     ]
     if member.detector:
         lines.append(
-            f"It finds faces by `{member.detector.name}`, which is here too; its licence is that of its publisher."
+            f"It finds faces with `{member.detector.name}`, which is in the archive under its publisher's licence."
         )
     lines += ["", f"Network: {_settings(config.model)}. Every setting is in `{member.name}/config.json`.", ""]
     lines += ["| learnt from | as | licence | records | fingerprint |", "|---|---|---|---|---|"]
@@ -134,7 +133,7 @@ def _section(member: "Member") -> list[str]:
             f"| {source.title} | {role} | {source.licence or 'not stated'} | {source.size or 'not recorded'} "
             f"| `{source.fingerprint}` |"
         )
-    scores = ["Scored only with the fusion that it was fine-tuned with."]
+    scores = ["Scored only together with the fusion that it was fine-tuned with."]
     if result["metrics"]:
         scores = _metrics(result["metrics"], best.partition("/")[0])
     return [*lines, "", *scores, "", _environment(result)]

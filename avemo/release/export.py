@@ -121,11 +121,12 @@ def _step(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
     (batch,) = jax.export.symbolic_shape("b")
     # A sequence starts from the carry that one padded frame leaves, because padding changes nothing.
     first = jax.tree.map(lambda like: np.zeros(like.shape, like.dtype), _inputs(fusion, 1, 1))
-    leaves, tree = jax.tree.flatten(jax.device_get(fusion.function(variables, first, None)["carry"]))
+    start = jax.device_get(fusion.function(variables, first, None)["carry"])
+    leaves, structure = jax.tree.leaves(start), jax.tree.structure(start)
     np.savez(folder / "start.npz", *leaves)
 
     def step(carry: list[jax.Array], inputs: dict[str, jax.Array]) -> tuple[list[jax.Array], dict[str, jax.Array]]:
-        out = fusion.function(variables, inputs, tree.unflatten(carry))
+        out = fusion.function(variables, inputs, jax.tree.unflatten(structure, carry))
         return jax.tree.leaves(out["carry"]), {name: out[name] for name in fusion.outputs}
 
     carry = [jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]

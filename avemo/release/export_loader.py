@@ -1,4 +1,4 @@
-"""Opens the programs in this folder; needs jax and NumPy, nothing else.
+"""Opens the programs in this folder; needs only jax and NumPy.
 
     import loader
     run = loader.load("FOLDER")
@@ -7,22 +7,25 @@
     carry = run.start(batch=1)                        # live: one frame at a time
     carry, outputs = run.step(carry, {...})           # features [b, 1, D], masks [b, 1]
 
-Parts that the run does not have are None.
+A program that the run does not have is None.
 """
 
 import json
+import os
 import pathlib
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.export
 import numpy as np
 
 
-def _padded(program, frames):
-    """A program of so many frames for sequences of any length up to it: padding is masked, and cut off again."""
+def _padded(program: Callable, frames: int) -> Callable:
+    """Lets a program of `frames` frames take shorter sequences: pads and masks them, then cuts the padding off."""
 
-    def call(inputs):
+    def call(inputs: dict[str, Any]) -> dict[str, Any]:
         length = inputs["mask"].shape[1]
         if length > frames:
             raise ValueError(f"this run takes {frames} frames at once, not {length}: cut overlapping windows.")
@@ -33,21 +36,21 @@ def _padded(program, frames):
     return call
 
 
-def load(folder):
-    """Returns the parts of the run as functions, with its `manifest`."""
+def load(folder: str | os.PathLike) -> SimpleNamespace:
+    """Returns the programs of the run as functions, with its `manifest`."""
     folder = pathlib.Path(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    parts = dict.fromkeys(("visual", "audio", "fusion", "step"))
-    for name, part in manifest["parts"].items():
-        exported = jax.export.deserialize(bytearray((folder / part["file"]).read_bytes()))
-        parts[name] = jax.jit(exported.call)
-        if "frames" in part:
-            parts[name] = _padded(parts[name], part["frames"])
+    programs: dict[str, Any] = dict.fromkeys(("visual", "audio", "fusion", "step"))
+    for name, about in manifest["parts"].items():
+        exported = jax.export.deserialize(bytearray((folder / about["file"]).read_bytes()))
+        programs[name] = jax.jit(exported.call)
+        if "frames" in about:
+            programs[name] = _padded(programs[name], about["frames"])
 
-    def start(batch=1):
-        """The carry that a sequence begins with, for so many sequences at once."""
+    def start(batch: int = 1) -> list[np.ndarray]:
+        """Returns the carry that a sequence starts with, for `batch` sequences at once."""
         with np.load(folder / manifest["parts"]["step"]["start"]) as file:
             leaves = [file[name] for name in file.files]
         return [np.repeat(leaf, batch, axis=0) for leaf in leaves]
 
-    return SimpleNamespace(**parts, start=start, manifest=manifest)
+    return SimpleNamespace(**programs, start=start, manifest=manifest)

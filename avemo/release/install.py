@@ -17,16 +17,16 @@ TIMEOUT = 60.0  # s without a byte from the server
 
 
 def install(source: str) -> dict[str, Any]:
-    """Puts a release into the cache: whole and verified, or not at all. One of the same name is replaced.
+    """Puts a release into the cache, whole and verified or not at all. A release of the same name is replaced.
 
     Args:
       source: an archive made by `release.pack`, or its http(s) address.
 
     Returns:
-      `folder` and `runs`, the names under which commands find them.
+      `folder`, and `runs`: the names under which commands find them.
 
     Raises:
-      UserError: there is no such archive, it is damaged or not a release, or the cache cannot be written.
+      UserError: the archive is missing, damaged or not a release, or the cache cannot be written.
     """
     remote = source.startswith(("http://", "https://"))
     path = urllib.parse.unquote(urllib.parse.urlsplit(source).path) if remote else source
@@ -45,7 +45,7 @@ def install(source: str) -> dict[str, Any]:
 
 
 def _publish(files: dict[str, bytes], target: pathlib.Path) -> None:
-    """Writes the files beside `target` and puts them in its place by renaming."""
+    """Writes the files beside `target`, then swaps them in by renaming."""
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = pathlib.Path(tempfile.mkdtemp(prefix=".install-", dir=target.parent))
     try:
@@ -80,7 +80,7 @@ def _download(url: str) -> bytes:
             data = answer.read(archive.LIMIT + 1)
             expected = answer.headers.get("Content-Length", "")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UserError(f"{url} cannot be fetched ({error}): check the address, or download it by hand.") from error
+        raise UserError(f"{url} cannot be fetched ({error}): check the address, or download it yourself.") from error
     if expected.isdigit() and len(data) < min(int(expected), archive.LIMIT):
         raise UserError(f"{url} broke off after {len(data)} of {expected} bytes: try again.")
     return data

@@ -184,13 +184,13 @@ def test_a_name_that_is_not_there_says_how_to_get_it(arguments, packed, empty, c
     assert launch.main(arguments) == 2
     line = capsys.readouterr().err
     assert f"nobody is not a run folder, and no release with a run of this name is installed in {empty}" in line
-    assert "(nothing is)" in line
+    assert "(nothing is installed)" in line
     assert "`make release`" in line
     assert "launch.py release --install=FILE.zip" in line
     assert line.count("\n") == 1
     install.install(str(packed))
     assert launch.main(arguments) == 2
-    assert "there are: tiny/fusion, tiny/speech, tiny/student" in capsys.readouterr().err
+    assert "installed: tiny/fusion, tiny/speech, tiny/student" in capsys.readouterr().err
 
 
 def test_where_the_cache_is(monkeypatch):
@@ -251,14 +251,14 @@ def damaged(files, how):
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("not a zip", "damaged or no release"),
-        ("cut short", "damaged or no release"),
-        ("a byte", "student/weights.npz is not as its manifest says"),
-        ("missing", "student/weights.npz is not as its manifest says"),
-        ("undeclared", "student/more.py is not as its manifest says"),
+        ("not a zip", "damaged or not a release"),
+        ("cut short", "damaged or not a release"),
+        ("a byte", "student/weights.npz does not match its manifest"),
+        ("missing", "student/weights.npz does not match its manifest"),
+        ("undeclared", "student/more.py does not match its manifest"),
         ("no manifest", "not a release of avemo"),
-        ("other format", "is of format 9, this version reads 1"),
-        ("manifest of another kind", "damaged or no release"),
+        ("other format", "is of format 9, but this version reads 1"),
+        ("manifest of another kind", "damaged or not a release"),
         ("upwards", "leads out of its folder"),
         ("absolute", "leads out of its folder"),
         ("backslash", "leads out of its folder"),
@@ -277,7 +277,7 @@ def test_a_flipped_bit_of_the_archive_itself_is_found(packed, empty, tmp_path):
     data = bytearray(packed.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "bad.zip").write_bytes(data)
-    with pytest.raises(UserError, match="damaged or no release"):
+    with pytest.raises(UserError, match="damaged or not a release"):
         install.install(str(tmp_path / "bad.zip"))
 
 
@@ -327,7 +327,7 @@ def test_runs_that_cannot_be_released(runs, tmp_path):
         pack.pack(run, out)
     result = json.loads((tmp_path / "run/result.json").read_text())
     (tmp_path / "run/result.json").write_text(json.dumps({**result, "evaluated_step": 7}))
-    with pytest.raises(UserError, match="scores step 7, the best checkpoint there is of step 1"):
+    with pytest.raises(UserError, match="scores step 7, but the best checkpoint is of step 1"):
         pack.pack(run, out)
     twin = finish(tiny_runs.audio(tmp_path / "twin" / "run"))
     finish(run, data={"clips": data_set(tmp_path / "faces", "faces")})
