@@ -37,7 +37,6 @@ KNOWN_ARROWS: set[str] = {  # imports that point upward or close a circle
     "avemo.models.pretrained -> avemo.runs.checkpoints",
     "avemo.models.pretrained.statistics -> avemo.data.examples",
     "avemo.models.pretrained.statistics -> avemo.data.mixture",
-    "avemo.release.card -> avemo.release.pack",
 }
 KNOWN_PRIVATE: set[str] = {  # private names of another module; torchvision's stays: the name its own code looks up
     "benchmarks.parity.references: utils._log_api_usage_once",
