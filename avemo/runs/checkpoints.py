@@ -142,7 +142,8 @@ def _restore(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> tuple[
 
 def _check_model(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> None:
     """Raises a `UserError` if the checkpoint's arrays are not those of `like`; passes if it does not list them."""
-    metadata = checkpoints.item_metadata(step)["state"]
+    with ocp.StandardCheckpointer() as reader:
+        metadata = reader.metadata(epath.Path(checkpoints.directory) / str(step) / "state").item_metadata
     if metadata is None:
         return
 
