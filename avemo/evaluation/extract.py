@@ -15,7 +15,6 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from avemo import configuration
 from avemo.data import shards
 from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
@@ -42,7 +41,7 @@ def open_encoder(workdir: str, layer: str = "embedding") -> Encoder:
     Raises:
       UserError: `workdir` is not such a run, or its network has no logits.
     """
-    task = configuration.from_json(f"{run_folder.require(workdir, 'encoder')}/config.json").get("task")
+    task = run_folder.config_of(run_folder.require(workdir, "encoder")).get("task")
     if not any(task in tasks for tasks in TASKS.values()):
         hint = f" Its encoders are in {workdir}/{subruns.FOLDER}." if task == "end_to_end" else ""
         raise UserError(f"{workdir} is a run of task {task!r}: extract takes a teacher, student or audio run.{hint}")

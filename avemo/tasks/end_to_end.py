@@ -19,7 +19,7 @@ from avemo import configuration
 from avemo.data import examples, features
 from avemo.runs import checkpoints, run_folder
 from avemo.runs.encoder import EncoderNetwork, network
-from avemo.runs.recorded_encoders import Encoders, resolve
+from avemo.runs.recorded_encoders import RecordedEncoders, resolve
 from avemo.runs.weights import fingerprint
 from avemo.tasks import audio, audiovisual, expression
 from avemo.tasks.audiovisual import MODALITIES, PAPER_DIMS, AudioVisual
@@ -45,7 +45,7 @@ class EndToEnd(Stage):
     fusion: AudioVisual
     encoders: Mapping[str, Stage]
     runs: Mapping[str, str]
-    recorded: Encoders | None
+    recorded: RecordedEncoders | None
     required: ClassVar[tuple[str, ...]] = (
         *("fusion", "data.clips", "data.batch.clips", "data.sequence_length", "data.sequence_hop", "data.delay"),
         *("data.eval_batch", "data.eval_frames", "loss.per", "loss.mse_weight", "loss.label_smoothing"),
@@ -158,9 +158,9 @@ def make(config: ConfigDict) -> EndToEnd:
     return EndToEnd(config, fusion, encoder_stages, runs, recorded)
 
 
-def _runs(fusion: str) -> tuple[dict[str, str], Encoders]:
+def _runs(fusion: str) -> tuple[dict[str, str], RecordedEncoders]:
     """The run folders of a fusion run and its encoders, and how its features were made."""
-    config = configuration.from_json(f"{run_folder.require(fusion, 'fusion')}/config.json")
+    config = run_folder.config_of(run_folder.require(fusion, "fusion"))
     if config.task != "audiovisual":
         raise UserError(f"fusion {fusion} is a run of task {config.task!r}, not of audiovisual.")
     found = resolve(fusion, config)
