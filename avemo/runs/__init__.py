@@ -1,1 +1,0 @@
-"""Run folders: what training writes, and what every other command reads."""
