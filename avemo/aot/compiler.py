@@ -1,7 +1,7 @@
-"""Compiles the training step for accelerators that are not there, and says what the compiler knows about it.
+"""Compiles the training step for accelerators that the host does not have, and reports what the compiler knows of it.
 
 `python launch.py compile --config=configs/paper/teacher.py --topology=v5e:2x4` needs no TPU and no data: `libtpu`
-holds the TPU's whole compiler, and shapes follow from the config. The step is the one that training runs:
+contains the TPU's whole compiler, and shapes follow from the config. The step is the one that training runs:
 `step.make_step` mapped by `parallel.map_step`, over the devices of the topology instead of those of the host.
 """
 
@@ -39,7 +39,7 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
     """
     stage = tasks.make(config)
     state, tx = abstract.initial_state(stage, config, sizes)
-    mapped = parallel.map_step(step.make_step(stage, config, tx), "shard_map", mesh=mesh)
+    mapped: Any = parallel.map_step(step.make_step(stage, config, tx), "shard_map", mesh=mesh)
     whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(device_axis.AXIS)))
 
     def place(tree: Any, sharding: NamedSharding) -> Any:
@@ -52,7 +52,7 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
 
 @contextlib.contextmanager
 def _quiet_libtpu() -> Iterator[None]:
-    """Settings that let `libtpu` describe a slice on a host with no TPU and beside another compilation."""
+    """Settings that let `libtpu` describe a slice on a host without a TPU, and beside another compilation."""
     settings = {
         "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -76,7 +76,7 @@ def tpu_mesh(topology: str) -> Mesh:
     """The devices of a TPU slice, described by the compiler.
 
     Raises:
-      UserError: `libtpu` is not installed, or knows no such slice.
+      UserError: `libtpu` is not installed, or does not know the slice.
     """
     roofline.chip(topology)
     if importlib.util.find_spec("libtpu") is None:
@@ -97,7 +97,7 @@ def tpu_mesh(topology: str) -> Mesh:
 
 
 class OutOfMemory(Exception):
-    """The program needs more HBM than the chip has; `needed` bytes of `available`, where the compiler says."""
+    """The program needs more HBM than the chip has: `needed` bytes, or None if the compiler does not say."""
 
     def __init__(self, message: str):
         super().__init__(message)
@@ -108,7 +108,7 @@ class OutOfMemory(Exception):
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-# The compiler's option that places arrays in fast memory, by TPU version; v4 places none there by itself.
+# The compiler's option that places arrays in fast memory, by TPU version. On v4 the compiler places none there.
 _FAST_MEMORY = {
     "v5e": "xla_vf_vmem_memory_space_assignment",
     "v5p": "xla_vf_vmem_memory_space_assignment",
@@ -130,26 +130,12 @@ def compile_tpu(
     began = time.time()
     traced, lowered, examples = lower(config, mesh, sizes, "tpu")
     lowered_at = time.time()
-    with _quiet_libtpu():
-        try:
-            option = _FAST_MEMORY.get(topology.split(":")[0]) if hbm_only else None
-            compiled = lowered.compile(compiler_options={option: False} if option else None)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise OutOfMemory(str(error)) from error
-            raise
-    compiled_at = time.time()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    compiled = _compiled(lowered, topology, hbm_only)
+    seconds = {"lower": round(lowered_at - began, 1), "compile": round(time.time() - lowered_at, 1)}
     moved = hlo.traffic(compiled.as_text())
     operations = flops.of_jaxpr(traced.jaxpr.jaxpr, "tpu")
     on, per_device = roofline.chip(topology), examples / mesh.size
-    used = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
+    used = _memory_used(compiled.memory_analysis())
     limits = roofline.bound(
         on,
         flops=operations,
@@ -158,7 +144,6 @@ def compile_tpu(
         devices=mesh.size,
         examples=per_device,
     )
-    accessed = cost.get("bytes accessed")
     heaviest = sorted(moved.costs, key=lambda c: c.hbm_bytes + c.operand_bytes, reverse=True)[:top]
     return {
         "fits": used <= on.hbm_bytes,
@@ -172,19 +157,40 @@ def compile_tpu(
         "bound": dataclasses.asdict(limits),
         # The same bound with more counted as memory traffic than goes to HBM (see `hlo`).
         "examples_per_second_without_fast_memory": per_device / (moved.operand_bytes / on.hbm_bandwidth),
-        "xla": {
-            "flops": cost.get("flops"),
-            "bytes_accessed": accessed,
-            "examples_per_second": per_device / (accessed / on.hbm_bandwidth) if accessed else None,
-        },
-        "seconds": {"lower": round(lowered_at - began, 1), "compile": round(compiled_at - lowered_at, 1)},
+        "xla": _by_xla(compiled.cost_analysis(), on, per_device),
+        "seconds": seconds,
         "examples_per_device": per_device,
         **({"top": [dataclasses.asdict(c) for c in heaviest]} if top else {}),
     }
 
 
+def _compiled(lowered: Any, topology: str, hbm_only: bool) -> Any:
+    option = _FAST_MEMORY.get(topology.split(":")[0]) if hbm_only else None
+    with _quiet_libtpu():
+        try:
+            return lowered.compile(compiler_options={option: False} if option else None)
+        except jax.errors.JaxRuntimeError as error:
+            # The status of a JaxRuntimeError is nowhere but in its text.
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+
+
+def _memory_used(memory: Any) -> int:
+    """Bytes of HBM that a program takes while it runs."""
+    arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+
+
+def _by_xla(cost: dict[str, float], on: roofline.Chip, examples: float) -> dict[str, float | None]:
+    """What XLA's own cost analysis says, and the rate that its bytes would bound."""
+    accessed = cost.get("bytes accessed")
+    rate = examples / (accessed / on.hbm_bandwidth) if accessed else None
+    return {"flops": cost.get("flops"), "bytes_accessed": accessed, "examples_per_second": rate}
+
+
 def lower_cuda(config: ConfigDict, devices: int, sizes: dict[str, int]) -> dict[str, Any]:
-    """Lowers the step for CUDA devices, as `jax.export` does; nothing is compiled, since that takes a GPU."""
+    """Lowers the step for CUDA devices, as `jax.export` does. Nothing is compiled: that takes a GPU."""
     began = time.time()
     mesh = AbstractMesh((devices,), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
     traced, lowered, examples = lower(config, mesh, sizes, "cuda")
@@ -201,7 +207,7 @@ def lower_cuda(config: ConfigDict, devices: int, sizes: dict[str, int]) -> dict[
 
 
 def largest(fits: Callable[[int], bool], start: int, *, precision: int = 16) -> int:
-    """The largest multiple that fits, found by doubling and halving, to one part in `precision`; 0 if none does.
+    """The largest multiple that fits, by doubling and halving, to one part in `precision`; 0 if none does.
 
     Args:
       fits: whether a multiple (≥ 1) fits; each call is a compilation.
@@ -235,18 +241,18 @@ def run(
     Args:
       config: any experiment; data folders may be empty.
       topology: TPU version and shape, `v5e:2x4`; with platform "cuda", the number of GPUs.
-      platform: "tpu", or "cuda", which is lowered only.
-      search: whether to look for the largest batch a chip, every part of the batch growing alike.
+      platform: "tpu", or "cuda", for which the step is only lowered.
+      search: whether to look for the largest batch per chip; all streams of the batch grow alike.
       say: called with a line of progress at each compilation of a search.
-      top: how many of the instructions that move most bytes to list.
-      hbm_only: compile with every array in HBM: a slower program, of which XLA's `bytes accessed` is the operations'
-        own traffic, with no copies to fast memory and back.
+      top: how many instructions to list, those that move the most bytes.
+      hbm_only: compile with every array in HBM. The program is slower, but XLA's `bytes accessed` is then the
+        operations' own traffic, without copies to fast memory and back.
 
     Returns:
       A JSON-able report; sizes in bytes, for one device.
 
     Raises:
-      UserError: no such platform or slice, `libtpu` is missing, a number of micro-batches that is none.
+      UserError: no such platform or slice, `libtpu` is missing, or an invalid number of micro-batches.
     """
     sizes = tasks.make(config).sizes()
     header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes}
@@ -274,11 +280,11 @@ def _search(
 ) -> dict[str, Any]:
     uneven = any(size % mesh.size for size in sizes.values())
     unit = math.gcd(*(size if uneven else size // mesh.size for size in sizes.values()))
-    share = {part: size // unit for part, size in sizes.items()}
-    reports: dict[int, dict[str, Any]] = {unit: first}  # of the config's own batch, compiled already
+    share = {stream: size // unit for stream, size in sizes.items()}
+    reports: dict[int, dict[str, Any]] = {unit: first}  # the config's own batch is compiled already
 
     def fits(multiple: int) -> bool:
-        grown = {part: size * multiple for part, size in share.items()}
+        grown = {stream: size * multiple for stream, size in share.items()}
         try:
             if multiple not in reports:
                 reports[multiple] = compile_tpu(config, topology, mesh, grown)
@@ -290,4 +296,4 @@ def _search(
     best = largest(fits, unit)
     if not best:
         return {"batch": None}
-    return {"batch": {part: size * best for part, size in share.items()}, **reports[best]}
+    return {"batch": {stream: size * best for stream, size in share.items()}, **reports[best]}

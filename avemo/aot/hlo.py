@@ -1,9 +1,9 @@
 """What a compiled TPU program moves: HBM traffic, collectives and loop iterations, read from its optimised HLO text.
 
-XLA's own `bytes accessed` also counts what stays in a TPU core's fast memory (layouts marked `S(1)`), the copies
-between the two memories at both ends, and a loop's body once however often it runs. Here HBM and the operations' own
-operands are counted apart, and a body as often as its counter says. Arrays count as they lie in memory, the two minor
-axes of their layout padded to tiles; a batch of 96 in the minor axis takes the place of 128.
+XLA's own `bytes accessed` includes what stays in a TPU core's fast memory (layouts marked `S(1)`), counts copies
+between the two memories at both ends, and counts a loop's body once however often it runs. This module counts HBM and
+the operations' own operands separately, and a body as often as its counter says. Arrays count as they lie in memory,
+with the two minor axes of their layout padded to tiles: a batch of 96 in the minor axis takes the space of 128.
 """
 
 import collections
@@ -15,14 +15,14 @@ _ITEM = {"pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, 
 _ITEM |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8}
 _SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
-# They name buffers or order them; nothing moves.
+# These name or order buffers; nothing moves.
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional", "call", "after-all"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of HLO: its result's type as text, its operation, operands by name, and the attributes after them."""
+    """One line of HLO: the type of its result as text, its operation, its operands by name, and its attributes."""
 
     name: str
     type: str
@@ -38,13 +38,13 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """One instruction of a program and what it moves, all its turns together.
+    """One instruction of a program and what it moves in all its executions.
 
     Attributes:
       name, opcode: as in the HLO text.
-      source: the model's part that it comes from, as XLA recorded it; "" for what the compiler added.
-      hbm_bytes: read from and written to HBM.
-      operand_bytes: all it reads and writes, fast memory included; 0 for a copy between the two memories.
+      source: where in the model it comes from, as XLA recorded it; "" if the compiler added it.
+      hbm_bytes: bytes read from and written to HBM.
+      operand_bytes: all bytes read and written, fast memory included; 0 for a copy between the two memories.
       times: how often it runs.
     """
 
@@ -61,11 +61,11 @@ class Traffic:
     """Totals of one execution on one device.
 
     Attributes:
-      hbm_bytes: read from and written to HBM.
-      operand_bytes: read and written by the operations themselves, HBM and fast memory alike: the traffic of a chip
+      hbm_bytes: bytes read from and written to HBM.
+      operand_bytes: bytes read and written by the operations themselves, in HBM or fast memory: the traffic of a chip
         without fast memory. Copies between the two memories do not count.
-      collectives: by kind, how many are run and the bytes of their operands.
-      iterations: of loops, in sum; they follow one another, which no roofline sees.
+      collectives: by kind, how many run and the bytes of their operands.
+      iterations: of all loops; they follow one another, which no roofline sees.
       costs: by instruction.
     """
 
@@ -85,13 +85,13 @@ class Traffic:
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """Splits HLO text into computations; returns them by name, and the entry's name."""
+    """Splits HLO text into computations. Returns them by name, and the name of the entry."""
     computations: dict[str, Computation] = {}
     current: Computation | None = None
     entry = ""
     for line in text.splitlines():
         if line.endswith("{") and (line.startswith(("%", "ENTRY"))):
-            name = _NAME.search(line).group(1)
+            name = _NAME.findall(line)[0]
             current = computations.setdefault(name, {})
             entry = name if line.startswith("ENTRY") else entry
         elif line.startswith("}"):
@@ -109,7 +109,7 @@ def _instruction(line: str) -> Instruction:
     opcode, _, _ = call.partition("(")
     close = _closing(call, len(opcode))
     return Instruction(
-        name=_NAME.search(head).group(1),
+        name=_NAME.findall(head)[0],
         type=kind,
         opcode=opcode,
         operands=tuple(_NAME.findall(call[len(opcode) : close])),
@@ -130,7 +130,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def leaves(kind: str, hbm_only: bool = True) -> list[float]:
-    """Bytes of each array of a type, padded to tiles; 0 for one that is not in HBM."""
+    """Bytes of each array of a type, padded to tiles; 0 for an array outside HBM, if only HBM counts."""
     sizes = []
     for dtype, dims, layout in _SHAPE.findall(kind):
         lengths = [int(d) for d in dims.split(",") if d]
@@ -146,7 +146,7 @@ def leaves(kind: str, hbm_only: bool = True) -> list[float]:
 
 
 def traffic(text: str) -> Traffic:
-    """Adds up the entry computation and, as often as they run, the loops in it."""
+    """Adds up the entry computation, and its loops as often as they run."""
     computations, entry = parse(text)
     total = Traffic(collectives=collections.defaultdict(lambda: {"count": 0, "bytes": 0.0}))
     _add(computations, entry, 1, total)
@@ -195,7 +195,7 @@ def _trips(condition: Computation, loop: Instruction) -> int:
 
 
 def _moved(instruction: Instruction, body: Computation, fused: Computation | None, hbm_only: bool = True) -> float:
-    """Bytes that one instruction reads and writes; a slice counts as the slice, an update in place as the update."""
+    """Bytes that one instruction reads and writes. A slice counts as the slice, an update in place as the update."""
     read = [sum(leaves(body[o].type, hbm_only)) for o in instruction.operands]
     written = leaves(instruction.type, hbm_only)
     if 'custom_call_target="ConcatBitcast"' in instruction.attributes:  # slices that already lie side by side
@@ -220,7 +220,7 @@ def _size(instruction: Instruction) -> float:
 
 
 def _through_fusion(fused: Computation, read: list[float], written: list[float]) -> tuple[list[float], list[float]]:
-    """Reduces a fusion's operands that are only sliced, and its results that are updated in place, to what moves."""
+    """Reduces to what moves: operands of a fusion that are only sliced, and results that are updated in place."""
 
     def source(name: str) -> str:
         while fused[name].opcode == "bitcast":

@@ -1,6 +1,6 @@
-"""How fast a step can run at best on a chip: its arithmetic, memory traffic and collectives over the chip's peaks.
+"""The fastest a step can run on a chip: its arithmetic, memory traffic and collectives over the chip's peaks.
 
-A bound, not a forecast: each of the three sides is taken at its peak, as if the other two overlapped it entirely.
+This is a bound, not a forecast: each of the three sides runs at its peak, and the other two overlap it entirely.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ from media.errors import unknown
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One accelerator as XLA sees it (for v4, one of a chip's two cores: that is how `libtpu` describes a v4 slice).
+    """One accelerator as XLA sees it. For v4 that is one of a chip's two cores, as `libtpu` describes a v4 slice.
 
     Attributes:
       flops: peak bfloat16 FLOP/s. TPUs multiply float32 at default precision in bfloat16 passes as well.
-      hbm_bytes: memory that a program may use, as the compiler of libtpu 0.0.42 states it when it runs out.
+      hbm_bytes: memory that a program may use, as the compiler of libtpu 0.0.42 reports when it runs out.
       hbm_bandwidth: bytes/s.
       link_bandwidth: bytes/s out of the chip into the slice's interconnect.
     """
@@ -41,7 +41,7 @@ def chip(topology: str) -> Chip:
     """The chip of a topology such as `v5e:2x4`.
 
     Raises:
-      UserError: a version that is not in `CHIPS`.
+      UserError: `CHIPS` has no such version.
     """
     version = re.split("[:_=]", topology)[0]
     if version not in CHIPS:
@@ -69,16 +69,16 @@ def bound(on: Chip, *, flops: float, bytes_moved: float, reduced_bytes: float, d
 
     Args:
       on: the chip.
-      flops: of one device's step.
-      bytes_moved: to and from the chip's memory.
-      reduced_bytes: operands of all-reduces; a ring sends 2·(n − 1)/n of them.
-      devices: n.
-      examples: that one device works on in the step.
+      flops: operations of one device's step.
+      bytes_moved: bytes to and from the chip's memory.
+      reduced_bytes: bytes of the operands of all-reduces; a ring sends 2·(n − 1)/n of them.
+      devices: the number of devices n.
+      examples: examples per device in the step.
     """
     seconds = {
         "compute": flops / on.flops,
         "memory": bytes_moved / on.hbm_bandwidth,
         "interconnect": 2 * (devices - 1) / devices * reduced_bytes / on.link_bandwidth,
     }
-    side = max(seconds, key=seconds.get)
+    side = max(seconds, key=lambda side: seconds[side])
     return Bound(seconds, side, examples / seconds[side] if seconds[side] else math.inf)

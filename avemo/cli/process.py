@@ -78,7 +78,8 @@ def start(host_devices: int | None = None) -> None:
     prefer_wide_vectors()
     make_host_devices(host_devices)
     if in_cluster():
-        jax.distributed.initialize(**place(os.environ))
+        found = place(os.environ)
+        jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)

@@ -1,10 +1,11 @@
-"""Faces of people and cameras that a network has not met: fitted to them without any of their labels.
+"""Fits a network of faces to people and cameras that it has not met, without any of their labels.
 
 `statistics`: BatchNorm normalises by the mean and variance of these faces and their mirror images (AdaBN, Li et al.
 2016, arXiv 1603.04779), joined over batches (Wu and Johnson 2021, arXiv 2105.07576, section 3).
-`person`: what a person's face says on average is taken out of each recording. A resting face that looks like one
-class to the network looks like it in every recording of that person; the classes' shares in training go with it.
-Both look at all recordings of a split before any is scored, so neither can be had while a stream runs.
+`person`: each person's average prediction is taken out of each of their recordings (`avemo.tasks.frame_pooling`). A
+resting face that looks like one class to the network does so in every recording of that person; the shares of the
+classes in training go with it.
+Both look at all recordings of a split before they score any, so neither works on a running stream.
 """
 
 import itertools
@@ -41,10 +42,10 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def faces(folder: str, split: str, image_size: int) -> np.ndarray:
-    """At most 1024 faces, evenly spread over a split of prepared faces or clips, uint8 `[N, S, S, 3]`.
+    """At most 1024 faces, evenly spread over a split of prepared faces or clips: uint8 `[N, S, S, 3]`.
 
     Raises:
-      UserError: no face in the split, or data of another kind.
+      UserError: the split has no face, or the data is of another kind.
     """
     data = mixture.open_split(folder, split)
     field = next((name for name in ("image", "frames", "images") if name in data.features), None)
@@ -65,12 +66,12 @@ def faces(folder: str, split: str, image_size: int) -> np.ndarray:
 
 
 def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndarray) -> dict[str, Any]:
-    """The variables with BatchNorm's means and variances those of `images`; parameters are left alone.
+    """The variables with BatchNorm's means and variances replaced by those of `images`; parameters are left alone.
 
     Args:
-      config: of a run of faces (teacher, student).
+      config: the config of a run of faces (teacher, student).
       variables: {"params", "batch_stats"}.
-      images: uint8 `[N, S, S, 3]`, of which whole batches are taken, each spread over all of them.
+      images: uint8 `[N, S, S, 3]`; whole batches are taken, each spread over all of them.
 
     Raises:
       UserError: the network has no BatchNorm.
@@ -90,8 +91,8 @@ def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndar
     count = max(1, len(images) // _ROWS)
     rows = len(images) // count
     found = [jax.device_get(batch_statistics(images[i : i + rows * count : count])) for i in range(count)]
-    parts = [traverse_util.flatten_dict(one) for one in found]
-    values = {path: np.stack([np.float64(part[path]) for part in parts]) for path in parts[0]}
+    batches = [traverse_util.flatten_dict(one) for one in found]
+    values = {path: np.stack([np.float64(batch[path]) for batch in batches]) for path in batches[0]}
     joined = {path: value.mean(0) for path, value in values.items()}
     for path in joined:
         if path[-1] == "var":  # of all batches together: within them and between their means

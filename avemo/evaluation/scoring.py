@@ -3,7 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from avemo.tasks.stage import Variables
 
 logger = logging.getLogger(__name__)
 PLAIN = Scoring()
+Scores = TypeVar("Scores")
 Evaluate = Callable[[Variables, str], tuple[Metrics, Predictions]]
 
 
@@ -79,8 +80,8 @@ def mirrored(predict: Callable) -> Callable:
 
 
 def try_to_score(
-    evaluate: Evaluate, variables: Variables, split: str, unscored: dict[str, str]
-) -> tuple[Metrics, Predictions] | None:
+    evaluate: Callable[[Variables, str], Scores], variables: Variables, split: str, unscored: dict[str, str]
+) -> Scores | None:
     """Scores a split. If it cannot be scored, enters the reason in `unscored`, logs it and returns None."""
     try:
         return evaluate(variables, split)

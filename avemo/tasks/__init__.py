@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -32,7 +33,7 @@ class Task:
 
     required: tuple[str, ...]
     make: Callable[[ConfigDict], Stage]
-    open: Callable[[Stage, str | None], StageData]
+    open: Callable[[Any, str | None], StageData]
 
 
 _EXPRESSION = Task(expression.Expression.required, expression.make, expression_data.open_data)

@@ -100,7 +100,7 @@ class Audio(Stage):
         return _by_clip(self.model.apply(variables, windows.reshape(-1, *windows.shape[2:]), train=False), windows)
 
 
-def _by_clip(out: dict[str, jax.Array], windows: jax.Array) -> dict[str, jax.Array]:
+def _by_clip(out: Any, windows: jax.Array) -> dict[str, jax.Array]:
     return {k: v.reshape(*windows.shape[:2], -1) for k, v in out.items() if k != "embedding"}
 
 

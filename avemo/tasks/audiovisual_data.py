@@ -24,7 +24,7 @@ from avemo.tasks.data import (
     check_classes,
     match_classes,
 )
-from avemo.tasks.stage import Spec, Stage, Variables
+from avemo.tasks.stage import Spec, Variables
 from media.errors import UserError
 
 
@@ -101,7 +101,7 @@ class FeatureData(StageData):
             recorded_encoders.record(workdir, self.folder)
 
 
-def open_data(stage: Stage, folder: str | None = None) -> FeatureData:
+def open_data(stage: AudioVisual, folder: str | None = None) -> FeatureData:
     """Opens the features that the config names, or `folder`."""
     folder = folder or stage.config.data.features
     if not folder:

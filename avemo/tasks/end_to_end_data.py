@@ -15,7 +15,7 @@ from avemo.tasks import audiovisual_data
 from avemo.tasks.audiovisual import MODALITIES
 from avemo.tasks.data import Metrics, Predict, Predictions, Scoring, StageData
 from avemo.tasks.end_to_end import FIELDS, EndToEnd
-from avemo.tasks.stage import Stage, Variables
+from avemo.tasks.stage import Variables
 from media.errors import UserError
 from media.images import resize
 
@@ -118,7 +118,8 @@ class ClipData(StageData):
             keep = min(chunk, len(recording) - begin)
             for modality, field in FIELDS.items():
                 made[modality].append(np.asarray(predict(variables, {field: rows[field]})["features"])[:keep])
-        return dataclasses.replace(recording, **{modality: np.concatenate(rows) for modality, rows in made.items()})
+        visual, audio = np.concatenate(made["visual"]), np.concatenate(made["audio"])
+        return dataclasses.replace(recording, visual=visual, audio=audio)
 
     def finish(self, workdir: epath.Path, variables: Variables, result: Mapping[str, Any]) -> None:
         """Writes each network into `parts/` as a run folder, so that it opens like one."""
@@ -132,6 +133,7 @@ class ClipData(StageData):
             classes = run_folder.class_names(stage.runs[modality])
             run = _as_trained(encoder.config, self.config)
             made[modality] = subruns.Subrun(run, network, classes, stage.outputs[modality])
+        assert stage.recorded is not None, "open_data asks for the fusion run"
         seen = {"faces": dataclasses.asdict(stage.recorded.faces), "fps": stage.recorded.fps}
         subruns.write(workdir, made, seen, result)
 
@@ -141,7 +143,7 @@ def _as_trained(run: ConfigDict, config: ConfigDict) -> ConfigDict:
     return ConfigDict({**run.to_dict(), **{name: config[name] for name in ("steps", "seed", "best_metric", "ema")}})
 
 
-def open_data(stage: Stage, folder: str | None = None) -> ClipData:
+def open_data(stage: EndToEnd, folder: str | None = None) -> ClipData:
     """Opens the clips that the config names, or `folder`."""
     folder = folder or stage.config.data.clips
     if not folder:

@@ -137,11 +137,12 @@ class Expression(Stage):
         images = batch["images"] if "images" in batch else batch["image"]
         flat = images.reshape(-1, *images.shape[-3:])
         own = {name: tree for name, tree in variables.items() if name != "teacher"}
-        out = self.model.apply(own, flat, train=False)
+        made: Any = self.model.apply(own, flat, train=False)
         wanted = ("embedding", "logits") if images.ndim == 4 else ("embedding",)
-        out = {k: v.reshape(*images.shape[:-3], -1) for k, v in out.items() if k in wanted}
+        out = {k: v.reshape(*images.shape[:-3], -1) for k, v in made.items() if k in wanted}
         if "teacher" in variables and images.ndim == 4:
-            out["teacher_logits"] = self.teacher.apply(variables["teacher"], flat, train=False)["logits"]
+            taught: Any = self.teacher.apply(variables["teacher"], flat, train=False)
+            out["teacher_logits"] = taught["logits"]
         return out
 
 

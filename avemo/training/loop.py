@@ -15,7 +15,7 @@ from avemo.training import profiling
 from media.errors import Preempted
 
 Values = dict[str, jax.Array]  # the scalars of one step, on the devices; [S] for several seeds
-Row = tuple[int, dict[str, np.ndarray]]  # a step and its values on the host
+Row = tuple[int, dict[str, Any]]  # a step and its values on the host: NumPy scalars, or [S] for several seeds
 
 
 class Program(abc.ABC):
@@ -83,7 +83,7 @@ def run(
       Preempted: `stop` said so, and the state was saved.
     """
     config, pending = program.config, list(program.pending)
-    trace = profiling.Trace(program.workdir, config.profile, program.start)
+    profile = profiling.Profile(program.workdir, config.profile, program.start)
     tick, tick_step = time.time(), program.start
     try:
         for number in range(program.start, config.steps + 1):
@@ -115,13 +115,13 @@ def run(
 
             # Whatever a step reads is on the devices already.
             with jax.transfer_guard("disallow"):
-                values = trace.run(number, program.step, batch)
+                values = profile.run(number, program.step, batch)
             pending.append((number + 1, values))
             if bar is not None:
                 bar.update()
         program.wait()
     finally:
-        trace.close()
+        profile.close()
 
 
 def _show(bar: tqdm | None, rows: list[Row], rate: float) -> None:
@@ -129,7 +129,7 @@ def _show(bar: tqdm | None, rows: list[Row], rate: float) -> None:
         bar.set_postfix_str(f"{rate:.0f} ex/s, loss {float(np.mean(rows[-1][1]['loss'])):.3f}")
 
 
-def first_not_finite(rows: list[tuple[int, dict[str, Any]]]) -> tuple[int, str] | None:
+def first_not_finite(rows: list[Row]) -> tuple[int, str] | None:
     """The first step whose loss or gradient is not finite, and which of the two; steps are looked at in order."""
     for step, row in rows:
         for name in ("loss", "gradient_norm"):
@@ -138,6 +138,6 @@ def first_not_finite(rows: list[tuple[int, dict[str, Any]]]) -> tuple[int, str] 
     return None
 
 
-def means(rows: list[tuple[int, dict[str, Any]]]) -> dict[str, float]:
+def means(rows: list[Row]) -> dict[str, float]:
     """The mean over steps of each value."""
     return {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}

@@ -16,8 +16,7 @@ SCHEDULES = ("constant", "cosine", "step")
 
 
 def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-    """Learning rate over steps: linear warm-up for `warmup` of the steps, then `schedule`; `steps` is the run's
-    length."""
+    """Learning rate over a run of `steps` steps: linear warm-up for a share `warmup` of them, then `schedule`."""
     peak, warmup = config.learning_rate, round(config.warmup * steps)
     if config.schedule == "constant":
         main = optax.constant_schedule(peak)
@@ -40,10 +39,10 @@ def path_names(tree: Any) -> Any:
 
 
 def frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
-    """Bools over the parameters: True where a pattern matches the path (`re.search`), so that it does not train.
+    """Bools over the parameters: True if a pattern matches the path (`re.search`), so that the parameter is frozen.
 
     Raises:
-      UserError: a pattern matches no parameter, or is no regular expression.
+      UserError: a pattern matches no parameter, or is not a regular expression.
     """
     names = path_names(params)
     for pattern in patterns:

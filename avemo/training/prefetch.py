@@ -13,7 +13,8 @@ class Prefetch:
     """
 
     def __init__(self, batches: Any, put: Callable[[Any], Any]):
-        self._batches, self._put, self._ready = batches, put, None
+        self._batches, self._put = batches, put
+        self._ready: tuple[Any, Any] | None = None  # the position before the batch that was drawn, and the batch
 
     def _draw(self) -> tuple[Any, Any]:
         before = self._batches.get_state()

@@ -1,4 +1,4 @@
-"""A trace of some training steps for XProf, TensorBoard's profiler."""
+"""A profile of some training steps for XProf, TensorBoard's profiler."""
 
 import logging
 from collections.abc import Callable
@@ -13,12 +13,12 @@ logger = logging.getLogger(__name__)
 WARM_UP = 2  # steps: the first compiles, the second may still wait for the first
 
 
-class Trace:
-    """Traces `steps` steps of a run from the third step of this process on; 0: none.
+class Profile:
+    """Profiles `steps` steps of a run, from the third step of this process on; 0: none.
 
     Args:
-      workdir: the run folder; the trace goes to `profile/` in it.
-      steps: how many (`config.profile`).
+      workdir: the run folder; the profile goes to `profile/` in it.
+      steps: how many steps (`config.profile`).
       start: the step at which this process begins.
 
     Raises:
@@ -27,10 +27,10 @@ class Trace:
 
     def __init__(self, workdir: epath.Path, steps: int, start: int):
         if steps < 0:
-            raise UserError(f"profile is {steps}: it is the number of steps to trace, 0 for none.")
+            raise UserError(f"profile is {steps}: it is the number of steps to profile, 0 for none.")
         if steps and "://" in str(workdir):
             raise UserError(
-                f"profile={steps} needs a local --workdir, not {workdir}: traces are written to local disks."
+                f"profile={steps} needs a local --workdir, not {workdir}: profiles are written to local disks."
             )
         self._folder, self._first, self._last = workdir / "profile", start + WARM_UP, start + WARM_UP + steps - 1
         self._steps, self._running = steps, False
@@ -48,8 +48,8 @@ class Trace:
         return out
 
     def close(self) -> None:
-        """Ends the trace, where one is running: of a run that is shorter than it."""
+        """Ends the profile if it is still running, in a run that is shorter than it."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
-            logger.info("steps from %d on are traced in %s.", self._first + 1, self._folder)
+            logger.info("steps from %d on are profiled in %s.", self._first + 1, self._folder)

@@ -29,7 +29,8 @@ class Best:
     """
 
     def __init__(self, seeds: int, slots: int, variables: Any):
-        self.variables, self.steps, self.scored = variables, np.zeros(seeds, int), [{} for _ in range(seeds)]
+        self.variables, self.steps = variables, np.zeros(seeds, int)
+        self.scored: list[dict[str, Scored]] = [{} for _ in range(seeds)]
         self._scores, self._slots = np.full(seeds, -np.inf), slots
 
     def update(self, number: int, variables: Any, found: Mapping[str, list[Scored]], metric: str) -> None:

@@ -23,7 +23,8 @@ def prepare(
     stage: AudioVisual, data: FeatureData, configs: Sequence[ConfigDict], over: Mesh | None
 ) -> tuple[tuple[jax.Array, TrainState], Callable]:
     """Stacked states `(seeds [S], TrainState of [S, ...])` and the mapped step over them."""
-    configs = [*configs, *configs[-1:] * (seed_mesh.slots(len(configs), over) - len(configs))]
+    repeats = seed_mesh.slots(len(configs), over) - len(configs)
+    configs = [*configs, *([configs[-1]] * repeats)]
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
     initial = [initial_state(stage, data, config) for config in configs]
     tx = initial[0][1]

@@ -25,6 +25,7 @@ from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import loop, seed_mesh, seed_scores, seed_step
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import TrainState
+from media.errors import UserError
 
 
 def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -> list[str | None]:
@@ -43,6 +44,8 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     began = time.time()
     stage = tasks.make(configs[0])
     data = tasks.open_data(stage)
+    if not isinstance(stage, AudioVisual) or not isinstance(data, FeatureData):
+        raise UserError(f"seeds of task {stage.name!r} do not train together: only those of audiovisual do.")
     workdirs = [run_folder.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
     program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
     try:
@@ -195,7 +198,7 @@ class SeedsTogether(loop.Program):
         result_file.write(workdir, made)
 
 
-def failure(rows: list[tuple[int, dict[str, Any]]]) -> str | None:
+def failure(rows: list[loop.Row]) -> str | None:
     """Why a seed failed, by the values of its steps; None if they are finite."""
     found = loop.first_not_finite(rows)
     if found is None:
@@ -204,7 +207,7 @@ def failure(rows: list[tuple[int, dict[str, Any]]]) -> str | None:
     return f"the {name} is not finite at step {step}: lower optimizer.learning_rate or set optimizer.clip_norm."
 
 
-def of_seed(rows: list[loop.Row], seed: int) -> list[tuple[int, dict[str, Any]]]:
+def of_seed(rows: list[loop.Row], seed: int) -> list[loop.Row]:
     """One seed's values of the steps."""
     return [(step, {name: value[seed] for name, value in row.items()}) for step, row in rows]
 

@@ -21,8 +21,8 @@ def average(before: Any, now: Any, decay: float, step: jax.Array) -> Any:
     that the initial weights do not stay in it.
     """
     count = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + count) / (10 + count))
-    return jax.tree.map(lambda old, new: (old * decay + new * (1 - decay)).astype(new.dtype), before, now)
+    kept = jnp.minimum(decay, (1 + count) / (10 + count))
+    return jax.tree.map(lambda old, new: (old * kept + new * (1 - kept)).astype(new.dtype), before, now)
 
 
 def make_step(stage: Stage, config: ConfigDict, tx: optax.GradientTransformation) -> Callable:
