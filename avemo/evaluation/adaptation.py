@@ -25,7 +25,7 @@ from media.errors import UserError, unknown
 from media.images import resize
 
 KINDS = ("statistics", "person")
-_BATCHES, _ROWS = 8, 128
+BATCHES, ROWS = 8, 128  # at most this many batches of this many faces
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def faces(folder: str, split: str, image_size: int) -> np.ndarray:
         places += [(number, int(index)) for index in np.flatnonzero(mask)]
     if not places:
         raise UserError(f"{folder}: no frame of split {split!r} has a face to adapt to.")
-    chosen = np.linspace(0, len(places) - 1, min(len(places), _BATCHES * _ROWS)).astype(int)
+    chosen = np.linspace(0, len(places) - 1, min(len(places), BATCHES * ROWS)).astype(int)
     images = []
     for number, group in itertools.groupby((places[i] for i in chosen), operator.itemgetter(0)):
         (stored,) = data.fields(number, [field])  # once for all of its faces
@@ -88,7 +88,7 @@ def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndar
         return network.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)[1]["batch_stats"]
 
     # Neighbours are frames of one recording: a batch takes every n-th face, not n in a row.
-    count = max(1, len(images) // _ROWS)
+    count = max(1, len(images) // ROWS)
     rows = len(images) // count
     found = [jax.device_get(batch_statistics(images[i : i + rows * count : count])) for i in range(count)]
     batches = [traverse_util.flatten_dict(one) for one in found]

@@ -60,6 +60,15 @@ class ExpressionData(StageData):
         if labelled:
             check_classes(self.config, self.paths[labelled], self.class_names)
 
+    def check(self) -> None:
+        """Checks that there is something to train on, and that its classes are the model's."""
+        if not self.sources():
+            raise UserError(
+                "data.faces, data.triplets and data.unlabelled are empty, or their batch sizes are 0: pass a folder that "
+                "`python -m data_prep` wrote."
+            )
+        self.check_classes()
+
     def score(
         self, predict: Predict, variables: Variables, split: str, scoring: Scoring
     ) -> tuple[Metrics, Predictions]:

@@ -49,7 +49,7 @@ def test_batches_are_joined_by_the_law_of_total_variance(run, monkeypatch):
     config, _, variables = checkpoints.load(root / "run")
     images = adaptation.faces(clips, "dev", config.model.image_size)
     whole = adaptation.statistics(config, variables, images)["batch_stats"]
-    monkeypatch.setattr(adaptation, "_ROWS", 33)
+    monkeypatch.setattr(adaptation, "ROWS", 33)
     parts = adaptation.statistics(config, variables, images)["batch_stats"]
     first = next(iter(whole["trunk"]))  # whose input does not depend on statistics
     for a, b in zip(jax.tree.leaves(whole["trunk"][first]), jax.tree.leaves(parts["trunk"][first]), strict=True):
