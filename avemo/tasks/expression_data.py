@@ -64,8 +64,8 @@ class ExpressionData(StageData):
         """Checks that there is something to train on, and that its classes are the model's."""
         if not self.sources():
             raise UserError(
-                "data.faces, data.triplets and data.unlabelled are empty, or their batch sizes are 0: pass a folder that "
-                "`python -m data_prep` wrote."
+                "data.faces, data.triplets and data.unlabelled are empty, or their batch sizes are 0: pass a folder "
+                "that `python -m data_prep` wrote."
             )
         self.check_classes()
 
