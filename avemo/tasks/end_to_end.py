@@ -146,7 +146,7 @@ def make(config: ConfigDict) -> EndToEnd:
     dtype = config.model.get("dtype")
     if config.fusion:
         runs, recorded = _runs(config.fusion)
-        configs = {name: configuration.from_json(f"{folder}/config.json") for name, folder in runs.items()}
+        configs = {name: run_folder.config_of(folder) for name, folder in runs.items()}
     else:
         runs, recorded = {}, None
         names = {"fusion": "fusion", "visual": "student", "audio": "audio"}

@@ -17,7 +17,6 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from avemo import configuration
 from avemo.models import expression
 from avemo.ops import global_batch
 from avemo.runs import checkpoints, run_folder
@@ -53,7 +52,7 @@ class Expression(Stage):
         if not self.config.teacher:
             return self.model
         folder = run_folder.require(self.config.teacher, "teacher")
-        return expression.build(configuration.from_json(f"{folder}/config.json").model)
+        return expression.build(run_folder.config_of(folder).model)
 
     @functools.cached_property
     def _teacher_variables(self) -> Variables:
