@@ -1,4 +1,4 @@
-"""The data of the audio encoder: prepared clips, of which windows are heard."""
+"""The data of the audio encoder: prepared clips, cut into log-mel windows."""
 
 import dataclasses
 from typing import Any
@@ -39,7 +39,7 @@ class AudioData(StageData):
     def score(
         self, predict: Predict, variables: Variables, split: str, scoring: Scoring
     ) -> tuple[Metrics, Predictions]:
-        """CCC and its like of the windows' traces, or accuracy, UAR and F1 of the clips, of one split."""
+        """Scores one split: the CCC of its windows' traces, or accuracy, UAR and F1 of its clips."""
         found = self._predict(predict, variables, split)
         if not self.config.model.num_classes:
             return self._score_traces(found)

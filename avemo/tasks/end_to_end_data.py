@@ -139,7 +139,7 @@ class ClipData(StageData):
 
 
 def _as_trained(run: ConfigDict, config: ConfigDict) -> ConfigDict:
-    """The config of a run that this one started from, with how long and by which metric this one trained it."""
+    """The config of a run that this one started from, with the steps, seed, metric and moving average of this one."""
     return ConfigDict({**run.to_dict(), **{name: config[name] for name in ("steps", "seed", "best_metric", "ema")}})
 
 

@@ -1,4 +1,4 @@
-"""The data of teacher and student: faces, triplets and unlabelled faces; clips to be scored on, frame by frame."""
+"""The data of teacher and student: faces, triplets and unlabelled faces; and clips, which are scored by frames."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ _EXAMPLES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExpressionData(StageData):
-    """Data folders by what they hold.
+    """The folders that the config names, or one other.
 
     Attributes:
       paths: data folders by kind: `faces`, `triplets`, `unlabelled`, `clips`.
@@ -72,9 +72,9 @@ class ExpressionData(StageData):
     def score(
         self, predict: Predict, variables: Variables, split: str, scoring: Scoring
     ) -> tuple[Metrics, Predictions]:
-        """Accuracy, UAR and F1 of the labelled faces or clips, and triplet accuracy by type, of one split."""
+        """Scores one split: accuracy, UAR and F1 of labelled faces or clips, triplet accuracy by type."""
         if scoring.per_person and "clips" not in self.paths:
-            raise UserError("--adapt=person is for clips, which say whose they are: pass --data=CLIPS.")
+            raise UserError("--adapt=person is for clips, which name the person: pass --data=CLIPS.")
         scores: Metrics = {}
         predictions: Predictions = {}
         present = [kind for kind in self.paths if split in mixture.splits(self.paths[kind]) and kind != "unlabelled"]

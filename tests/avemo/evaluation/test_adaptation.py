@@ -88,7 +88,7 @@ def test_what_cannot_be_adapted_is_refused(run, tmp_path):
         adaptation.parse("statistics,voice")
     with pytest.raises(UserError, match="3 of 3 persons have one only"):
         evaluate.evaluate(str(root / "run"), toy.clips(tmp_path, frames=6), "dev", adapt="person")
-    with pytest.raises(UserError, match="for clips, which say whose they are"):
+    with pytest.raises(UserError, match="for clips, which name the person"):
         evaluate.evaluate(str(root / "run"), str(root / "data"), "dev", adapt="person")
     with pytest.raises(UserError, match="--adapt is for runs of faces"):
         evaluate.Options(adapt=("person",)).check("audio")
