@@ -93,7 +93,7 @@ def _truth(place: Place, name: str, length: int) -> np.ndarray:
     try:
         return np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))[:length]
     except OSError as error:
-        raise UserError(f"{path}: the corpus's true traces cannot be read ({error}).") from error
+        raise UserError(f"{path}: the corpus's true traces cannot be read; prepare the corpus again.") from error
 
 
 def _cues(act: recording.Performance) -> np.ndarray:

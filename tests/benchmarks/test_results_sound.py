@@ -159,5 +159,5 @@ def test_the_truth_itself_reaches_the_ceiling(place):
     assert value["share"] == pytest.approx(1, abs=1e-5)
     assert all(check["met"] for check in value["checks"])
     (folder / "recola" / "synthetic_truth" / "P13.csv").unlink()
-    with pytest.raises(UserError, match="the corpus's truth cannot be read"):
+    with pytest.raises(UserError, match="the corpus's true traces cannot be read; prepare the corpus again"):
         traces.EXPERIMENTS["traces"].measure(place)
