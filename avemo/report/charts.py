@@ -1,23 +1,26 @@
-"""Charts as inline SVG that fills its box, with the text around it in HTML: legible at any width, without a script.
+"""Line charts as inline SVG that fills its box, with HTML text around it: legible at any width, without a script.
 
-The drawing is stretched (`preserveAspectRatio="none"`); strokes keep their width (`vector-effect`), and what must not
-be stretched (tick labels, legends) is HTML placed by percentages.
+The drawing is stretched (`preserveAspectRatio="none"`) but strokes keep their width (`vector-effect`). What must not be
+stretched, such as tick labels and legends, is HTML placed by percentages.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from avemo.report.markup import ABSENT, escape, number, tag
+from avemo.report.markup import escape, tag, tick_label
 
 WIDTH, HEIGHT = 2000, 1000  # user units of every drawing
+EDGE = 36  # user units, height of the bar that marks a band
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line of a chart: x and y `[N]`; NaN breaks it. `style` is its CSS class (colour and dashes)."""
+    """One line of a chart: x and y `[N]`; NaN breaks the line. `style` is its CSS class (colour and dashes)."""
 
     label: str
     x: np.ndarray
@@ -35,6 +38,22 @@ class Band:
     style: str
 
 
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """Maps the ranges of a chart to user units."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def x(self, x: Number) -> Number:
+        return (x - self.x0) / (self.x1 - self.x0) * WIDTH
+
+    def y(self, y: Number) -> Number:
+        return (self.y1 - y) / (self.y1 - self.y0) * HEIGHT
+
+
 def ticks(low: float, high: float, target: int = 5) -> list[float]:
     """About `target` round numbers from `low` to `high`."""
     span = high - low
@@ -47,13 +66,8 @@ def ticks(low: float, high: float, target: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def tick_label(value: float) -> str:
-    """A tick without needless zeros."""
-    return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")
-
-
 def limits(series: Sequence[Series], low: float | None = None, high: float | None = None) -> tuple[float, float]:
-    """The y range of the finite values, widened to round ticks; given ends are kept."""
+    """The y range of the finite values, widened to round ticks; a given end is kept."""
     values = np.concatenate([s.y for s in series] or [np.zeros(0)])
     values = values[np.isfinite(values)]
     least, most = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
@@ -68,8 +82,8 @@ def limits(series: Sequence[Series], low: float | None = None, high: float | Non
     )
 
 
-def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """Path of points in user units: absolute at the start of each unbroken stretch, then whole-unit steps."""
+def path(x: np.ndarray, y: np.ndarray) -> str:
+    """SVG path of points in user units, in whole units: absolute at the start of each unbroken stretch, then steps."""
     out: list[str] = []
     previous: tuple[int, int] | None = None
     for px, py in zip(x, y, strict=True):
@@ -113,62 +127,35 @@ def plot(
     Args:
       series: the lines, back to front.
       title, x_label, y_label: plain text or HTML.
-      y_range, x_range: given ranges; by default those of the data.
+      y_range, x_range: ranges; by default those of the data.
       bands: spans of x shaded behind the lines.
-      legend: HTML in place of the legend made from the series; "" for none.
+      legend: HTML instead of the legend made from the series; "" for none.
       class_: further classes of the figure.
-      describe: what a screen reader says; the title by default.
+      describe: what a screen reader says; by default the title.
       live: whether the script reads values off the lines under the pointer.
 
     Returns:
       A `<figure>`.
     """
-    y0, y1 = y_range or limits(series)
-    if x_range is None:
-        xs = np.concatenate([s.x for s in series] or [np.zeros(1)])
-        x_range = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
-    x0, x1 = x_range if x_range[1] > x_range[0] else (x_range[0] - 0.5, x_range[0] + 0.5)
-
-    def px(x: np.ndarray | float) -> np.ndarray | float:
-        return (x - x0) / (x1 - x0) * WIDTH
-
-    def py(y: np.ndarray | float) -> np.ndarray | float:
-        return (y1 - y) / (y1 - y0) * HEIGHT
-
-    x_ticks, y_ticks = ticks(x0, x1, 6), ticks(y0, y1, 4)
-    shapes = []
-    for band in bands:
-        left, right = (float(np.clip(px(v), 0, WIDTH)) for v in (band.begin, band.end))
-        width = max(right - left, 2)
-        shapes.append(f'<rect class="{band.style}" x="{left:.0f}" y="0" width="{width:.0f}" height="{HEIGHT}"/>')
-        # A bar along the top (no face) or the bottom (no sound) says by place what the tint says by colour.
-        edge = 0 if band.style == "noface" else HEIGHT - 36
-        shapes.append(f'<rect class="{band.style} edge" x="{left:.0f}" y="{edge}" width="{width:.0f}" height="36"/>')
-    grid = "".join(f"M0 {py(y):.0f}H{WIDTH}" for y in y_ticks)
-    shapes.append(f'<path class="grid" d="{grid}"/>')
-    if y0 < 0 < y1:
-        shapes.append(f'<path class="zero" d="M0 {py(0.0):.0f}H{WIDTH}"/>')
-    for s in series:
-        keep = np.isfinite(s.x)
-        x, y = px(s.x[keep]), py(s.y[keep])
-        inner = f'<path d="{_path(x, y)}"/>'
-        if s.dots:
-            dots = "".join(f"M{a:.0f} {b:.0f}h.1" for a, b in zip(x, y, strict=True) if math.isfinite(b))
-            inner += f'<path class="dot" d="{dots}"/>'
-        name = f' data-label="{escape(s.label)}"' if live else ""
-        shapes.append(f'<g class="line {s.style}"{name}>{inner}</g>')
-    data = f' data-x="{x0:.6g} {x1:.6g}" data-y="{y0:.6g} {y1:.6g}"' if live else ""
+    scale = _scale(series, x_range, y_range)
+    x_ticks, y_ticks = ticks(scale.x0, scale.x1, 6), ticks(scale.y0, scale.y1, 4)
+    shapes = [shape for band in bands for shape in _band(band, scale)]
+    shapes.append(f'<path class="grid" d="{"".join(f"M0 {scale.y(y):.0f}H{WIDTH}" for y in y_ticks)}"/>')
+    if scale.y0 < 0 < scale.y1:
+        shapes.append(f'<path class="zero" d="M0 {scale.y(0.0):.0f}H{WIDTH}"/>')
+    shapes += [_line(s, scale, live) for s in series]
+    data = f' data-x="{scale.x0:.6g} {scale.x1:.6g}" data-y="{scale.y0:.6g} {scale.y1:.6g}"' if live else ""
     drawing = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(describe or title)}"{data}>{"".join(shapes)}</svg>'
     )
     if legend is None:
         legend = "".join(swatch(s.style, escape(s.label)) for s in series) if len(series) > 1 else ""
-    y_axis = "".join(f'<span style="top:{py(y) / HEIGHT:.2%}">{tick_label(y)}</span>' for y in y_ticks)
-    x_axis = "".join(f'<span style="left:{px(x) / WIDTH:.2%}">{tick_label(x)}</span>' for x in x_ticks)
+    y_axis = "".join(f'<span style="top:{scale.y(y) / HEIGHT:.2%}">{tick_label(y)}</span>' for y in y_ticks)
+    x_axis = "".join(f'<span style="left:{scale.x(x) / WIDTH:.2%}">{tick_label(x)}</span>' for x in x_ticks)
     return tag(
         "figure",
-        f"<figcaption><b>{title}</b>{tag('span', legend, class_='legend') if legend else ''}</figcaption>"
+        f"{figure_caption(title, legend)}"
         f'<div class="plot"><div class="unit">{y_label}</div><div class="y" aria-hidden="true">{y_axis}</div>'
         f'<div class="canvas">{drawing}</div><div class="x" aria-hidden="true">{x_axis}</div>'
         f'<div class="xlabel">{x_label}</div></div>',
@@ -176,87 +163,38 @@ def plot(
     )
 
 
-def intervals(
-    groups: Sequence[tuple[str, Sequence[tuple[str, str, float, float, float]]]],
-    *,
-    title: str,
-    x_label: str,
-    reference: dict[str, float] | None = None,
-    reference_label: str = "",
-    x_range: tuple[float, float] = (0.0, 1.0),
-    as_text: str = "number",
-) -> str:
-    """Dots with intervals, in groups of rows: `(group, [(label, style, value, low, high)])`.
-
-    `reference` draws a dashed mark at one value a group (the ceiling). `as_text` is "number" or "percent".
-    """
-    from avemo.report.markup import percent
-
-    write = percent if as_text == "percent" else number
-    low_end = min([x_range[0], *(r[3] for _, rows in groups for r in rows if math.isfinite(r[3]))])
-    x0, x1 = (math.floor(low_end * 5) / 5 if low_end < x_range[0] else x_range[0]), x_range[1]
-
-    def left(x: float) -> float:
-        return (min(max(x, x0), x1) - x0) / (x1 - x0) * WIDTH
-
-    rows_html = []
-    for group, rows in groups:
-        rows_html.append(f'<div class="group">{group}</div>')
-        mark = (reference or {}).get(group)
-        for label, style, value, low, high in rows:
-            grid = "".join(f"M{left(x):.0f} 0V{HEIGHT}" for x in ticks(x0, x1, 5))
-            inner = f'<path class="grid" d="{grid}"/>'
-            if mark is not None:
-                inner += f'<path class="ceiling" d="M{left(mark):.0f} 0V{HEIGHT}"/>'
-            if math.isfinite(low) and math.isfinite(high):
-                inner += f'<path class="whisker" d="M{left(low):.0f} 500H{left(high):.0f}"/>'
-            if math.isfinite(value):
-                inner += f'<path class="dot" d="M{left(value):.0f} 500h.1"/>'
-            drawing = (
-                f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
-                f'<g class="line {style}">{inner}</g></svg>'
-            )
-            text = write(value) if math.isfinite(value) else ABSENT
-            rows_html.append(
-                f'<div class="label">{label}</div><div class="canvas">{drawing}</div><div class="value">{text}</div>'
-            )
-    axis = "".join(
-        f'<span style="left:{left(x) / WIDTH:.2%}">{f"{100 * x:.0f}" if as_text == "percent" else tick_label(x)}</span>'
-        for x in ticks(x0, x1, 5)
-    )
-    key = swatch("ceiling", reference_label) if reference else ""
-    return tag(
-        "figure",
-        f"<figcaption><b>{title}</b>{tag('span', key, class_='legend') if key else ''}</figcaption>"
-        f'<div class="forest">{"".join(rows_html)}<div class="x" aria-hidden="true">{axis}</div>'
-        f'<div class="xlabel">{x_label}</div></div>',
-        class_="chart",
-    )
+def figure_caption(title: str, legend: str) -> str:
+    """The caption of a chart: title and legend, both HTML."""
+    return f"<figcaption><b>{title}</b>{tag('span', legend, class_='legend') if legend else ''}</figcaption>"
 
 
-def confusion(counts: np.ndarray, names: Sequence[str], caption: str) -> str:
-    """Confusion counts `[C, C]` as a table: shares of each true class (a row), counts beneath, shaded by share."""
-    total = counts.sum(1, keepdims=True)
-    share = counts / np.maximum(total, 1)
-    head = "".join(f'<th scope="col"><abbr title="{escape(n)}">{escape(n[:3])}</abbr></th>' for n in names)
-    body = []
-    for i, name in enumerate(names):
-        cells = []
-        for j, other in enumerate(names):
-            value = share[i, j]
-            if counts[i, j]:
-                text = f"{100 * value:.0f}<small>{counts[i, j]}</small>"
-            else:
-                text = '<span class="soft">0</span>' if total[i, 0] else ABSENT
-            strong = " hit" if i == j else ""
-            cells.append(
-                f'<td class="cell{strong}{" deep" if value > 0.8 else ""}" style="--share:{value:.2f}" '
-                f'title="{escape(name)} read as {escape(other)}: {counts[i, j]} of {total[i, 0]}">'
-                f"{text}</td>"
-            )
-        body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+def _scale(
+    series: Sequence[Series], x_range: tuple[float, float] | None, y_range: tuple[float, float] | None
+) -> _Scale:
+    if x_range is None:
+        xs = np.concatenate([s.x for s in series] or [np.zeros(1)])
+        x_range = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
+    x0, x1 = x_range if x_range[1] > x_range[0] else (x_range[0] - 0.5, x_range[0] + 0.5)
+    return _Scale(x0, x1, *(y_range or limits(series)))
+
+
+def _band(band: Band, scale: _Scale) -> tuple[str, str]:
+    left, right = (float(np.clip(scale.x(v), 0, WIDTH)) for v in (band.begin, band.end))
+    place = f'x="{left:.0f}"', f'width="{max(right - left, 2):.0f}"'
+    # A bar along the top (no face) or the bottom (no sound) tells the bands apart without colour.
+    edge = 0 if band.style == "noface" else HEIGHT - EDGE
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix"><table class="confusion">'
-        f'<caption>{caption}</caption><thead><tr><th scope="col">true \\ read as</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f'<rect class="{band.style}" {place[0]} y="0" {place[1]} height="{HEIGHT}"/>',
+        f'<rect class="{band.style} edge" {place[0]} y="{edge}" {place[1]} height="{EDGE}"/>',
     )
+
+
+def _line(series: Series, scale: _Scale, live: bool) -> str:
+    keep = np.isfinite(series.x)
+    x, y = scale.x(series.x[keep]), scale.y(series.y[keep])
+    drawing = f'<path d="{path(x, y)}"/>'
+    if series.dots:
+        dots = "".join(f"M{a:.0f} {b:.0f}h.1" for a, b in zip(x, y, strict=True) if math.isfinite(b))
+        drawing += f'<path class="dot" d="{dots}"/>'
+    name = f' data-label="{escape(series.label)}"' if live else ""
+    return f'<g class="line {series.style}"{name}>{drawing}</g>'

@@ -1,4 +1,4 @@
-"""The section of emotions as classes: confusion matrices and calibration of every run that predicts them."""
+"""The section on emotion classes: confusion matrix and calibration of every run that predicts them."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,19 @@ from avemo import metrics
 from avemo.evaluation import estimates
 from avemo.report import charts, markup
 from avemo.report.charts import Series
-from avemo.report.markup import escape, tag
+from avemo.report.markup import ABSENT, escape, tag
 from avemo.runs.reader import Run
 
 
 def section(runs: Sequence[Run]) -> str:
-    """The whole section, or "" where no run predicts classes."""
-    cards = [card for run in runs for card in [_card(run)] if card]
+    """The whole section, or "" if no run predicts classes."""
+    cards = [card for run in runs if (card := _card(run))]
     if not cards:
         return ""
     return tag(
         "section",
-        "<h2>Emotions: what is taken for what</h2>"
-        "<p>Each row is one true class and adds up to 100&nbsp;%: the large figure is the share in per cent, the small "
+        "<h2>Emotions: which are confused</h2>"
+        "<p>Each row is one true class and adds up to 100&nbsp;%. The large figure is the share in per cent, the small "
         "one the number of items.</p>"
         f'<div class="pair">{"".join(cards)}</div>',
         id="classes",
@@ -28,19 +28,18 @@ def section(runs: Sequence[Run]) -> str:
 
 
 def _card(run: Run) -> str:
-    split = next((s for s in run.splits if run.classes(s) is not None), None)
-    if split is None:
+    labelled = next(((split, found) for split in run.splits if (found := run.classes(split)) is not None), None)
+    if labelled is None:
         return ""
-    label, probability, groups = run.classes(split)
+    split, (label, probability, groups) = labelled
     counts = metrics.confusion(label, probability.argmax(-1), probability.shape[1]).astype(int)
-    names = run.class_names
-    names = names if len(names) == len(counts) else [f"{i}" for i in range(len(counts))]
+    names = run.class_names if len(run.class_names) == len(counts) else [str(i) for i in range(len(counts))]
     values = estimates.of_classes(label, probability, groups)
 
     def text(name: str) -> str:
         e = values["", name]
-        spread = "" if e.low != e.low else f" <small>[{100 * e.low:.1f}, {100 * e.high:.1f}]</small>"
-        return markup.percent(e.value) + spread
+        interval = "" if np.isnan(e.low) else f" <small>[{100 * e.low:.1f}, {100 * e.high:.1f}]</small>"
+        return markup.percent(e.value) + interval
 
     bins = metrics.calibration(label, probability)
     return tag(
@@ -55,22 +54,50 @@ def _card(run: Run) -> str:
                 ("ECE", markup.percent(metrics.expected_calibration_error(bins))),
             ]
         )
-        + charts.confusion(counts, names, f"Confusion of {escape(run.name)} on {escape(split)}")
+        + _confusion(counts, names, f"Confusion of {escape(run.name)} on {escape(split)}")
         + _calibration(bins),
         class_="card",
     )
 
 
+def _confusion(counts: np.ndarray, names: Sequence[str], caption: str) -> str:
+    """Confusion counts `[C, C]` as a table: share of each true class (row), count beneath, shaded by share."""
+    head = "".join(f'<th scope="col"><abbr title="{escape(n)}">{escape(n[:3])}</abbr></th>' for n in names)
+    body = []
+    for i, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = int(row.sum())
+        cells = [_cell(name, other, int(n), total, i == j) for j, (other, n) in enumerate(zip(names, row, strict=True))]
+        body.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="confusion matrix"><table class="confusion">'
+        f'<caption>{caption}</caption><thead><tr><th scope="col">true \\ predicted</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _cell(true: str, predicted: str, count: int, total: int, hit: bool) -> str:
+    share = count / max(total, 1)
+    if count:
+        text = f"{100 * share:.0f}<small>{count}</small>"
+    else:
+        text = '<span class="soft">0</span>' if total else ABSENT
+    classes = "cell" + (" hit" if hit else "") + (" deep" if share > 0.8 else "")
+    return (
+        f'<td class="{classes}" style="--share:{share:.2f}" '
+        f'title="{escape(true)} predicted as {escape(predicted)}: {count} of {total}">{text}</td>'
+    )
+
+
 def _calibration(bins: np.ndarray) -> str:
-    """Accuracy against confidence of the bins that are not empty; `bins` as from `metrics.calibration`."""
+    """Accuracy against confidence of the bins that are not empty; `bins` is from `metrics.calibration`."""
     count, confidence, correct = bins[bins[:, 0] > 0].T
     ideal = Series("perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "s-ideal")
     model = Series("model", confidence / count, correct / count, "s-both", dots=True)
     return charts.plot(
         [ideal, model],
         title="Calibration",
-        x_label="confidence of the answer (15 bins)",
-        y_label="share that is right",
+        x_label="confidence of the prediction (15 bins)",
+        y_label="share correct",
         y_range=(0.0, 1.0),
         x_range=(0.0, 1.0),
         class_="low",

@@ -1,4 +1,4 @@
-"""HTML out of text and numbers: escaping, number formats, tables, and the names that a reader sees."""
+"""HTML from text and numbers: escaping, number formats, tables, and the names that a reader sees."""
 
 import html
 import math
@@ -15,18 +15,18 @@ _METRICS = {
     "uar": "UAR (mean recall)",
     "macro_f1": "macro-F1",
     "ece": "calibration error (ECE)",
-    "teacher_accuracy": "teacher's accuracy",
+    "teacher_accuracy": "teacher accuracy",
     "agreement": "agreement with the teacher",
     "triplet_accuracy": "triplet accuracy",
     "gradient_norm": "gradient norm",
-    "examples_per_second": "examples a second",
+    "examples_per_second": "examples per second",
     "ce_loss": "cross-entropy",
     "fec_loss": "triplet loss",
     "kd_loss": "distillation (logits)",
     "embedding_loss": "distillation (embedding)",
     "rkd_loss": "distillation (relations)",
 }
-# The order of rows in a table of metrics: the first pattern that matches.
+# The order of metrics in a table, by the first pattern that matches.
 _RANKS = (
     "ccc_mean",
     "ccc_(?!recording)",
@@ -58,7 +58,10 @@ def escape(value: Any) -> str:
 
 
 def tag(name: str, content: str = "", **attributes: Any) -> str:
-    """An element; `content` is HTML, attribute values are escaped (None: left out), `class_` is `class`, `_` is `-`."""
+    """An element; `content` is HTML.
+
+    Attribute values are escaped; an attribute of None is left out. `class_` means `class`, and `_` in a name means `-`.
+    """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
@@ -68,7 +71,7 @@ def tag(name: str, content: str = "", **attributes: Any) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number with a real minus sign; an en dash for null, NaN and infinity."""
+    """A number with a true minus sign; an en dash for null, NaN and infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return ABSENT
     if isinstance(value, int):
@@ -90,7 +93,7 @@ def percent(value: Any) -> str:
 
 
 def metric(name: str, value: Any) -> str:
-    """The value of a metric: shares as percentages, the others with three decimals."""
+    """The value of a metric: a share as a percentage, any other with three decimals."""
     return percent(value) if _PERCENT.search(name) else number(value)
 
 
@@ -105,17 +108,22 @@ def duration(seconds: Any) -> str:
 
 
 def count(value: Any) -> str:
-    """A large count in short, `15.6 M`."""
+    """A large count in short form, `15.6 M`."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return ABSENT
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
-        if value >= size:
-            return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
+    for unit, size, least in (("G", 1e9, 1e9), ("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+        if value >= least:
+            return f"{value / size:.3g} {unit}"
     return f"{value:,.0f}"
 
 
+def tick_label(value: float) -> str:
+    """A tick without needless zeros."""
+    return f"{value:,.10g}".replace("-", MINUS)
+
+
 def metric_label(name: str) -> str:
-    """What a reader calls a metric of `avemo.metrics`; an unknown name is shown as it is, with spaces."""
+    """The readable name of a metric of `avemo.metrics`; an unknown name is shown as it is, with spaces."""
     if name in _METRICS:
         return _METRICS[name]
     for stem, label in _STEMS.items():
@@ -126,11 +134,9 @@ def metric_label(name: str) -> str:
 
 
 def metric_rank(name: str) -> tuple[int, str]:
-    """Sorts metrics: what a run is judged by first."""
-    # Valence before arousal, everywhere.
-    return next((i for i, pattern in enumerate(_RANKS) if re.match(pattern, name)), len(_RANKS)), name.replace(
-        "valence", "a_"
-    )
+    """Sorts metrics: those that a run is judged by come first."""
+    rank = next((i for i, pattern in enumerate(_RANKS) if re.match(pattern, name)), len(_RANKS))
+    return rank, name.replace("valence", "a_")  # valence before arousal, everywhere
 
 
 def table(
@@ -141,7 +147,7 @@ def table(
     class_: str = "",
     hidden_caption: bool = False,
 ) -> str:
-    """A table of HTML cells with a caption; the first cell of a row is its header. Scrolls sideways where it must."""
+    """A table of HTML cells with a caption; the first cell of a row is its header. It scrolls sideways if too wide."""
     head = "".join(tag("th", column, scope="col") for column in columns)
     body = "".join(
         "<tr>" + tag("th", row[0], scope="row") + "".join(tag("td", cell) for cell in row[1:]) + "</tr>" for row in rows

@@ -1,24 +1,42 @@
-"""The section of traces: what was predicted against what raters said, recording by recording."""
+"""The section on traces: predictions against the raters' gold standard, recording by recording."""
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from avemo.evaluation import estimates
+from avemo.metrics import DIMENSIONS
 from avemo.report import charts, markup
 from avemo.report.charts import Band, Series
 from avemo.report.markup import escape, tag
 from avemo.runs.reader import RecordingTraces, Run
 
-MAX_POINTS = 2000  # a line; more than a screen can show
+MAX_POINTS = 2000  # per line; more than a screen can show
 BUDGET = 1_000_000  # bytes for all lines of the page
-BYTES_A_POINT = 7
-DIMENSIONS = ("valence", "arousal")
+BYTES_PER_POINT = 7
 OTHERS = {"audio": "audio only", "visual": "visual only"}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """One recording on the page.
+
+    Attributes:
+      number: its place on the page.
+      split: the split it belongs to.
+      trace: what the main run predicted.
+      beside: predictions of the single-modality runs, by modality.
+    """
+
+    number: int
+    split: str
+    trace: RecordingTraces
+    beside: dict[str, RecordingTraces]
+
+
 def spans(absent: np.ndarray, time: np.ndarray) -> Iterable[tuple[float, float]]:
-    """Begin and end, in s, of each unbroken stretch of True in `absent` `[T]`, half a frame wider on both sides."""
+    """Begin and end, in s, of each unbroken stretch of True in `absent` `[T]`, widened by half a frame on each side."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], absent.astype(np.int8), [0]])))
     half = float(np.median(np.diff(time))) / 2 if len(time) > 1 else 0.5
     for begin, end in edges.reshape(-1, 2):
@@ -26,64 +44,70 @@ def spans(absent: np.ndarray, time: np.ndarray) -> Iterable[tuple[float, float]]
 
 
 def section(runs: Sequence[Run]) -> str:
-    """The whole section, or "" where no run has traces with a clock."""
-    # The fused model first; a folder with another run only shows that one.
+    """The whole section, or "" if no run has traces."""
+    # The fused model comes first; in a folder without one, any run will do.
     order = sorted(runs, key=lambda r: {"both": 0, None: 2}.get(r.modality, 1))
     main = next((run for run in order if any(run.traces(split) for split in run.splits)), None)
     if main is None:
         return ""
     others = {r.modality: r for r in runs if r.modality in OTHERS and r is not main} if main.modality == "both" else {}
-    shown = [(split, trace) for split in main.splits for trace in main.traces(split)]
+    shown = _recordings(main, others)
     lines = 2 * len(shown) * (2 + len(others))
-    points = int(np.clip(BUDGET / BYTES_A_POINT / max(lines, 1), 100, MAX_POINTS))
-    companions = {
-        (name, split, t.recording): t
-        for name, run in others.items()
-        for split in main.splits
-        if split in run.splits
-        for t in run.traces(split)
-    }
-    scale = _scale([*(trace for _, trace in shown), *companions.values()])
-    figures, table_rows = [], []
-    for number, (split, trace) in enumerate(shown):
-        beside = {n: companions[n, split, trace.recording] for n in OTHERS if (n, split, trace.recording) in companions}
-        beside = {n: t for n, t in beside.items() if len(t.time) == len(trace.time)}
-        figures.append(_recording(number, split, trace, beside, scale, points))
-        table_rows.append(_row(split, trace))
-    stride = max(-(-len(t.time) // points) for _, t in shown)
+    points = int(np.clip(BUDGET / BYTES_PER_POINT / max(lines, 1), 100, MAX_POINTS))
+    scale = _scale([trace for one in shown for trace in (one.trace, *one.beside.values())])
+    stride = max(_stride(one.trace, points) for one in shown)
     thinned = f" Lines show at least every {stride}th frame; scores use all." if stride > 1 else ""
-    head = ["recording", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "RMSE")), "no face", "no sound", "length"]
-    listing = markup.table("Scores of each recording on its own", head, table_rows, class_="numbers")
     return tag(
         "section",
-        f"<h2>Predicted against gold</h2><p>{escape(main.name)}: its prediction for each recording, beside the gold "
+        f"<h2>Predicted against gold</h2><p>{escape(main.name)}: the prediction for each recording beside the gold "
         f"standard, the mean of the raters' traces.{thinned}</p>"
-        + _controls(shown, beside_any=bool(companions))
-        + f'<div id="recordings">{"".join(figures)}</div>'
-        + markup.details(f"All {len(shown)} recordings as a table", listing),
+        + _controls(shown)
+        + f'<div id="recordings">{"".join(_recording(one, scale, points) for one in shown)}</div>'
+        + markup.details(f"All {len(shown)} recordings as a table", _table(shown)),
         id="traces",
     )
 
 
+def _recordings(main: Run, others: Mapping[str, Run]) -> list[_Shown]:
+    """The recordings of the main run; a trace of another run is shown beside if it has as many frames."""
+    shown: list[_Shown] = []
+    for split in main.splits:
+        beside = {
+            (name, trace.recording): trace
+            for name, run in others.items()
+            if split in run.splits
+            for trace in run.traces(split)
+        }
+        for trace in main.traces(split):
+            found = {name: beside[name, trace.recording] for name in OTHERS if (name, trace.recording) in beside}
+            found = {name: other for name, other in found.items() if len(other.time) == len(trace.time)}
+            shown.append(_Shown(len(shown), split, trace, found))
+    return shown
+
+
 def _scale(traces: Sequence[RecordingTraces]) -> float:
-    """One symmetric range for every recording, so that they compare: the largest value, up to the next 0.25."""
+    """One symmetric range for all recordings, so that they can be compared: the largest value, up to the next 0.25."""
     values = np.concatenate([np.abs(np.concatenate([t.prediction, t.target])).ravel() for t in traces])
     values = values[np.isfinite(values)]
     top = float(values.max()) if len(values) else 1.0
     return float(np.clip(np.ceil(top * 4) / 4, 0.5, 10))
 
 
-def _controls(shown: Sequence[tuple[str, RecordingTraces]], beside_any: bool) -> str:
+def _stride(trace: RecordingTraces, points: int) -> int:
+    return max(1, -(-len(trace.time) // points))
+
+
+def _controls(shown: Sequence[_Shown]) -> str:
     groups: dict[str, list[str]] = {}
-    for number, (split, trace) in enumerate(shown):
-        option = f'<option value="{number}">{escape(trace.recording)}</option>'
-        groups.setdefault(split, []).append(option)
+    for one in shown:
+        option = f'<option value="{one.number}">{escape(one.trace.recording)}</option>'
+        groups.setdefault(one.split, []).append(option)
     options = "".join(f'<optgroup label="{escape(split)}">{"".join(o)}</optgroup>' for split, o in groups.items())
     toggles = "".join(
         f'<label class="toggle"><input type="checkbox" data-toggle="s-{name}"> '
         f"{charts.swatch(f's-{name}', label)}</label>"
         for name, label in OTHERS.items()
-        if beside_any
+        if any(one.beside for one in shown)
     )
     return (
         '<div class="controls"><label for="recording">Recording</label> '
@@ -93,59 +117,94 @@ def _controls(shown: Sequence[tuple[str, RecordingTraces]], beside_any: bool) ->
     )
 
 
-def _thin(trace: RecordingTraces, points: int) -> slice:
-    return slice(None, None, max(1, -(-len(trace.time) // points)))
-
-
-def _recording(
-    number: int, split: str, trace: RecordingTraces, beside: dict[str, RecordingTraces], scale: float, points: int
-) -> str:
-    part = _thin(trace, points)
-    time = trace.time[part]
-    bands = [Band(*s, "noface") for s in spans(~trace.visual_mask, trace.time)]
-    bands += [Band(*s, "nosound") for s in spans(~trace.audio_mask, trace.time)]
-    values = estimates.of_recording(trace)
-    key = charts.swatch("s-gold", "gold") + charts.swatch("s-both", "predicted")
-    if any(b.style == "noface" for b in bands):
-        key += '<span class="key"><i class="patch noface"></i>no face</span>'
-    if any(b.style == "nosound" for b in bands):
-        key += '<span class="key"><i class="patch nosound"></i>no sound</span>'
-    x_range = (float(trace.time[0]), float(trace.time[-1]))
-    plots = []
-    for i, dimension in enumerate(DIMENSIONS):
-        lines = [Series(OTHERS[n], time, t.prediction[part, i], f"s-{n} optional") for n, t in beside.items()]
-        lines.append(Series("gold", time, trace.target[part, i], "s-gold"))
-        lines.append(Series("predicted", time, trace.prediction[part, i], "s-both"))
-        score = values.get(dimension)
-        title = dimension.capitalize() + (f" · CCC {markup.number(score['ccc'])}" if score else " · not rated")
-        plots.append(
-            charts.plot(
-                lines, title=title, x_label="time (s)", y_label=dimension, y_range=(-scale, scale), x_range=x_range,
-                bands=bands, legend=key if i == 0 else "", class_="trace", live=True,
-                describe=f"{trace.recording}: predicted and gold {dimension}, {x_range[1] - x_range[0]:.0f} seconds",
-            )
-        )  # fmt: skip
+def _recording(one: _Shown, scale: float, points: int) -> str:
+    trace, bands = one.trace, _bands(one.trace)
+    frames = slice(None, None, _stride(trace, points))
+    plots = [_dimension(one, column, frames, bands, scale) for column in range(len(DIMENSIONS))]
     if trace.gates is not None and trace.gates.ndim == 2 and trace.gates.shape[1] == 2:
-        gates = [Series(f"weight of {m}", time, trace.gates[part, i], f"s-{m}") for i, m in enumerate(OTHERS)]
+        gates = [
+            Series(f"weight of {name}", trace.time[frames], trace.gates[frames, i], f"s-{name}")
+            for i, name in enumerate(OTHERS)
+        ]
         plots.append(
             charts.plot(
-                gates, title="What the fusion relies on", x_label="time (s)", y_label="gate", y_range=(0.0, 1.0),
-                x_range=x_range, bands=bands, class_="trace low", live=True,
+                gates,
+                title="What the fusion relies on",
+                x_label="time (s)",
+                y_label="gate",
+                y_range=(0.0, 1.0),
+                x_range=_time_range(trace),
+                bands=bands,
+                class_="trace low",
+                live=True,
             )
-        )  # fmt: skip
+        )
     return (
-        f'<article class="recording" data-number="{number}"><h3>{escape(trace.recording)} '
-        f"<small>{escape(split)}</small></h3>{''.join(plots)}</article>"
+        f'<article class="recording" data-number="{one.number}"><h3>{escape(trace.recording)} '
+        f"<small>{escape(one.split)}</small></h3>{''.join(plots)}</article>"
     )
 
 
-def _row(split: str, trace: RecordingTraces) -> list[str]:
-    values = estimates.of_recording(trace)
-    cells = [f"{escape(trace.recording)} <small>{escape(split)}</small>"]
-    for dimension in DIMENSIONS:
-        cells += [markup.number(values.get(dimension, {}).get(name)) for name in ("ccc", "rmse")]
-    seconds = float(trace.time[-1] - trace.time[0]) if len(trace.time) > 1 else 0.0
+def _bands(trace: RecordingTraces) -> list[Band]:
     return [
-        *cells, markup.percent(float((~trace.visual_mask).mean())), markup.percent(float((~trace.audio_mask).mean())),
-        markup.duration(seconds),
-    ]  # fmt: skip
+        Band(*span, style)
+        for mask, style in ((trace.visual_mask, "noface"), (trace.audio_mask, "nosound"))
+        for span in spans(~mask, trace.time)
+    ]
+
+
+def _time_range(trace: RecordingTraces) -> tuple[float, float]:
+    return float(trace.time[0]), float(trace.time[-1])
+
+
+def _dimension(one: _Shown, column: int, frames: slice, bands: Sequence[Band], scale: float) -> str:
+    """The chart of one dimension; the legend stands above the first."""
+    trace, dimension = one.trace, DIMENSIONS[column]
+    time = trace.time[frames]
+    lines = [
+        Series(OTHERS[name], time, other.prediction[frames, column], f"s-{name} optional")
+        for name, other in one.beside.items()
+    ]
+    lines.append(Series("gold", time, trace.target[frames, column], "s-gold"))
+    lines.append(Series("predicted", time, trace.prediction[frames, column], "s-both"))
+    score = estimates.of_recording(trace).get(dimension)
+    begin, end = _time_range(trace)
+    return charts.plot(
+        lines,
+        title=dimension.capitalize() + (f" · CCC {markup.number(score['ccc'])}" if score else " · not rated"),
+        x_label="time (s)",
+        y_label=dimension,
+        y_range=(-scale, scale),
+        x_range=(begin, end),
+        bands=bands,
+        legend=_legend(bands) if column == 0 else "",
+        class_="trace",
+        live=True,
+        describe=f"{trace.recording}: predicted and gold {dimension}, {end - begin:.0f} seconds",
+    )
+
+
+def _legend(bands: Sequence[Band]) -> str:
+    key = charts.swatch("s-gold", "gold") + charts.swatch("s-both", "predicted")
+    for style, label in (("noface", "no face"), ("nosound", "no sound")):
+        if any(band.style == style for band in bands):
+            key += f'<span class="key"><i class="patch {style}"></i>{label}</span>'
+    return key
+
+
+def _table(shown: Sequence[_Shown]) -> str:
+    head = ["recording", *(f"{d} {m}" for d in DIMENSIONS for m in ("CCC", "RMSE")), "no face", "no sound", "length"]
+    rows = []
+    for one in shown:
+        trace, scores = one.trace, estimates.of_recording(one.trace)
+        begin, end = _time_range(trace)
+        rows.append(
+            [
+                f"{escape(trace.recording)} <small>{escape(one.split)}</small>",
+                *(markup.number(scores.get(d, {}).get(name)) for d in DIMENSIONS for name in ("ccc", "rmse")),
+                markup.percent(float((~trace.visual_mask).mean())),
+                markup.percent(float((~trace.audio_mask).mean())),
+                markup.duration(end - begin),
+            ]
+        )
+    return markup.table("Scores of each recording alone", head, rows, class_="numbers")

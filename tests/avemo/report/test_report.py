@@ -228,6 +228,19 @@ def test_difference_is_paired_only_over_the_same_recordings(demo):
     assert np.isnan(estimates.difference(both[key], fewer[key]).low)
 
 
+def test_a_split_that_could_not_be_scored_is_named(own):
+    """As a run leaves it whose test split has no labels: no score, predictions without gold, the reason."""
+    path = own / "fusion/predictions/test.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "mask": np.zeros_like(arrays["mask"])})
+    result = json.loads((own / "fusion/result.json").read_text())
+    result["metrics"].pop("test", None)
+    (own / "fusion/result.json").write_text(json.dumps({**result, "unscored": {"test": "no frame has a label"}}))
+    page = read(own)
+    assert "Not scored on test: no frame has a label" in page.text  # the run's card
+    assert "Not scored on test (fusion): no frame has a label" in page.text  # the comparison
+
+
 def test_the_best_of_each_column_is_bold(demo):
     rows = re.findall(r"<tr>.*?</tr>", modalities.section(reader.load_all(demo), read_notes(demo)))
     bold = [row for row in rows if "<strong>" in row]
@@ -253,7 +266,7 @@ def test_long_traces_are_thinned(tmp_path):
 
 def test_lines_break_where_there_is_no_value_and_read_back():
     x, y = np.array([0.0, 10, 20, 30, 40]), np.array([5.0, 3, np.nan, 9, 9])
-    drawn = charts._path(x, y)
+    drawn = charts.path(x, y)
     stretches = [[int(n) for n in re.findall(r"-?\d+", part)] for part in drawn.split("M")[1:]]
     points = [np.cumsum(np.reshape(numbers, (-1, 2)), 0)[1:].tolist() for numbers in stretches]
     assert points == [[[0, 5], [10, 3]], [[30, 9], [40, 9]]]
