@@ -1,18 +1,19 @@
-"""A run opened for reading: tables, pictures and questions that one asks of a trained network, for notebooks and Colab.
+"""Opens a run for reading: tables, pictures and explanations of a trained network, for notebooks and Colab.
 
     import avemo
     run = avemo.load("runs/fusion")
     run.curves(), run.fields()
     avemo.analysis.plot_trace(run, "dev")
 
-Tables are pandas data frames, pictures Matplotlib figures in colours that everybody can tell apart. Nothing needs the
-flags of the run, an accelerator or TensorFlow.
+Tables are pandas data frames. Pictures are Matplotlib figures in colours that remain distinct with any colour vision.
+Nothing needs the run's flags, an accelerator or TensorFlow.
 """
 
 from avemo.analysis import explain
 from avemo.analysis.attention import attention, plot_attention
 from avemo.analysis.embeddings import embedding_map, nearest, plot_map, project
 from avemo.analysis.explain import integrated_gradients, occlusion, plot_occlusion, plot_saliency
+from avemo.analysis.inputs import Faces, clip_window, faces, features_of, sound_of, subjects
 from avemo.analysis.pictures import (
     plot_calibration,
     plot_confusion,
@@ -23,7 +24,7 @@ from avemo.analysis.pictures import (
     plot_trace,
     plot_window,
 )
-from avemo.analysis.run import AnalysisRun, Faces, browse, clip_window, faces, features_of, load, sound_of, subjects
+from avemo.analysis.run import AnalysisRun, browse, load
 from avemo.analysis.tables import calibration, compare, confusion, delay_curve, recordings, speakers, worst_windows
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the attention of a fusion, or of a transformer over time, looks at."""
+"""What attention looks at, in a fusion or in a transformer over time."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from avemo.analysis.inputs import features_of
 from avemo.analysis.pictures import figure
-from avemo.analysis.run import AnalysisRun, features_of
+from avemo.analysis.run import AnalysisRun
 from avemo.models.attention import AttentionBlock, masked_softmax
 from avemo.predict.fusion import Fusion
 from avemo.runs.checkpoints import open_run
@@ -23,13 +24,14 @@ def attention(
 
     Args:
       run: a fusion run whose fusion or temporal model attends (cross_attention, bottleneck, transformer).
-      recording: by default the first of `split`; split: by default dev.
-      seconds: of the beginning; the network sees these alone.
+      recording: by default the first of `split`.
+      split: by default dev.
+      seconds: length of the beginning; the network sees nothing else.
 
     Returns:
-      Weights float32 `[heads, Tq, Tk]` of every block by its name ("fusion/audio_0": audio's frames look at those of
-      the face); a row sums to 1, or is 0 where there is nothing to look at. Keys past the frames are bottleneck tokens.
-      Empty where nothing in the run attends.
+      Weights float32 `[heads, Tq, Tk]` of every block by name; in "fusion/audio_0" the audio frames look at the face's.
+      A row sums to 1, or is 0 if there is nothing to look at. Keys past the frames are bottleneck tokens. Empty if
+      nothing in the run attends.
     """
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
     chosen = features_of(run, recording, split)
@@ -54,7 +56,7 @@ def attention(
 
 
 def _weights(block: AttentionBlock, mask: Any, query: Any, key: Any) -> np.ndarray:
-    """The softmax of `attend`, kept: `[heads, Tq, Tk]` of queries and keys `[1, T, heads, d]`, mask `[1, Tk]`."""
+    """The weights in `attend`, `[heads, Tq, Tk]`, from queries and keys `[1, T, heads, d]` and mask `[1, Tk]`."""
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     distance = np.arange(query.shape[1])[:, None] - np.arange(key.shape[1])[None, :]
     seen = np.ones(distance.shape, bool)
@@ -69,7 +71,7 @@ def _weights(block: AttentionBlock, mask: Any, query: Any, key: Any) -> np.ndarr
 def plot_attention(
     run: AnalysisRun, recording: str | None = None, split: str | None = None, seconds: float = 20.0
 ) -> Figure | None:
-    """`attention`, the mean over heads: a panel a block, each row the frame that looks; None where nothing attends."""
+    """Plots `attention`, mean over heads: one panel per block, one row per looking frame. None if nothing attends."""
     found = attention(run, recording, split, seconds)
     if not found:
         return None
@@ -77,11 +79,11 @@ def plot_attention(
     out, panels = figure(3.3 * len(found) + 0.6, 3.1, 1, len(found))
     for axes, (name, weights) in zip(panels[0], found.items(), strict=True):
         mean = weights.mean(0)
-        # Each row by its own largest weight: of 500 frames none gets much.
+        # Scaled by the row's largest weight: shared among 500 frames, each weight is small.
         share = mean / np.maximum(mean.max(1, keepdims=True), 1e-12)
         extent = (0, mean.shape[1] / fps, mean.shape[0] / fps, 0)
         picture = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="none")
         axes.set(title=name, xlabel="looked at (s)")
     panels[0, 0].set_ylabel("looking (s)")
-    out.colorbar(picture, ax=panels[0].tolist(), label="weight, of the row's largest", shrink=0.9)
+    out.colorbar(picture, ax=panels[0].tolist(), label="weight / largest in row", shrink=0.9)
     return out

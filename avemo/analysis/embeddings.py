@@ -1,4 +1,4 @@
-"""The expression embedding: a map of faces, and the faces nearest to one."""
+"""The expression embedding: a map of faces, and the nearest neighbours of a face."""
 
 import warnings
 
@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from avemo.analysis.run import AnalysisRun, Faces
+from avemo.analysis.inputs import Faces
+from avemo.analysis.run import AnalysisRun
 from avemo.predict.palette import COLOURS
 from avemo.runs.encoder import Encoder
 from media.errors import UserError
@@ -16,14 +17,14 @@ def embedding_map(run: AnalysisRun, faces: Faces | np.ndarray) -> np.ndarray:
     """Embeddings float32 `[N, D]` of face images uint8 `[N, S, S, 3]` by an expression run.
 
     Raises:
-      UserError: the run is no teacher or student.
+      UserError: the run is not a teacher or student.
     """
     images = faces.images if isinstance(faces, Faces) else faces
     return Encoder(str(run.folder), "visual")(images)["embedding"]
 
 
 def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:
-    """Two coordinates `[N, 2]` of embeddings `[N, D]`: "pca", or "umap" where `umap-learn` is installed."""
+    """Projects embeddings `[N, D]` to `[N, 2]` by "pca", or by "umap" if `umap-learn` is installed."""
     if method == "pca":
         centred = embedding - embedding.mean(0)
         left, scale, _ = np.linalg.svd(centred, full_matrices=False)
@@ -32,7 +33,7 @@ def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:
         raise UserError(f"unknown projection {method!r}. Known: pca, umap.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ImportWarning)  # that TensorFlow is not there: we need none
+            warnings.simplefilter("ignore", ImportWarning)  # about TensorFlow, which is not needed
             import umap
     except ImportError as error:
         raise UserError(
@@ -42,20 +43,21 @@ def project(embedding: np.ndarray, method: str = "pca") -> np.ndarray:
 
 
 def nearest(embedding: np.ndarray, index: int, count: int = 8) -> np.ndarray:
-    """Indices of the `count` faces nearest to face `index` (Euclidean), nearest first, without itself."""
+    """Indices of the `count` faces nearest to face `index` (Euclidean), nearest first, excluding itself."""
     distance = np.linalg.norm(embedding - embedding[index], axis=1)
     distance[index] = np.inf
     return np.argsort(distance, kind="stable")[:count]
 
 
 def plot_map(faces: Faces, coordinates: np.ndarray, thumbnails: int = 60) -> Figure:
-    """Faces at their coordinates `[N, 2]`, framed in the colour of their label; the rest as points."""
+    """Plots points at their coordinates `[N, 2]` in the colour of their label, and `thumbnails` of the faces."""
     out = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
     axes = out.subplots()
     for label in np.unique(faces.label):
         name = faces.class_names[label] if label >= 0 else "unlabelled"
         keep = faces.label == label
-        axes.scatter(*coordinates[keep].T, s=14, color=COLOURS[label % len(COLOURS)], label=name)
+        x, y = coordinates[keep].T
+        axes.scatter(x, y, s=14, color=COLOURS[label % len(COLOURS)], label=name)
     chosen = np.random.default_rng(0).permutation(len(coordinates))[:thumbnails]
     for i in chosen:
         image = OffsetImage(faces.images[i], zoom=26 / faces.images.shape[1])

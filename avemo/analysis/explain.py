@@ -1,4 +1,6 @@
-"""What a prediction hangs on: pixels of a face, stretches of a modality."""
+"""What a prediction depends on: pixels of a face, stretches of a modality."""
+
+from typing import Any
 
 import cv2
 import jax
@@ -6,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from avemo.analysis.inputs import features_of
 from avemo.analysis.pictures import figure
-from avemo.analysis.run import AnalysisRun, features_of
+from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
 from avemo.predict.fusion import Fusion, FusionStream
@@ -19,16 +22,17 @@ from media.errors import UserError, unknown
 def integrated_gradients(
     run: AnalysisRun, image: np.ndarray, target: int | None = None, steps: int = 16
 ) -> tuple[np.ndarray, int]:
-    """Integrated gradients of a class logit from a grey picture to the face (Sundararajan et al., arXiv 1703.01365).
+    """Integrated gradients of a class logit from a grey image to the face (Sundararajan et al., arXiv 1703.01365).
 
     Args:
-      run: a teacher or student; image: uint8 `[S, S, 3]` at the size it sees.
+      run: a teacher or student.
+      image: uint8 `[S, S, 3]` at the run's image size.
       target: the class; by default the predicted one.
-      steps: points of the path, midpoint rule.
+      steps: points on the path (midpoint rule).
 
     Returns:
-      Attribution float32 `[S, S]` (summed over channels; its total is the logit's rise from grey to face, up to the
-      rule's error), and the class.
+      Attribution float32 `[S, S]`, summed over channels, and the class. The attribution adds up to the logit's rise
+      from grey to face, up to the error of the midpoint rule.
     """
     config, variables = open_run(str(run.folder), "run", ("teacher", "student"))
     model = expression.build(config.model)
@@ -36,21 +40,20 @@ def integrated_gradients(
 
     @jax.jit
     def logits(images: jax.Array) -> jax.Array:
-        return model.apply(variables, images, train=False)["logits"]
+        outputs: Any = model.apply(variables, images, train=False)
+        return outputs["logits"]
 
     target = int(np.argmax(logits(face[None])[0])) if target is None else target
-    gradient = jax.jit(
-        jax.grad(lambda x, k: model.apply(variables, x, train=False)["logits"][:, k].sum()), static_argnums=1
-    )
+    gradient = jax.jit(jax.grad(lambda x, k: logits(x)[:, k].sum()), static_argnums=1)
     total = np.zeros(face.shape, np.float32)
-    for step in range(steps):  # one picture at a time: any size of network fits
+    for step in range(steps):  # one image at a time, so that any network fits into memory
         share = np.float32((step + 0.5) / steps)
         total += np.asarray(gradient(jnp.asarray((grey + share * (face - grey))[None]), target))[0]
     return ((face - grey) * total / steps).sum(-1), target
 
 
 def plot_saliency(image: np.ndarray, attribution: np.ndarray, title: str = "") -> Figure:
-    """A face beside its attribution `[S, S]`, slightly smoothed; purple speaks against the class, orange for it."""
+    """Plots a face beside its attribution `[S, S]`, slightly smoothed: orange supports the class, purple opposes it."""
     out, panels = figure(5, 2.6, 1, 2)
     attribution = cv2.GaussianBlur(attribution, (0, 0), attribution.shape[0] / 50)  # single pixels mean little
     limit = float(np.quantile(np.abs(attribution), 0.99)) or 1.0
@@ -66,16 +69,18 @@ def plot_saliency(image: np.ndarray, attribution: np.ndarray, title: str = "") -
 def occlusion(
     run: AnalysisRun, modality: str, recording: str | None = None, split: str | None = None, width: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far the trace moves where a modality is taken away, second by second.
+    """How far the prediction moves when a modality is masked, one stretch after another.
 
     Args:
-      run: a fusion run; modality: "audio" or "visual".
-      recording: by default the first of `split`; split: by default dev.
-      width: s of each stretch that is masked, one after another.
+      run: a fusion run.
+      modality: "audio" or "visual".
+      recording: by default the first of `split`.
+      split: by default dev.
+      width: length of each masked stretch, s.
 
     Returns:
-      time float `[n]` of the middles of the stretches, and change float `[n, K]`: mean absolute change of each curve
-      (of valence and arousal, or of the logits) within the stretch.
+      time float `[n]`, the middles of the stretches, and change float `[n, K]`, the mean absolute change of each curve
+      (valence and arousal, or the logits) within the stretch.
     """
     if modality not in ("audio", "visual"):
         raise unknown("modality", modality, ("audio", "visual"))
@@ -88,28 +93,28 @@ def occlusion(
 
     def curve(values: dict[str, np.ndarray]) -> np.ndarray:
         stream = FusionStream(fusion)
-        parts = [*stream.push({k: v[None] for k, v in values.items()}), *stream.finish()]
-        return np.concatenate([part[name][0] for part in parts])
+        outputs = [*stream.push({k: v[None] for k, v in values.items()}), *stream.finish()]
+        return np.concatenate([output[name][0] for output in outputs])
 
     whole, time, change = curve(batch), [], []
     for begin in range(0, len(chosen), size):
-        part = slice(begin, begin + size)
+        stretch = slice(begin, begin + size)
         mask = batch[f"{modality}_mask"].copy()
-        mask[part] = False
+        mask[stretch] = False
         moved = curve({**batch, f"{modality}_mask": mask})
-        time.append(float(chosen.time[part].mean()))
-        change.append(np.abs(moved - whole)[part].mean(0))
+        time.append(float(chosen.time[stretch].mean()))
+        change.append(np.abs(moved - whole)[stretch].mean(0))
     return np.array(time), np.array(change)
 
 
 def plot_occlusion(
     run: AnalysisRun, recording: str | None = None, split: str | None = None, width: float = 1.0
 ) -> Figure:
-    """`occlusion` of both modalities, one panel a curve."""
+    """Plots `occlusion` of both modalities, one panel per dimension."""
     found = {m: occlusion(run, m, recording, split, width) for m in ("audio", "visual")}
     count = next(iter(found.values()))[1].shape[1]
     if count != len(DIMENSIONS):
-        raise UserError("plot_occlusion draws valence and arousal; use `occlusion` for a run of emotions.")
+        raise UserError("plot_occlusion draws valence and arousal: use `occlusion` for a run of emotions.")
     out, panels = figure(9, 3.6, count, 1, sharex=True, sharey=True)
     for k, axes in enumerate(panels[:, 0]):
         for colour, (modality, (time, change)) in zip(COLOURS, found.items(), strict=False):

@@ -1,11 +1,13 @@
-"""Pictures that a paper could print, in Okabe and Ito's colours."""
+"""Figures fit for a paper, in Okabe and Ito's colours."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 
+from avemo import metrics
 from avemo.analysis import tables
 from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
@@ -18,7 +20,7 @@ INK = "#1d1d1f"
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **arguments: Any) -> tuple[Figure, Any]:
-    """A figure of so many inches with `rows × columns` panels without needless frames."""
+    """A figure of width × height inches with `rows × columns` panels, without top and right frames."""
     out = Figure(figsize=(width, height), dpi=120, layout="constrained")
     panels = out.subplots(rows, columns, squeeze=False, **arguments)
     for axes in panels.flat:
@@ -35,7 +37,7 @@ def _trace(run: AnalysisRun, split: str | None, recording: str | None) -> Record
 
 
 def plot_curves(run: AnalysisRun, *names: str) -> Figure:
-    """Training curves, a panel a value; by default the loss and the metric that chose the checkpoint."""
+    """Training curves, one panel per value; by default the loss and the metric that chose the checkpoint."""
     best = str(run.config.get("best_metric") or "").split("/")[-1]
     names = names or tuple(dict.fromkeys(name for name in ("loss", best) if name))
     out, panels = figure(3.6 * len(names), 2.6, 1, len(names))
@@ -52,7 +54,7 @@ def plot_curves(run: AnalysisRun, *names: str) -> Figure:
 
 def plot_trace(run: AnalysisRun, split: str | None = None, recording: str | None = None, begin: float = 0.0,
                end: float = np.inf) -> Figure:  # fmt: skip
-    """Prediction against gold of one recording (by default the first), stretches without a face or sound shaded."""
+    """Prediction against gold of one recording (by default the first); stretches without face or sound are shaded."""
     trace = _trace(run, split, recording)
     keep = (trace.time >= begin) & (trace.time <= end)
     time = trace.time[keep]
@@ -74,7 +76,7 @@ def plot_trace(run: AnalysisRun, split: str | None = None, recording: str | None
 
 
 def plot_gates(run: AnalysisRun, split: str | None = None, recording: str | None = None) -> Figure | None:
-    """Weight of either modality over time; None where the fusion has no gates."""
+    """Weight of each modality over time; None if the fusion has no gates."""
     trace = _trace(run, split, recording)
     if trace.gates is None:
         return None
@@ -90,7 +92,7 @@ def plot_gates(run: AnalysisRun, split: str | None = None, recording: str | None
 
 
 def plot_delay(run: AnalysisRun, split: str | None = None) -> Figure:
-    """`tables.delay_curve` as a picture."""
+    """Plots `tables.delay_curve`."""
     table = tables.delay_curve(run, split)
     out, panels = figure(4.5, 2.8)
     axes = panels[0, 0]
@@ -104,7 +106,7 @@ def plot_delay(run: AnalysisRun, split: str | None = None) -> Figure:
 
 
 def plot_confusion(run: AnalysisRun, split: str | None = None) -> Figure:
-    """Confusion in shares of the true class, with counts."""
+    """Confusion matrix: shares of the true class in colour, counts in text."""
     table = tables.confusion(run, split)
     share = table.to_numpy() / np.maximum(table.to_numpy().sum(1, keepdims=True), 1)
     out, panels = figure(0.55 * len(table) + 2, 0.5 * len(table) + 1.4)
@@ -122,7 +124,7 @@ def plot_confusion(run: AnalysisRun, split: str | None = None) -> Figure:
 
 
 def plot_calibration(run: AnalysisRun, split: str | None = None, bins: int = 10) -> Figure:
-    """Accuracy by confidence; the size of a point is the number of its examples."""
+    """Accuracy against confidence; the area of a point is proportional to its number of examples."""
     table = tables.calibration(run, split, bins)
     out, panels = figure(3.4, 3.2)
     axes = panels[0, 0]
@@ -130,33 +132,39 @@ def plot_calibration(run: AnalysisRun, split: str | None = None, bins: int = 10)
     axes.plot(table["confidence"], table["accuracy"], color=COLOURS[0], lw=1)
     size = 200 * table["count"] / table["count"].max()
     axes.scatter(table["confidence"], table["accuracy"], size, color=COLOURS[0], alpha=0.7, clip_on=False)
-    error = float((table["count"] * (table["confidence"] - table["accuracy"]).abs()).sum() / table["count"].sum())
+    label, probability, _ = tables.labelled(run, split)
+    error = metrics.expected_calibration_error(metrics.calibration(label, probability, bins))
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"ECE {error:.3f}")
     return out
 
 
 def plot_window(window: dict[str, np.ndarray], count: int = 8) -> Figure:
-    """Frames and log-mel of a stretch, as `clip_window` gives them."""
+    """Frames and log-mel of a stretch, as returned by `clip_window`."""
     index = np.linspace(0, len(window["time"]) - 1, min(count, len(window["time"]))).round().astype(int)
     titles = [f"{window['time'][i]:.1f} s" + ("" if window["face_mask"][i] else "\nno face") for i in index]
-    # A frame without a face is stored black: an empty field says it better.
+    # A frame without a face is stored black; light grey looks more like a missing one.
     shown = np.where(window["face_mask"][index][:, None, None, None], window["frames"][index], np.uint8(240))
-    out = plot_faces(shown, titles, extra=1.3)
+    out, grid = _image_row(shown, titles, below=1.3)
     if len(window["log_mel"]):
-        axes = out.add_subplot(out.grid[1, :])
+        axes = out.add_subplot(grid[1, :])
         extent = (window["time"][0], window["time"][-1], 0, window["log_mel"].shape[1])
         axes.imshow(window["log_mel"].T, aspect="auto", origin="lower", cmap="cividis", extent=extent)
         axes.set(xlabel="time (s)", ylabel="mel band")
     return out
 
 
-def plot_faces(images: np.ndarray, titles: Sequence[str], extra: float = 0.0) -> Figure:
-    """Pictures uint8 `[N, S, S, 3]` in a row with their titles; `extra` inches are left for a panel below (`grid`)."""
-    out = Figure(figsize=(1.15 * len(images), 1.5 + extra), dpi=120, layout="constrained")
-    out.grid = out.add_gridspec(2 if extra else 1, len(images))
+def plot_faces(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Images uint8 `[N, S, S, 3]` in a row, with titles."""
+    return _image_row(images, titles)[0]
+
+
+def _image_row(images: np.ndarray, titles: Sequence[str], below: float = 0.0) -> tuple[Figure, GridSpec]:
+    """A row of images, and the figure's grid, with a second row of `below` inches if that is not 0."""
+    out = Figure(figsize=(1.15 * len(images), 1.5 + below), dpi=120, layout="constrained")
+    grid = out.add_gridspec(2 if below else 1, len(images))
     for column, (image, title) in enumerate(zip(images, titles, strict=True)):
-        axes = out.add_subplot(out.grid[0, column])
+        axes = out.add_subplot(grid[0, column])
         axes.imshow(image)
         axes.set_axis_off()
         axes.set_title(title, fontsize=7)
-    return out
+    return out, grid

@@ -1,59 +1,62 @@
-"""Numbers about a run's predictions, as pandas tables."""
+"""Scores of a run's predictions, as pandas tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from avemo import metrics
-from avemo.analysis.run import AnalysisRun, subjects
-from avemo.evaluation import compare as comparison
+from avemo.analysis.inputs import subjects
+from avemo.analysis.run import AnalysisRun
+from avemo.evaluation.compare import compare as compare_runs
 from avemo.runs.reader import RecordingTraces
 from avemo.tasks.audiovisual_data import undo_delay
 from media.errors import UserError
 
 
 def _rated(run: AnalysisRun, split: str | None) -> list[RecordingTraces]:
-    found = [t for t in run.traces(run.split(split)) if np.isfinite(t.target).all(-1).any()]
+    found = [trace for trace in run.traces(run.split(split)) if trace.rated.any()]
     if not found:
         raise UserError(
-            f"{run.folder} has no rated traces of {run.split(split)!r}: it predicts emotions, or is no fusion."
+            f"{run.folder} has no rated traces of {run.split(split)!r}: it predicts emotions, or is not a fusion run."
         )
     return found
 
 
 def recordings(run: AnalysisRun, split: str | None = None) -> pd.DataFrame:
-    """Scores by recording, the worst first: CCC and RMSE a dimension, share of frames with a face and with sound.
+    """Scores by recording, worst first: CCC and RMSE per dimension, shares of frames with a face and with sound.
 
-    `speakers` is the same by speaker.
+    `speakers` gives the same by speaker.
     """
     return _groups({trace.recording: [trace] for trace in _rated(run, split)}, "recording")
 
 
 def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str], str] | None = None) -> pd.DataFrame:
-    """Scores by speaker, the worst first; frames of a speaker's recordings are pooled.
+    """Scores by speaker, worst first; the frames of a speaker's recordings are pooled.
 
     Args:
       run: a run of valence and arousal, or one of emotions whose predictions name their recordings.
       split: by default dev.
-      speaker: who speaks in a recording, from its name; by default as the run's own features or clips say, so that any
-        other grouping (by sex, by language) is one function away.
+      speaker: maps the name of a recording to its speaker, or to any other group (sex, language); by default the run's
+        own features or clips say who speaks.
 
     Returns:
-      As `recordings` with the number of `recordings`; for emotions accuracy, uar and their number.
+      The table of `recordings` with the number of `recordings`; for emotions accuracy, UAR and that number.
 
     Raises:
       UserError: neither the data nor `speaker` says who speaks.
     """
     known = subjects(run, split) if speaker is None else {}
     who = speaker or (lambda name: known.get(name, "?"))
-    labelled = run.classes(run.split(split))
-    if labelled is None:
+    classes = run.classes(run.split(split))
+    if classes is None:
         groups: dict[str, list[RecordingTraces]] = {}
         for trace in _rated(run, split):
             groups.setdefault(who(trace.recording), []).append(trace)
         return _groups(groups, "speaker")
-    label, probability, recording = labelled
+    label, probability, recording = classes
     names = np.array([who(str(name)) for name in recording])
     rows = {}
     for name in np.unique(names):
@@ -65,11 +68,8 @@ def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str]
 def _groups(groups: Mapping[str, Sequence[RecordingTraces]], kind: str) -> pd.DataFrame:
     rows = {}
     for name, traces in groups.items():
-        state = None
-        for t in traces:
-            part = metrics.trace_moments(t.prediction, t.target, np.isfinite(t.target).all(-1))
-            state = part if state is None else metrics.merge(state, part)
-        ccc, rmse = metrics.ccc(state), metrics.rmse(state)
+        moments = _pooled((t.prediction, t) for t in traces)
+        ccc, rmse = metrics.ccc(moments), metrics.rmse(moments)
         rows[name] = {
             **{f"ccc_{dimension}": float(ccc[k]) for k, dimension in enumerate(metrics.DIMENSIONS)},
             **{f"rmse_{dimension}": float(rmse[k]) for k, dimension in enumerate(metrics.DIMENSIONS)},
@@ -81,8 +81,13 @@ def _groups(groups: Mapping[str, Sequence[RecordingTraces]], kind: str) -> pd.Da
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(kind).sort_values("ccc_valence")
 
 
+def _pooled(predictions: Iterable[tuple[np.ndarray, RecordingTraces]]) -> np.ndarray:
+    """Centred moments `[2, 6]` of predictions against the gold of their recordings, over all rated frames."""
+    return functools.reduce(metrics.merge, (metrics.trace_moments(x, t.target, t.rated) for x, t in predictions))
+
+
 def worst_windows(run: AnalysisRun, split: str | None = None, seconds: float = 4.0, count: int = 5) -> pd.DataFrame:
-    """Where a run fails: stretches with the largest error (root mean square over both dimensions), none overlapping."""
+    """Where a run fails: the stretches with the largest error (RMS over both dimensions), without overlap."""
     found = []
     for trace in _rated(run, split):
         error = ((trace.prediction - trace.target) ** 2).mean(-1)
@@ -110,56 +115,60 @@ def worst_windows(run: AnalysisRun, split: str | None = None, seconds: float = 4
 def delay_curve(
     run: AnalysisRun, split: str | None = None, delays: Sequence[float] = tuple(np.arange(-2, 4.01, 0.25))
 ) -> pd.DataFrame:
-    """CCC by a further delay (s) of the predictions: a peak away from 0 says that the run's own delay is off.
+    """CCC against a further delay (s) of the predictions; a peak away from 0 means the run's own delay is off.
 
-    Columns valence and arousal (over all frames), index the delay; negative: predictions moved earlier.
+    The index is the delay; a negative one moves the predictions earlier. The columns are valence and arousal, over all
+    frames.
     """
-    rows = {}
     traces = _rated(run, split)
+    rows = {}
     for delay in delays:
-        total = None
-        for trace in traces:
-            fps = 1 / float(np.median(np.diff(trace.time)))
-            moved = undo_delay(trace.prediction, abs(delay), fps)
-            if delay < 0:
-                moved = undo_delay(trace.prediction[::-1], -delay, fps)[::-1]
-            state = metrics.trace_moments(moved, trace.target, np.isfinite(trace.target).all(-1))
-            total = state if total is None else metrics.merge(total, state)
-        rows[float(delay)] = dict(zip(metrics.DIMENSIONS, metrics.ccc(total).tolist(), strict=True))
+        ccc = metrics.ccc(_pooled((_delayed(trace, delay), trace) for trace in traces))
+        rows[float(delay)] = dict(zip(metrics.DIMENSIONS, ccc.tolist(), strict=True))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("delay")
 
 
-def _classes(run: AnalysisRun, split: str | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _delayed(trace: RecordingTraces, delay: float) -> np.ndarray:
+    fps = 1 / float(np.median(np.diff(trace.time)))
+    if delay < 0:
+        return undo_delay(trace.prediction[::-1], -delay, fps)[::-1]
+    return undo_delay(trace.prediction, delay, fps)
+
+
+def labelled(run: AnalysisRun, split: str | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels `[N]`, probabilities `[N, C]` and class names of the labelled items of a split.
+
+    Raises:
+      UserError: the run predicts traces, or no item is labelled.
+    """
     found = run.classes(run.split(split))
     if found is None:
         raise UserError(f"{run.folder} has no labelled classes of {run.split(split)!r}: it predicts traces.")
     label, probability, _ = found
-    names = run.class_names
-    return (
-        label,
-        probability,
-        names if len(names) == probability.shape[1] else [str(i) for i in range(probability.shape[1])],
-    )
+    classes = probability.shape[1]
+    names = run.class_names if len(run.class_names) == classes else [str(i) for i in range(classes)]
+    return label, probability, names
 
 
 def confusion(run: AnalysisRun, split: str | None = None) -> pd.DataFrame:
     """Counts of true (rows) against predicted classes (columns)."""
-    label, probability, names = _classes(run, split)
+    label, probability, names = labelled(run, split)
     counts = metrics.confusion(label, probability.argmax(-1), len(names))
     return pd.DataFrame(counts.astype(int), pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 
 
 def calibration(run: AnalysisRun, split: str | None = None, bins: int = 10) -> pd.DataFrame:
-    """Confidence against accuracy in bins of confidence; columns confidence, accuracy, count."""
-    label, probability, _ = _classes(run, split)
-    confidence, right = probability.max(-1), probability.argmax(-1) == label
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
-    table = pd.DataFrame({"bin": number, "confidence": confidence, "accuracy": right.astype(float), "count": 1})
-    return table.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "count": "sum"})
+    """Confidence against accuracy by bin of confidence, without empty bins; columns confidence, accuracy, count."""
+    label, probability, _ = labelled(run, split)
+    count, confidence, correct = metrics.calibration(label, probability, bins).T
+    filled = np.flatnonzero(count)
+    means = {"confidence": (confidence / np.maximum(count, 1)), "accuracy": (correct / np.maximum(count, 1))}
+    table = pd.DataFrame({**means, "count": count.astype(int)})
+    return table.iloc[filled].rename_axis("bin")
 
 
 def compare(*runs: AnalysisRun, split: str | None = None) -> pd.DataFrame:
-    """`avemo.evaluation.compare` as a table: scores with intervals, paired differences from the first run."""
-    split, rows = comparison.compare([run.folder for run in runs], split)
-    table = pd.DataFrame([row.__dict__ for row in rows]).assign(split=split)
+    """`avemo.evaluation.compare` as a table: scores with intervals, and paired differences from the first run."""
+    split, scores = compare_runs([run.folder for run in runs], split)
+    table = pd.DataFrame([dataclasses.asdict(score) for score in scores]).assign(split=split)
     return table.set_index(["metric", "run"])

@@ -20,20 +20,20 @@ Fields = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A comparison of settings, as a file of configs/ablations returns it.
+    """A comparison of settings, as a file in configs/ablations returns it.
 
-    Every setting gets the same experiment, budget, search and seeds; only its own fields differ.
+    All settings share experiment, budget, search and seeds; only their own fields differ.
 
     Attributes:
       title: heading of the tables.
-      experiment: the config that every cell is a run of, `path.py[:variant]`.
-      settings: the rows: fields by dotted name, as `--config.NAME=value` would set them. The key `name` is the row's
-        label; without it the label is made of the values.
+      experiment: the config that every cell runs, `path.py[:variant]`.
+      settings: one table row each: fields by dotted name, as `--config.NAME=value` would set them. The key `name` is
+        the label; without it the label is made of the values.
       common: fields that all cells share.
-      search: candidates tried for every setting; the one with the best dev score over all seeds is its row.
+      search: candidates tried for every setting; the one with the best mean dev score is reported.
       seeds: number of seeds, 0 … seeds − 1.
-      reference: label of the setting that the others are compared with; "" is the first.
-      note: what the tables should say about themselves.
+      reference: label of the setting that the others are compared with; "" means the first.
+      note: a sentence that the tables add about themselves.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: `overrides` of the experiment and a seed; `folder` is its run folder in the workdir."""
+    """One run of a sweep: overrides of the experiment and a seed; `folder` is its run folder in the workdir."""
 
     setting: str
     candidate: str
@@ -61,12 +61,12 @@ class Cell:
         """The cell's config.
 
         Raises:
-          UserError: a field or value that the experiment does not take.
+          UserError: the experiment does not take a field or value.
         """
         return configuration.load(self.experiment, self.overrides)
 
     def command(self, workdir: str | epath.Path) -> str:
-        """The command that makes this cell alone."""
+        """The command that trains this cell alone."""
         arguments = (
             "launch.py",
             "train",
@@ -83,14 +83,14 @@ def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """A number drawn between `low` and `high`, evenly, or evenly on a log scale; rounded to 4 digits."""
+    """A number drawn uniformly between `low` and `high`, or log-uniformly; rounded to 4 digits."""
 
     low: float
     high: float
     log: bool = False
 
     def draw(self, rng: np.random.Generator) -> float:
-        """One value."""
+        """Draws one value."""
         if self.log:
             value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -99,7 +99,7 @@ class Uniform:
 
 
 def random(axes: Mapping[str, Sequence[Any] | Uniform], count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """`count` random settings: a value of each sequence, a number of each `Uniform`; the same for the same seed."""
+    """`count` random settings, reproducible by `seed`: a value of each sequence, a number from each `Uniform`."""
     rng = np.random.default_rng(seed)
 
     def draw(axis: Sequence[Any] | Uniform) -> Any:
@@ -109,14 +109,14 @@ def random(axes: Mapping[str, Sequence[Any] | Uniform], count: int, seed: int = 
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Loads a sweep `path.py[:variant]`; overrides set its `seeds` or `title`, or a field of every cell's experiment.
+    """Loads a sweep `path.py[:variant]`; an override sets its `seeds` or `title`, or a field of every cell.
 
     Raises:
-      UserError: the file is no sweep, or an override is malformed.
+      UserError: the file is not a sweep, or an override is malformed.
     """
     sweep = configuration.load(spec)
     if not isinstance(sweep, Sweep):
-        raise UserError(f"{spec} is not a sweep: use a file of configs/ablations, or `launch.py train` for this one.")
+        raise UserError(f"{spec} is not a sweep: use a file in configs/ablations, or `launch.py train` for this one.")
     common = dict(sweep.common)
     for override in overrides:
         name, separator, text = override.removeprefix("--config.").partition("=")
@@ -134,7 +134,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def label(setting: Fields, axes: Sequence[str]) -> str:
-    """The row's name: its `name`, or the values of the fields that differ between rows."""
+    """The setting's name: its `name`, or the values of the fields that differ between settings."""
     if "name" in setting:
         return str(setting["name"])
     shown = [k for k in setting if k in axes] or list(setting)
@@ -147,47 +147,52 @@ def cells(sweep: Sweep) -> list[list[list[Cell]]]:
     """The cells by setting, candidate and seed: `[setting][candidate][seed]`.
 
     Raises:
-      UserError: two settings have the same name, or the reference is none of them.
+      UserError: there is no setting, two settings have the same name, or the reference is not one of them.
     """
+    out = []
+    for name, setting in zip(_names(sweep), sweep.settings, strict=True):
+        fields = {key: value for key, value in setting.items() if key != "name"}
+        out.append([_seeds(sweep, name, fields, candidate) for candidate in sweep.search])
+    return out
+
+
+def _names(sweep: Sweep) -> list[str]:
+    """The settings' names, checked."""
     axes = [
-        name
-        for name in dict.fromkeys(k for s in sweep.settings for k in s)
-        if len({repr(s.get(name)) for s in sweep.settings}) > 1
+        field
+        for field in dict.fromkeys(field for setting in sweep.settings for field in setting)
+        if len({repr(setting.get(field)) for setting in sweep.settings}) > 1
     ]
-    names = [label(s, axes) for s in sweep.settings]
-    slugs = [_slug(n) for n in names]
-    repeated = sorted({n for n in names if slugs.count(_slug(n)) > 1})
-    if repeated or not names:
-        what = (
-            f"two settings are called {repeated[0]!r}, or nearly so: give them a 'name'"
-            if repeated
-            else "there is no setting"
+    names = [label(setting, axes) for setting in sweep.settings]
+    if not names:
+        raise UserError(f"sweep {sweep.title!r}: there is no setting.")
+    slugs = [_slug(name) for name in names]
+    repeated = sorted({name for name in names if slugs.count(_slug(name)) > 1})
+    if repeated:
+        raise UserError(
+            f"sweep {sweep.title!r}: two settings are called {repeated[0]!r}, or nearly so: give them a 'name'."
         )
-        raise UserError(f"sweep {sweep.title!r}: {what}.")
     if sweep.reference and sweep.reference not in names:
         raise unknown("reference setting", sweep.reference, names)
-    out = []
-    for name, setting in zip(names, sweep.settings, strict=True):
-        candidates = []
-        for candidate in sweep.search:
-            called = label(candidate, list(candidate)) if candidate else ""
-            fields = {**sweep.common, **candidate, **{k: v for k, v in setting.items() if k != "name"}}
-            folder = "/".join(("cells", _slug(name), *([_slug(called)] if called else [])))
-            candidates.append(
-                [
-                    Cell(
-                        setting=name,
-                        candidate=called,
-                        experiment=sweep.experiment,
-                        overrides=(*(f"--config.{k}={_text(v)}" for k, v in fields.items()), f"--config.seed={seed}"),
-                        seed=seed,
-                        folder=f"{folder}/seed_{seed}",
-                    )
-                    for seed in range(sweep.seeds)
-                ]
-            )
-        out.append(candidates)
-    return out
+    return names
+
+
+def _seeds(sweep: Sweep, setting: str, fields: Fields, candidate: Fields) -> list[Cell]:
+    """The cells of one setting and candidate."""
+    name = label(candidate, list(candidate)) if candidate else ""
+    overrides = [f"--config.{k}={_text(v)}" for k, v in {**sweep.common, **candidate, **fields}.items()]
+    folder = "/".join(("cells", _slug(setting), *([_slug(name)] if name else [])))
+    return [
+        Cell(
+            setting=setting,
+            candidate=name,
+            experiment=sweep.experiment,
+            overrides=(*overrides, f"--config.seed={seed}"),
+            seed=seed,
+            folder=f"{folder}/seed_{seed}",
+        )
+        for seed in range(sweep.seeds)
+    ]
 
 
 def _text(value: Any) -> str:
@@ -197,5 +202,5 @@ def _text(value: Any) -> str:
 
 
 def _slug(name: str) -> str:
-    """A folder name for a setting."""
+    """A folder name made of a label."""
     return re.sub(r"[^A-Za-z0-9_.=-]+", "-", name).strip("-.") or "setting"

@@ -1,8 +1,8 @@
-"""Runs the cells of a sweep that are not finished yet, then writes the tables from whatever is there.
+"""Trains the unfinished cells of a sweep, then writes the tables from all that are finished.
 
-One folder a cell, each with its own `result.json`: shards on other machines write beside each other and never into one
-file, so merging is reading. A finished cell is never trained again; a failed one leaves `error.json` and is tried again
-by the next call.
+Every cell has a folder with its own `result.json`. Shards on several machines therefore never write to the same file,
+and merging them means reading the folders. A finished cell is never trained again. A failed one leaves `error.json` and
+is tried again by the next call.
 """
 
 import concurrent.futures
@@ -31,36 +31,36 @@ def run(spec: str, workdir: str, overrides: Sequence[str] = (), shard: str | Non
     Args:
       spec: the sweep's config, `path.py[:variant]`.
       workdir: folder of the cells and tables, local or shared by all shards.
-      overrides: `--config.NAME=value`: `seeds`, `title`, or a field of every cell's experiment.
+      overrides: `--config.NAME=value`, where NAME is `seeds`, `title` or a field of every cell.
       shard: "i/n", 1 ≤ i ≤ n: every n-th setting, from the i-th.
 
     Returns:
       Counts of cells and the paths written.
 
     Raises:
-      UserError: the sweep is malformed, the workdir belongs to another one, or every cell failed.
+      UserError: the sweep is malformed, the workdir belongs to another one, or every setting failed.
     """
     sweep = plan.load(spec, overrides)
     groups = [seeds for candidates in plan.cells(sweep) for seeds in candidates]
     mine = _shard(groups, shard)
     folder = _prepare(sweep, spec, epath.Path(workdir))
     compilation_cache.keep(folder)
-    _each(mine, folder)
-    rows = summary.rows(sweep, folder)
-    written = tables.write(sweep, rows, folder, shlex.join((spec, *overrides)))
-    errors = [r for r in rows if r.error and not r.seeds]
-    if len(errors) == len(rows):
-        raise UserError(f"every setting of {spec} failed; {errors[0].name}: {errors[0].error}")
+    _train_all(mine, folder)
+    results = summary.results(sweep, folder)
+    written = tables.write(sweep, results, folder, shlex.join((spec, *overrides)))
+    failed = [r for r in results if r.error and not r.seeds]
+    if len(failed) == len(results):
+        raise UserError(f"every setting of {spec} failed; {failed[0].name}: {failed[0].error}")
     return {
-        "settings": len(rows),
-        "finished": sum(r.seeds for r in rows),
-        "failed": {r.name: r.error for r in rows if r.error},
-        "pending": [r.name for r in rows if not r.seeds and not r.error],
+        "settings": len(results),
+        "finished": sum(r.seeds for r in results),
+        "failed": {r.name: r.error for r in results if r.error},
+        "pending": [r.name for r in results if not r.seeds and not r.error],
         "written": [str(p) for p in written],
     }
 
 
-def _shard(groups: list, shard: str | None) -> list:
+def _shard(groups: list[list[plan.Cell]], shard: str | None) -> list[list[plan.Cell]]:
     if shard is None:
         return groups
     index, _, count = shard.partition("/")
@@ -70,7 +70,7 @@ def _shard(groups: list, shard: str | None) -> list:
 
 
 def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
-    """Creates the workdir, or checks that it belongs to this sweep; more settings or seeds may be added to one."""
+    """Creates the workdir, or checks that it belongs to this sweep, to which settings and seeds may be added."""
     shared = json.loads(json.dumps({"experiment": sweep.experiment, "common": dict(sweep.common)}, default=str))
     path = folder / "sweep.json"
     try:
@@ -88,14 +88,14 @@ def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
     return folder
 
 
-def _each(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> None:
-    """Trains the groups (the seeds of a setting), on a lone CPU device several at a time."""
-    # One setting is a chain of small operations that cannot fill the cores; several fill them, compilation included.
-    # Not on several devices: collectives of two programs would wait for each other.
+def _train_all(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> None:
+    """Trains the groups, each the seeds of one setting; several at a time on a single CPU device."""
+    # One setting is a chain of small operations that cannot fill the cores; several settings can, and they compile in
+    # parallel. On several devices they run one by one, because the collectives of two programs would deadlock.
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
     jobs = max(1, min(os.cpu_count() or 1, 8)) if alone else 1
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(_group, cells, folder): cells[0] for cells in groups}
+        waiting = {pool.submit(_train_seeds, cells, folder): cells[0] for cells in groups}
         try:
             for number, done in enumerate(concurrent.futures.as_completed(waiting), 1):
                 cell = waiting[done]
@@ -106,20 +106,20 @@ def _each(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> None:
             raise
 
 
-def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
-    """Trains the unfinished seeds of one setting; returns one line on how it went. No error leaves it."""
+def _train_seeds(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
+    """Trains the unfinished seeds of one setting and returns a line on how it went. Never raises an error."""
     todo: list[plan.Cell] = []
     try:
         todo = [cell for cell in cells if run_folder.finished(folder / cell.folder, cell.config()) is None]
         if not todo:
-            return "finished before"
+            return "already finished"
         configs = [cell.config() for cell in todo]
         if configs[0].task == "audiovisual":
             failed = seeds_together.train_seeds(configs, [folder / cell.folder for cell in todo])
         else:
             failed = [_alone(config, folder / cell.folder) for config, cell in zip(configs, todo, strict=True)]
         reasons = dict(zip(todo, failed, strict=True))
-    except Exception as error:  # whatever it is, the other settings go on and the row says it
+    except Exception as error:  # whatever it is, the other settings go on and the tables name it
         if not isinstance(error, UserError):
             logger.warning("%s failed", cells[0].folder, exc_info=True)
         reasons = dict.fromkeys(todo or cells, _reason(error))
@@ -130,7 +130,7 @@ def _group(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
 
 
 def _alone(config: Any, workdir: epath.Path) -> str | None:
-    """Trains a cell whose task has no features in memory, by itself."""
+    """Trains one cell by itself: only fusion runs can train their seeds together."""
     try:
         train.train_and_evaluate(config, workdir, progress=False)
     except UserError as error:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from avemo import configuration, tasks
 from avemo.metrics import significance
 from avemo.ops import parallel
 from avemo.runs import run_folder
-from avemo.sweep import figures, plan, runner, summary, tables
+from avemo.sweep import captions, figures, plan, runner, summary, tables
 from avemo.training import flops, seed_mesh, seeds_together, train
 from helpers.sequences import write_features
 from media.errors import UserError
@@ -119,7 +120,7 @@ def test_modalities_alone_are_scores_of_the_same_checkpoint_with_the_other_maske
     assert metrics["ccc_mean"] != pytest.approx(result["metrics"]["test"]["ccc_mean"], abs=1e-4)
 
 
-def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, monkeypatch):
+def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, monkeypatch, tmp_path):
     folder, spec, overrides, first = made
     assert first["finished"] == 4
     assert list(first["failed"]) == ["nonsense"]
@@ -135,12 +136,15 @@ def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, mo
     assert {p: p.stat().st_mtime_ns for p in folder.glob("cells/*/*/result.json")} == before
     assert again["finished"] == 4
     # A seed more is trained, the finished ones are not.
-    asked = []
-    monkeypatch.setattr(
-        seeds_together, "train_seeds", lambda configs, _: asked.append([c.seed for c in configs]) or [None]
-    )
-    runner._group(plan.cells(plan.load(spec, [*overrides, "--config.seeds=3"]))[0][0], epath.Path(folder))
-    assert asked == [[2]]
+    asked = {}
+
+    def note(configs, _):
+        asked[configs[0].model.fusion] = [c.seed for c in configs]
+        return [None] * len(configs)
+
+    monkeypatch.setattr(seeds_together, "train_seeds", note)
+    runner.run(spec, shutil.copytree(folder, tmp_path / "more"), [*overrides, "--config.seeds=3"])
+    assert asked == {"concat": [2], "nonsense": [0, 1, 2], "late": [2]}
 
 
 def test_another_sweep_is_refused_a_workdir(made):
@@ -155,8 +159,6 @@ def test_shards_share_the_settings_and_merge(made, monkeypatch, tmp_path):
 
     def copy(configs, workdirs):
         """In the place of training: the finished cells."""
-        import shutil
-
         for target in workdirs:
             name = str(pathlib.Path(target).relative_to(tmp_path))
             if not (done[name] / "result.json").exists():
@@ -436,20 +438,25 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
         np.savez(folder / "predictions" / "dev.npz", recording=names, label=labels, probability=probability)
         metrics = {"dev": {"uar": float(np.mean(probability.argmax(1) == labels)), "accuracy": 0.0, "macro_f1": 0.1}}
         (folder / "result.json").write_text(json.dumps({"metrics": metrics, "parameters": 10}))
-    rows = summary.rows(sweep, epath.Path(tmp_path))
-    assert [r.seeds for r in rows] == [2, 2, 0]
-    assert (rows[0].metric, rows[0].split) == ("UAR", "dev")
-    assert rows[0].main.value == pytest.approx(1.0)
-    assert rows[1].comparison.difference < -0.3
-    assert rows[1].p_holm == pytest.approx(rows[1].comparison.p)  # one comparison: nothing to correct
-    assert rows[1].p_holm < 0.05
-    assert rows[1].comparison.p >= significance.smallest_p(12)
-    written = tables.write(sweep, rows, epath.Path(tmp_path), "x.py")
+    results = summary.results(sweep, epath.Path(tmp_path))
+    assert [r.seeds for r in results] == [2, 2, 0]
+    assert (results[0].scores.metric, results[0].split) == ("UAR", "dev")
+    assert results[0].scores.main.value == pytest.approx(1.0)
+    assert results[1].comparison.difference < -0.3
+    assert results[1].p_holm == pytest.approx(results[1].comparison.p)  # one comparison: nothing to correct
+    assert results[1].p_holm < 0.05
+    assert results[1].comparison.p >= significance.smallest_p(12)
+    written = tables.write(sweep, results, epath.Path(tmp_path), "x.py")
     assert {p.name for p in written} >= {"table.md", "table.tex", "table.csv", "ablation.html", "forest.png"}
     # Dev is scored and chose the checkpoints, and the table says so; where one evaluation left no choice it does not.
-    assert "optimistic" in tables.notes(sweep, rows)[0]
+    assert "optimistic" in captions.notes(sweep, results)[0]
     alone = dataclasses.replace(sweep, common={"eval_every": 200})
-    assert "last checkpoint" in tables.notes(alone, summary.rows(alone, epath.Path(tmp_path)))[0]
-    assert figures.recordings(rows[:1]) is None  # nothing to compare with
+    assert "last checkpoint" in captions.notes(alone, summary.results(alone, epath.Path(tmp_path)))[0]
+    assert figures.recordings([(results[0], results[0].scores)]) is None  # nothing to compare with
     assert tables.number(-0.5) == "\N{MINUS SIGN}0.500"
     assert tables.count(15_556_008) == "15.6M"
+    # A split that could not be scored is named with its reason.
+    for path in tmp_path.glob("cells/*/*/result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "unscored": {"test": "no record has a label"}}))
+    again = summary.results(sweep, epath.Path(tmp_path))
+    assert "Not scored on test: no record has a label" in captions.notes(sweep, again)

@@ -1,0 +1,169 @@
+"""The finished seeds of a setting: read from their run folders, and scored from their predictions."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from avemo import metrics
+from avemo.evaluation import postprocess
+from avemo.metrics import significance
+from avemo.sweep.plan import Cell
+
+
+def read_json(path: epath.Path) -> dict[str, Any] | None:
+    """Reads a JSON file; None if it is missing."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_result(folder: epath.Path, cell: Cell) -> dict[str, Any] | None:
+    """The result of a cell; None if it is not finished."""
+    return read_json(folder / cell.folder / "result.json")
+
+
+def scored_split(cells: Sequence[Cell], folder: epath.Path) -> str:
+    """`test` if every finished cell has scores on it, else `dev`; RECOLA's test labels, for example, are not public."""
+    results = [result for cell in cells if (result := read_result(folder, cell))]
+    return "test" if results and all("test" in result["metrics"] for result in results) else "dev"
+
+
+def main_score(values: Mapping[str, float]) -> float:
+    """The score that settings are ranked by: the mean CCC, or UAR for emotions."""
+    return values["ccc_mean"] if "ccc_mean" in values else values["uar"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedSeeds:
+    """The finished seeds, at least one, of the candidate chosen for a setting.
+
+    Attributes:
+      cells: the seeds.
+      results: their `result.json`.
+      predictions: what they predicted on `split`.
+      split: the split that is scored.
+    """
+
+    cells: Sequence[Cell]
+    results: Sequence[Mapping[str, Any]]
+    predictions: Sequence[Mapping[str, np.ndarray]]
+    split: str
+
+    @property
+    def has_traces(self) -> bool:
+        """Whether the runs predict traces; otherwise they predict emotions."""
+        return "prediction" in self.predictions[0]
+
+    @property
+    def units(self) -> Sequence[Any]:
+        """What is resampled: names of recordings, or the numbers of the faces an expression network was scored on."""
+        first = self.predictions[0]
+        return list(first["recording"]) if "recording" in first else list(range(len(first["label"])))
+
+    @functools.cached_property
+    def _sums(self) -> np.ndarray:
+        """The sums of a CCC, `[seeds, recordings, 2, 6]`."""
+        seeds = [postprocess.split_recordings(predictions) for predictions in self.predictions]
+        return np.stack([metrics.recording_sums(s["prediction"], s["target"], s["mask"]) for s in seeds])
+
+    @functools.cached_property
+    def _probability(self) -> np.ndarray:
+        return np.stack([predictions["probability"] for predictions in self.predictions])
+
+    @functools.cached_property
+    def main(self) -> significance.Score:
+        """CCC over the concatenation, or UAR for emotions."""
+        if self.has_traces:
+            return significance.ccc_concatenated(self._sums)
+        labels, predicted = self.predictions[0]["label"], self._probability.argmax(-1)
+        return significance.uar(labels, predicted, self._probability.shape[-1])
+
+    @functools.cached_property
+    def second(self) -> significance.Score:
+        """Mean CCC of the recordings, or accuracy for emotions."""
+        if self.has_traces:
+            return significance.ccc_per_recording(self._sums)
+        return significance.accuracy(self.predictions[0]["label"], self._probability.argmax(-1))
+
+    def by_recording(self) -> dict[str, float]:
+        """Each recording's own score, mean over seeds: its CCC, or the share of seeds that recognise its emotion."""
+        if self.has_traces:
+            each = metrics.ccc_of_sums(self._sums).mean((0, 2))
+        else:
+            each = np.mean([p["probability"].argmax(-1) == p["label"] for p in self.predictions], 0)
+        return dict(zip(map(str, self.units), map(float, each), strict=True))
+
+    def mean(self, name: str) -> float | None:
+        """Seed mean of a logged metric of the split; None if the runs do not have it."""
+        values = [result["metrics"][self.split].get(name) for result in self.results]
+        return None if None in values else float(np.mean(values))
+
+    def alone(self, modality: str) -> float | None:
+        """Seed mean of the main score with the other modality masked; None if the runs were not scored so."""
+        if not all("modalities" in result for result in self.results):
+            return None
+        return float(np.mean([main_score(result["modalities"][modality][self.split]) for result in self.results]))
+
+
+def choose(candidates: Sequence[Sequence[Cell]], folder: epath.Path, split: str) -> FinishedSeeds | None:
+    """The candidate with the best mean dev score among those with the most finished seeds; None if none is finished."""
+    best: tuple[tuple[int, float], list[tuple[Cell, dict[str, Any]]]] = ((0, -np.inf), [])
+    for seeds in candidates:
+        finished = [(cell, result) for cell in seeds if (result := read_result(folder, cell))]
+        dev = [main_score(result["metrics"].get("dev", result["metrics"][split])) for _, result in finished]
+        rank = (len(finished), float(np.mean(dev)) if dev else -np.inf)
+        if rank > best[0]:
+            best = (rank, finished)
+    if not best[1]:
+        return None
+    cells, results = zip(*best[1], strict=True)
+    predictions = [postprocess.read_predictions(folder / cell.folder, split) for cell in cells]
+    return FinishedSeeds(cells, results, predictions, split)
+
+
+def compare(seeds: FinishedSeeds, reference: FinishedSeeds) -> significance.Comparison | None:
+    """Compares over the seeds that both have; None if they share none, or their recordings differ."""
+    mine, theirs = ([cell.seed for cell in one.cells] for one in (seeds, reference))
+    common = sorted(set(mine) & set(theirs))
+    if not common or list(seeds.units) != list(reference.units):
+        return None
+
+    def keep(score: significance.Score, numbers: list[int]) -> significance.Score:
+        return significance.Score(score.evidence[[numbers.index(n) for n in common]], score.value)
+
+    return significance.compare(keep(seeds.main, mine), keep(reference.main, theirs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Postprocessed:
+    """Seed-mean scores after post-processing.
+
+    Attributes:
+      main, second: CCC over the concatenation, and mean CCC of the recordings.
+      kept: how often each step was kept, over seeds and dimensions.
+    """
+
+    main: float
+    second: float
+    kept: Mapping[str, int]
+
+
+def postprocessed(seeds: FinishedSeeds, folder: epath.Path) -> Postprocessed | None:
+    """Fits post-processing on each seed's dev predictions and scores it on the split; None for emotions."""
+    if not seeds.has_traces:
+        return None
+    after, kept = [], dict[str, int]()
+    for cell in seeds.cells:
+        # Fitted once per cell: it takes a second, and the tables are written often.
+        out = read_json(folder / cell.folder / "postprocess.json") or postprocess.run(folder / cell.folder)
+        after.append(out["metrics"][seeds.split]["after"])
+        for steps in out["steps"].values():
+            for name in steps["kept"]:
+                kept[name] = kept.get(name, 0) + 1
+    main, second = (
+        float(np.mean([scores[name] for scores in after])) for name in ("ccc_concatenated", "ccc_recording")
+    )
+    return Postprocessed(main, second, kept)
