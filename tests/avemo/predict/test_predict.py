@@ -386,7 +386,7 @@ def test_a_real_clip_has_the_features_of_training(models, runs, real_data):
     windows = record["log_mel"][record["audio_index"][:, None] + np.arange(96)]
     batch = {"visual": models.visual(faces)["descriptor"][None], "audio": models.audio(windows)["embedding"][None]}
     batch |= {"visual_mask": trace.face, "audio_mask": trace.sound[None]}
-    np.testing.assert_allclose(trace.values["traces"], models.head.apply(batch)[0]["traces"], atol=1e-4)
+    np.testing.assert_allclose(trace.values["traces"], models.fusion.apply(batch)[0]["traces"], atol=1e-4)
 
 
 # ---- bad input ----
