@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from avemo.analysis.inputs import features_of
 from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun
-from avemo.models.attention import AttentionBlock, masked_softmax
+from avemo.models.attention import AttentionBlock
+from avemo.ops.attention import masked_softmax
 from avemo.predict.fusion import Fusion
 from avemo.runs.checkpoints import open_run
 

@@ -18,7 +18,7 @@ whose value may then be anything, NaN included; a mean over no entry at all is 0
 
 from avemo.losses.classification import cross_entropy, vote_kl
 from avemo.losses.distillation import dkd, embedding_distance, kd, rkd, rkd_angle, rkd_distance
-from avemo.losses.metric_learning import l2_normalise, squared_distance, triplet, triplet_distances
+from avemo.losses.metric_learning import squared_distance, triplet, triplet_distances
 from avemo.losses.traces import ccc, ccc_loss, rater_ccc_loss
 from avemo.ops.reductions import weighted_mean
 
@@ -29,7 +29,6 @@ __all__ = [
     "dkd",
     "embedding_distance",
     "kd",
-    "l2_normalise",
     "rater_ccc_loss",
     "rkd",
     "rkd_angle",

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from avemo.losses.metric_learning import l2_normalise, squared_distance
+from avemo.losses.metric_learning import squared_distance
 from avemo.ops.device_axis import all_gather, psum
 from avemo.ops.reductions import keep, safe_divide, weighted_mean
+from avemo.ops.unit_norm import l2_normalise
 from media.errors import unknown
 
 

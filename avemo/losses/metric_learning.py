@@ -6,12 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.ops.reductions import keep, weighted_mean
-
-
-def l2_normalise(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
-    """x / max(‖x‖, √ε) over the last axis, in float32; a zero vector stays zero, with a finite gradient."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), epsilon))
+from avemo.ops.unit_norm import l2_normalise
 
 
 def squared_distance(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -57,7 +52,9 @@ def triplet(
     """
     if weights is not None:
         embeddings = keep(embeddings, weights)
-    similar, first, second = triplet_distances(l2_normalise(embeddings) if unit_norm else embeddings, odd)
+    similar, first, second = triplet_distances(
+        l2_normalise(embeddings.astype(jnp.float32)) if unit_norm else embeddings, odd
+    )
     if isinstance(margin, Sequence):
         if types is None:
             raise ValueError("triplet: a margin per type needs `types`")

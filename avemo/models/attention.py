@@ -1,4 +1,4 @@
-"""Masked attention over time, shared by the transformer and the attention fusions."""
+"""The attention block and the positions shared by the transformer and the attention fusions."""
 
 import math
 from typing import Any
@@ -8,94 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avemo.ops.attention import attend
 from avemo.ops.dropout import Dropout
+from avemo.ops.layer_norm import LayerNorm
 from avemo.ops.linear import Dense
 from media.errors import UserError
-
-QUERIES_AT_ONCE = 1024  # beyond this, queries go in blocks: scores take B·heads·1024·T floats, not B·heads·T²
-
-
-def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax over the last axis among the entries where `mask` (the same shape) is True; all 0 where none is."""
-    weights, total = _masked_exp(scores, mask)
-    return weights / total
-
-
-def _masked_exp(scores: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """exp(score − maximum) where `mask`, else 0, and its sum over the last axis, kept; tiny where the sum is 0."""
-    top = jax.lax.stop_gradient(jnp.where(mask, scores, -jnp.inf).max(-1, keepdims=True))
-    shifted = jnp.where(mask, scores - jnp.broadcast_to(jnp.where(jnp.isfinite(top), top, 0.0), scores.shape), 0.0)
-    weights = jnp.where(mask, jnp.exp(shifted), 0.0)
-    return weights, jnp.maximum(weights.sum(-1, keepdims=True), 1e-30)
-
-
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, causal: bool, window: int | None) -> jax.Array:
-    """Scaled dot-product attention, softmax in float32.
-
-    Args:
-      q: [B, Tq, heads, d].
-      k: [B, Tk, heads, d].
-      v: [B, Tk, heads, d].
-      mask: bool [B, Tk], the keys that exist.
-      causal: query t sees keys ≤ t.
-      window: query t sees keys within this distance; None sees all.
-
-    Returns:
-      [B, Tq, heads, d]; 0 for a query that sees no key.
-    """
-    keys = jnp.arange(k.shape[1], dtype=jnp.int32)
-
-    # Heads before time: products over [T, d] slices that lie together, a third less time on the CPU.
-    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-
-    def block(q: jax.Array, positions: jax.Array) -> jax.Array:
-        distance = positions[:, None] - keys[None, :]
-        seen = jnp.ones(distance.shape, bool)
-        if causal:
-            seen &= distance >= 0
-        if window is not None:
-            seen &= jnp.abs(distance) <= window
-        q = q.swapaxes(1, 2)
-        scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
-        allowed = jnp.broadcast_to(seen[None, None] & mask[:, None, None, :], scores.shape)
-        weights, total = _masked_exp(scores, allowed)
-        # Divided by the sum after the product: T / d times fewer divisions.
-        out = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-        return (out / total).astype(v.dtype).swapaxes(1, 2)
-
-    batch, length, *rest = q.shape
-    positions = jnp.arange(length, dtype=jnp.int32)
-    if length <= QUERIES_AT_ONCE:
-        return block(q, positions)
-    blocks = -(-length // QUERIES_AT_ONCE)
-    size = -(-length // blocks)  # blocks of one size, with fewer queries of padding than there are blocks
-    padding = blocks * size - length
-    q = jnp.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0)))
-    q = q.reshape(batch, blocks, size, *rest).swapaxes(0, 1)
-    positions = jnp.pad(positions, (0, padding)).reshape(blocks, size)
-    # Rematerialised: the scores of one block at a time also in the backward pass.
-    out = jax.lax.map(lambda part: jax.checkpoint(block)(*part), (q, positions))
-    return out.swapaxes(0, 1).reshape(batch, blocks * size, *rest)[:, :length]
-
-
-class LayerNorm(nn.Module):
-    """Normalisation over the last axis, computed in float32, returned in `dtype`; parameters as `nn.LayerNorm`.
-
-    `nn.LayerNorm` itself refuses bfloat16 input under strict dtype promotion.
-    """
-
-    dtype: Any = jnp.float32
-    epsilon: float = 1e-6
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [..., D] -> [..., D]."""
-        scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:], jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:], jnp.float32)
-        x = x.astype(jnp.float32)
-        x = x - x.mean(-1, keepdims=True)
-        x = x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + self.epsilon)
-        return (x * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(bias, x.shape)).astype(self.dtype)
 
 
 class AttentionBlock(nn.Module):
@@ -104,8 +21,8 @@ class AttentionBlock(nn.Module):
     Attributes:
       features: D of queries and output.
       num_heads: heads; D must be a multiple.
-      causal: see `attend`.
-      window: see `attend`.
+      causal: a query sees keys ≤ its own position.
+      window: a query sees keys within this distance; None sees all.
       dropout: rate after attention and feed-forward.
       dtype: compute dtype.
       feed_forward: hidden width as a multiple of D.

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from avemo.models import audio
+from avemo.models import audio_encoders
+from avemo.models.from_config import module_fields
 from avemo.ops.dropout import Dropout
-
-_HEAD_FIELDS = ("num_classes", "dropout", "init_from")  # fields that are not the encoder's
 
 
 class AudioRegressor(nn.Module):
@@ -39,5 +38,6 @@ def build(config: ConfigDict) -> AudioRegressor:
     Args:
       config: the encoder's own fields, `num_classes` and `dropout`.
     """
-    encoder = audio.build({k: v for k, v in config.items() if k not in _HEAD_FIELDS})
+    own = module_fields(AudioRegressor) - {"encoder"}
+    encoder = audio_encoders.build({name: value for name, value in config.items() if name not in own})
     return AudioRegressor(encoder, config.num_classes, config.get("dropout", 0.0))

@@ -10,11 +10,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict, freeze
+from flax.core import FrozenDict
 
-from avemo.models import fusion as fusions
-from avemo.models import temporal as temporals
-from avemo.models.construct import dtype_of
+from avemo.models.from_config import module_fields, network_fields
+from avemo.models.fusion import ModelLevel, build_fusion
+from avemo.models.temporal import build_temporal
 from avemo.ops.dropout import Dropout, example_keys
 from avemo.ops.linear import Dense
 from media.errors import UserError, unknown
@@ -81,7 +81,7 @@ class AudioVisual(nn.Module):
           [B, T, R, 2] if num_raters; fused [B, T, D]; hidden [B, T, H]; gates [B, T, 2] (audio, visual) where the
           fusion has them; carry, None where the fusion or temporal model needs the whole sequence.
         """
-        modules = fusions.build(self.fusion, self.fusion_args, dtype=self.dtype, name="fusion")
+        modules = build_fusion(self.fusion, self.fusion_args, dtype=self.dtype, name="fusion")
         if carry is not None and not modules.streams:
             raise UserError(f"fusion {self.fusion!r} needs the whole sequence: it cannot go on from a carry")
         audio_mask, visual_mask = self._drop_modality(audio_mask & mask, visual_mask & mask, train)
@@ -91,7 +91,7 @@ class AudioVisual(nn.Module):
             return self._decide(modules, audio, visual, audio_mask, visual_mask, mask, train, carry)
 
         arguments = {}
-        if isinstance(modules, fusions.ModelLevel):
+        if isinstance(modules, ModelLevel):
             arguments = {"mask": mask, "carry": None if carry is None else carry["fusion"]}
         fused, extras = modules(audio, visual, audio_seen, visual_seen, train, **arguments)
         hidden, temporal_carry = self._temporal("temporal", fused, mask, train, carry)
@@ -125,7 +125,7 @@ class AudioVisual(nn.Module):
 
     def _temporal(self, name, x, mask, train, carry, key="temporal") -> tuple[jax.Array, Any]:
         dropout = Dropout(self.dropout, deterministic=not train)
-        model = temporals.build(self.temporal, self.temporal_args, dtype=self.dtype, name=name)
+        model = build_temporal(self.temporal, self.temporal_args, dtype=self.dtype, name=name)
         hidden, carry = model(dropout(x), mask, train, None if carry is None else carry[key])
         return dropout(hidden.astype(jnp.float32)), carry
 
@@ -165,32 +165,15 @@ class AudioVisual(nn.Module):
 
 
 def build(config: Mapping[str, Any]) -> AudioVisual:
-    """Builds the model from a config whose keys are `AudioVisual`'s attributes.
-
-    Args:
-      config: any of the attributes; `dtype` as a string; `init_from` and `freeze` are the task's and ignored.
+    """Builds the model from a config whose keys are `AudioVisual`'s attributes, with `dtype` as a string.
 
     Raises:
       UserError: for an unknown key, fusion, temporal model, or number of either.
     """
-    known = {f for f in AudioVisual.__dataclass_fields__ if f not in ("parent", "name")}
-    fields = {key: value for key, value in config.items() if key not in ("name", "init_from", "freeze")}
-    for key in fields:
-        if key not in known:
-            raise unknown("field of model", key, known)
-    for key in ("fusion_args", "temporal_args"):
-        fields[key] = _freeze(fields.get(key) or {})
-    model = AudioVisual(**{**fields, "dtype": dtype_of(fields)})
+    model = AudioVisual(**network_fields("field of model", config, module_fields(AudioVisual)))
     if model.missing not in ("zero", "token"):
         raise unknown("missing", model.missing, ("zero", "token"))
-    # A misspelt number is an error before any data is read. `parent=None`: these are thrown away.
-    fusions.build(model.fusion, model.fusion_args, parent=None)
-    temporals.build(model.temporal, model.temporal_args, parent=None)
+    # A misspelt number is an error before any data is read. `parent=None`: these modules are thrown away.
+    build_fusion(model.fusion, model.fusion_args, parent=None)
+    build_temporal(model.temporal, model.temporal_args, parent=None)
     return model
-
-
-def _freeze(value: Any) -> Any:
-    """Hashable throughout: a mapping becomes a FrozenDict, a list a tuple."""
-    if isinstance(value, Mapping) or hasattr(value, "items"):
-        return freeze({key: _freeze(item) for key, item in value.items()})
-    return tuple(_freeze(item) for item in value) if isinstance(value, list | tuple) else value

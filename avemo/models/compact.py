@@ -1,17 +1,19 @@
 """The compact student for real time: MobileNetV2 (Sandler et al., 1801.04381) on 112 px faces.
 
 The choice of network is ours; the paper names none. As an expression network (neck "project", 32-d and 8-class heads)
-it has 2,393,256 parameters and takes 83.5 M multiply-adds, that is 167 MFLOP, for a 112 px face: see `count_macs`.
+it has 2,393,256 parameters and takes 83.5 M multiply-adds, that is 167 MFLOP, for a 112 px face
+(`avemo.models.cost`).
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.layers import ConvNorm, Dtype, scale_images, scale_width
+from avemo.models.scaling import scale_images, scale_width
+from avemo.ops.convolution import ConvNorm
+from avemo.ops.linear import Dtype
 
 IMAGE_SIZE = 112
 
@@ -82,25 +84,3 @@ class MobileNetV2(nn.Module):
                 block = InvertedResidual(c(features), expansion, stride if j == 0 else 1, unit, name=f"stage{i}_{j}")
                 x = block(x, train)
         return unit(scale_width(self.last_features, max(1.0, self.width)), name="last")(x, train)
-
-
-def count_macs(module: nn.Module, images: jax.ShapeDtypeStruct) -> int:
-    """Returns the multiply-adds (MACs) in the convolutions and dense layers of one call `module(images, False)`.
-
-    One MAC is two floating-point operations: MFLOP = 2 · MACs / 1e6. Papers often call MACs "FLOPs". BatchNorm,
-    activations and pools are left out, as papers do; on the compact student they add 5 % by XLA's own count.
-    Every kernel is counted as its size times the number of places in its module's output.
-    """
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, False), images)
-    _, captured = jax.eval_shape(
-        lambda v, x: module.apply(v, x, False, capture_intermediates=True, mutable=["intermediates"]), variables, images
-    )
-
-    def count(params: dict, outputs: dict) -> int:
-        total = 0
-        if "kernel" in params:
-            places = math.prod(outputs["__call__"][0].shape[:-1])
-            total += math.prod(params["kernel"].shape) * places
-        return total + sum(count(value, outputs[key]) for key, value in params.items() if isinstance(value, dict))
-
-    return count(variables["params"], captured["intermediates"])

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.layers import BatchNorm, Conv, Dtype
+from avemo.ops.batch_norm import BatchNorm
+from avemo.ops.convolution import Conv
 from avemo.ops.dropout import Dropout
+from avemo.ops.linear import Dtype
 
 
 class DenseLayer(nn.Module):

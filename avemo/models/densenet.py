@@ -11,7 +11,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from avemo.models.dense import DenseBlock
-from avemo.models.layers import BatchNorm, Conv, Dtype, average_pool, max_pool, scale_images, scale_width
+from avemo.models.scaling import scale_images, scale_width
+from avemo.ops.batch_norm import BatchNorm
+from avemo.ops.convolution import Conv
+from avemo.ops.linear import Dtype
+from avemo.ops.pooling import average_pool, max_pool
 
 # torchvision's ImageNet statistics, on the 0..255 scale.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)

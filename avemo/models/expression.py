@@ -6,7 +6,6 @@ the FEC embedding (32), one the AffectNet logits (8). 15,556,008 parameters. Stu
 another neck, other numbers.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,13 +16,15 @@ from flax import linen as nn
 from jax import lax
 
 from avemo.models.compact import MobileNetV2
-from avemo.models.construct import dtype_of
 from avemo.models.dense import DenseBlock
 from avemo.models.densenet import DenseNet
+from avemo.models.from_config import module_fields, network_fields
 from avemo.models.inception_resnet import InceptionResNetV1
-from avemo.models.layers import BatchNorm, ConvNorm, Dtype, l2_normalise
 from avemo.models.mobilenet import MobileNetV1
-from avemo.ops.linear import statistics_dtype
+from avemo.ops.batch_norm import BatchNorm
+from avemo.ops.convolution import ConvNorm
+from avemo.ops.linear import Dtype, statistics_dtype
+from avemo.ops.unit_norm import l2_normalise
 from media.errors import UserError, unknown
 from media.registry import Registry
 
@@ -41,8 +42,19 @@ _DEFAULT_NECKS = {
     "compact": "project",
 }
 
-# What a config may say besides the trunk's own numbers. Image size is the data's business; init_from the task's.
-_IGNORED_KEYS = frozenset({"name", "image_size", "init_from", "freeze"})
+# Fields of the config by the attribute that they set.
+_NECK_FIELDS = {"descriptor_dim": "descriptor_dim", "neck_bn_epsilon": "bn_epsilon"}
+_DENSE_NECK_FIELDS = {
+    "neck_channels": "channels",
+    "dense_layers": "layers",
+    "dense_growth": "growth",
+    "dense_bottleneck": "bottleneck",
+    "dense_dropout": "dropout",
+}
+_NET_FIELDS = ("num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk", "freeze_statistics")
+
+# Attributes of trunk classes that are shared with the neck, or that only the whole published network has.
+_NOT_THE_TRUNKS = {"dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
 
 
 class DenseNeck(nn.Module):
@@ -160,48 +172,25 @@ def build(config: Mapping[str, Any]) -> ExpressionNet:
     Raises:
       UserError: an unknown network, neck, dtype or key.
     """
-    config = dict(config)
     if "name" not in config:
         raise UserError(f"model.name is missing: set it to one of {', '.join(TRUNKS)}")
-    trunk_class = TRUNKS[config["name"]]
-    shared = {"dtype": dtype_of(config)}
-    if "bn_momentum" in config:
-        shared["bn_momentum"] = config["bn_momentum"]
+    name = config["name"]
+    trunk_class = TRUNKS[name]
+    trunk_fields = module_fields(trunk_class) - _NOT_THE_TRUNKS
+    known = {*trunk_fields, *_NECK_FIELDS, *_DENSE_NECK_FIELDS, *_NET_FIELDS, "neck", "bn_momentum"}
+    given = network_fields(f"field of model {name!r}", config, known, ignored=("image_size",))
 
-    trunk_keys = _config_fields(trunk_class)
-    neck_keys = {
-        "neck_channels": "channels",
-        "dense_layers": "layers",
-        "dense_growth": "growth",
-        "dense_bottleneck": "bottleneck",
-        "dense_dropout": "dropout",
-    }
-    net_keys = {"num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk", "freeze_statistics"}
-    known = {*trunk_keys, *neck_keys, *net_keys, "neck", "neck_bn_epsilon", "descriptor_dim", "dtype", "bn_momentum"}
-    for key in config:
-        if key not in known | _IGNORED_KEYS:
-            raise unknown(f"field of model {config['name']!r}", key, known)
+    def chosen(names: Mapping[str, str]) -> dict[str, Any]:
+        """The given fields of `names`, a mapping from fields of the config to attributes."""
+        return {attribute: given[field] for field, attribute in names.items() if field in given}
 
-    neck_args = {"descriptor_dim": config.get("descriptor_dim", 128), **shared}
-    if "neck_bn_epsilon" in config:
-        neck_args["bn_epsilon"] = config["neck_bn_epsilon"]
-    neck_name = config.get("neck") or _DEFAULT_NECKS[config["name"]]
+    shared = chosen({"dtype": "dtype", "bn_momentum": "bn_momentum"})
+    neck_name = given.get("neck") or _DEFAULT_NECKS[name]
     if neck_name == "dense":
-        neck = DenseNeck(**neck_args, **{field: config[key] for key, field in neck_keys.items() if key in config})
+        neck: nn.Module = DenseNeck(**shared, **chosen(_NECK_FIELDS), **chosen(_DENSE_NECK_FIELDS))
     elif neck_name == "project":
-        neck = ProjectNeck(**neck_args)
+        neck = ProjectNeck(**shared, **chosen(_NECK_FIELDS))
     else:
         raise unknown("model.neck", neck_name, ("dense", "project"))
-
-    return ExpressionNet(
-        trunk=trunk_class(**shared, **{key: config[key] for key in trunk_keys if key in config}),
-        neck=neck,
-        dtype=shared["dtype"],
-        **{key: config[key] for key in net_keys if key in config},
-    )
-
-
-def _config_fields(trunk_class: type) -> set[str]:
-    """Returns the numbers of a trunk that a config may set: its fields, less those that belong to the network."""
-    internal = {"parent", "name", "dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
-    return {field.name for field in dataclasses.fields(trunk_class)} - internal
+    trunk = trunk_class(**shared, **chosen({field: field for field in trunk_fields}))
+    return ExpressionNet(trunk, neck, dtype=given["dtype"], **chosen({field: field for field in _NET_FIELDS}))

@@ -13,83 +13,30 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.layers import (
-    BatchNorm,
-    Conv,
-    ConvNorm,
-    Dtype,
-    l2_normalise,
-    max_pool,
-    scale_images,
-    scale_width,
-    statistics_dtype,
-)
+from avemo.models.scaling import scale_images, scale_width
+from avemo.ops.batch_norm import BatchNorm
+from avemo.ops.branches import Branches, run_branches
+from avemo.ops.convolution import Conv, ConvNorm
 from avemo.ops.dropout import Dropout
-from avemo.ops.pointwise import convolve_pointwise_by_each
+from avemo.ops.linear import Dtype, statistics_dtype
+from avemo.ops.pooling import max_pool
+from avemo.ops.unit_norm import l2_normalise
 from media.errors import UserError
 
 # The smallest image for which every unpadded stage up to mixed_7a has an output: 75→37→35→35→17→17→15→7→3→1.
 MIN_IMAGE_SIZE = 75
 
+# The branches of each block: (features, kernel height, kernel width) per convolution.
+BLOCK_35 = (((32, 1, 1),), ((32, 1, 1), (32, 3, 3)), ((32, 1, 1), (32, 3, 3), (32, 3, 3)))
+MIXED_6A = (((384, 3, 3),), ((192, 1, 1), (192, 3, 3), (256, 3, 3)))
+BLOCK_17 = (((128, 1, 1),), ((128, 1, 1), (128, 1, 7), (128, 7, 1)))
+MIXED_7A = (((256, 1, 1), (384, 3, 3)), ((256, 1, 1), (256, 3, 3)), ((256, 1, 1), (256, 3, 3), (256, 3, 3)))
+BLOCK_8 = (((192, 1, 1),), ((192, 1, 1), (192, 1, 3), (192, 3, 1)))
 SCALE_35, SCALE_17, SCALE_8 = 0.17, 0.10, 0.20
-NONE, HALF = (1, 1), (2, 2)
-
-
-Branches = tuple[tuple[tuple[int, int, int], ...], ...]
-
-
-def _run_branches(
-    parent: nn.Module, branches: Branches, unit: Callable[..., nn.Module], x: jax.Array, train: bool, last: dict
-) -> list[jax.Array]:
-    """Runs Inception branches on `x`, as children of `parent`; their results in order.
-
-    Args:
-      parent: the module whose compact method calls this.
-      branches: one tuple a branch of (features, kernel height, kernel width); a branch of one unit is named
-        `branch0`, of several `branch1_0`, `branch1_1`, … as in facenet-pytorch.
-      unit: makes a ConvNorm from features and kernel.
-      x: [B, H, W, C].
-      train: use and update batch statistics.
-      last: further arguments of each branch's last unit.
-    """
-    names = [
-        [f"branch{i}"] if len(branch) == 1 else [f"branch{i}_{j}" for j in range(len(branch))]
-        for i, branch in enumerate(branches)
-    ]
-    heads = _run_heads(parent, branches, names, x, last)
-    results = []
-    for branch, units in zip(branches, names, strict=True):
-        y = x
-        for j, ((features, height, width), name) in enumerate(zip(branch, units, strict=True)):
-            layer = unit(features, (height, width), name=name, **(last if j == len(branch) - 1 else {}))
-            y = layer(heads[name], train, convolved=True) if name in heads else layer(y, train)
-        results.append(y)
-    return results
-
-
-def _run_heads(
-    parent: nn.Module, branches: Branches, names: list[list[str]], x: jax.Array, last: dict
-) -> dict[str, jax.Array]:
-    """Convolves `x` by all the 1×1 kernels that branches begin with; returns the results by name.
-
-    Together their backward pass moves a quarter less of a block's traffic on a TPU (docs/cloud_tpu.md).
-    """
-    if parent.is_initializing():  # the units make their kernels
-        return {}
-    names = [
-        units[0]
-        for branch, units in zip(branches, names, strict=True)
-        if branch[0][1:] == (1, 1) and not (last and len(branch) == 1)
-    ]
-    kernels = tuple(parent.variables["params"][name]["conv"]["kernel"][0, 0].astype(x.dtype) for name in names)
-    return dict(zip(names, convolve_pointwise_by_each(x, kernels), strict=True))
 
 
 class Residual(nn.Module):
-    """Inception branches, joined and projected by a 1×1 convolution with bias, scaled and added to the input.
-
-    `branches` as in `_run_branches`.
-    """
+    """Inception branches, joined and projected by a 1×1 convolution with bias, scaled and added to the input."""
 
     branches: Branches
     scale: float
@@ -100,17 +47,13 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Returns [B, H, W, C] for [B, H, W, C]."""
-        joined = _run_branches(self, self.branches, self.unit, x, train, {})
-        y = Conv(x.shape[-1], dtype=self.dtype, name="conv2d")(jnp.concatenate(joined, axis=-1))
-        x = x + self.scale * y
+        joined = jnp.concatenate(run_branches(self, self.branches, self.unit, x, train), axis=-1)
+        x = x + self.scale * Conv(x.shape[-1], dtype=self.dtype, name="conv2d")(joined)
         return nn.relu(x) if self.final_relu else x
 
 
 class Reduction(nn.Module):
-    """Inception branches that end in an unpadded 3×3 convolution of stride 2, joined with a max pool of the input.
-
-    `branches` as in `_run_branches`, but the last unit of each reduces; 1×1 units before it keep the size.
-    """
+    """Inception branches that end in an unpadded 3×3 convolution of stride 2, joined with a max pool of the input."""
 
     branches: Branches
     unit: Callable[..., nn.Module]
@@ -118,8 +61,8 @@ class Reduction(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Returns [B, (H−1)//2, (W−1)//2, sum of the branches' features + C]."""
-        last = {"strides": HALF, "padding": "VALID"}
-        joined = _run_branches(self, self.branches, self.unit, x, train, last)
+        last = {"strides": (2, 2), "padding": "VALID"}
+        joined = run_branches(self, self.branches, self.unit, x, train, last)
         return jnp.concatenate([*joined, max_pool(x, 3, 2)], axis=-1)
 
 
@@ -167,66 +110,60 @@ class InceptionResNetV1(nn.Module):
                 f"model.image_size: inception_resnet_v1 needs images of at least {MIN_IMAGE_SIZE} px, got "
                 f"{height} by {width}; set data.image_size larger"
             )
-        unit = functools.partial(
-            ConvNorm,
-            epsilon=self.bn_epsilon,
-            momentum=self.bn_momentum,
-            dtype=self.dtype,
-        )
+        unit = functools.partial(ConvNorm, epsilon=self.bn_epsilon, momentum=self.bn_momentum, dtype=self.dtype)
         c = functools.partial(scale_width, width=self.width)
-
         stages = {}
 
         def stage(name: str, x: jax.Array) -> jax.Array:
             stages[name] = x
             return x
 
-        def repeat(name: str, count: int, branches: tuple, scale: float, x: jax.Array) -> jax.Array:
+        def conv(name: str, features: int, kernel: int, stride: int, padding: str, x: jax.Array) -> jax.Array:
+            layer = unit(c(features), (kernel, kernel), (stride, stride), padding, name=name)
+            return stage(name, layer(x, train))
+
+        def residual(name: str, branches: Branches, scale: float, x: jax.Array, final_relu: bool = True) -> jax.Array:
+            return Residual(self._scaled(branches), scale, unit, self.dtype, final_relu, name=name)(x, train)
+
+        def repeat(name: str, count: int, branches: Branches, scale: float, x: jax.Array) -> jax.Array:
             for i in range(count):
-                x = Residual(branches, scale, unit, self.dtype, name=f"{name}_{i}")(x, train)
+                x = residual(f"{name}_{i}", branches, scale, x)
             return stage(name, x)
 
-        x = scale_images(images, (127.5,), (128.0,), self.dtype)
-        x = stage("conv2d_1a", unit(c(32), (3, 3), HALF, "VALID", name="conv2d_1a")(x, train))
-        x = stage("conv2d_2a", unit(c(32), (3, 3), NONE, "VALID", name="conv2d_2a")(x, train))
-        x = stage("conv2d_2b", unit(c(64), (3, 3), name="conv2d_2b")(x, train))
-        x = stage("maxpool_3a", max_pool(x, 3, 2))
-        x = stage("conv2d_3b", unit(c(80), name="conv2d_3b")(x, train))
-        x = stage("conv2d_4a", unit(c(192), (3, 3), NONE, "VALID", name="conv2d_4a")(x, train))
-        x = stage("conv2d_4b", unit(c(256), (3, 3), HALF, "VALID", name="conv2d_4b")(x, train))
+        def reduce(name: str, branches: Branches, x: jax.Array) -> jax.Array:
+            return stage(name, Reduction(self._scaled(branches), unit, name=name)(x, train))
 
-        thin = (c(32), 1, 1)
-        block35 = ((thin,), (thin, (c(32), 3, 3)), (thin, (c(32), 3, 3), (c(32), 3, 3)))
-        x = repeat("repeat_1", self.repeats_35, block35, SCALE_35, x)
-        mixed_6a = (((c(384), 3, 3),), ((c(192), 1, 1), (c(192), 3, 3), (c(256), 3, 3)))
-        x = stage("mixed_6a", Reduction(mixed_6a, unit, name="mixed_6a")(x, train))
-
-        block17 = (((c(128), 1, 1),), ((c(128), 1, 1), (c(128), 1, 7), (c(128), 7, 1)))
-        x = repeat("repeat_2", self.repeats_17, block17, SCALE_17, x)
-        thin = (c(256), 1, 1)
-        mixed_7a = (
-            (thin, (c(384), 3, 3)),
-            (thin, (c(256), 3, 3)),
-            (thin, (c(256), 3, 3), (c(256), 3, 3)),
-        )
-        x = stage("mixed_7a", Reduction(mixed_7a, unit, name="mixed_7a")(x, train))
+        # The outputs in comments are those for 140 px.
+        x = scale_images(images, (127.5,), (128.0,), self.dtype)  # 140×140×3
+        x = conv("conv2d_1a", 32, 3, 2, "VALID", x)  # 69×69×32
+        x = conv("conv2d_2a", 32, 3, 1, "VALID", x)  # 67×67×32
+        x = conv("conv2d_2b", 64, 3, 1, "SAME", x)  # 67×67×64
+        x = stage("maxpool_3a", max_pool(x, 3, 2))  # 33×33×64
+        x = conv("conv2d_3b", 80, 1, 1, "SAME", x)  # 33×33×80
+        x = conv("conv2d_4a", 192, 3, 1, "VALID", x)  # 31×31×192
+        x = conv("conv2d_4b", 256, 3, 2, "VALID", x)  # 15×15×256
+        x = repeat("repeat_1", self.repeats_35, BLOCK_35, SCALE_35, x)  # 15×15×256
+        x = reduce("mixed_6a", MIXED_6A, x)  # 7×7×896
+        x = repeat("repeat_2", self.repeats_17, BLOCK_17, SCALE_17, x)  # 7×7×896
+        x = reduce("mixed_7a", MIXED_7A, x)  # 3×3×1792
         if not self.whole:
             self.sow("intermediates", "stages", stages)
             return x
 
-        block8 = (((c(192), 1, 1),), ((c(192), 1, 1), (c(192), 1, 3), (c(192), 3, 1)))
-        x = repeat("repeat_3", self.repeats_8, block8, SCALE_8, x)
-        x = stage("block8", Residual(block8, 1.0, unit, self.dtype, final_relu=False, name="block8")(x, train))
-        x = stage("avgpool_1a", x.astype(statistics_dtype(self.dtype)).mean(axis=(1, 2)))
+        x = repeat("repeat_3", self.repeats_8, BLOCK_8, SCALE_8, x)  # 3×3×1792
+        x = stage("block8", residual("block8", BLOCK_8, 1.0, x, final_relu=False))  # 3×3×1792
+        x = stage("avgpool_1a", x.astype(statistics_dtype(self.dtype)).mean(axis=(1, 2)))  # 1792
         x = Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")(x.astype(self.dtype))
-        x = stage("last_linear", x)
-        norm = BatchNorm(
-            self.bn_epsilon,
-            self.bn_momentum,
-            statistics_dtype(self.dtype),
-            name="last_bn",
-        )
-        x = stage("last_bn", norm(x, train))
+        linear = nn.Dense(self.embedding_dim, use_bias=False, dtype=self.dtype, name="last_linear")
+        x = stage("last_linear", linear(x.astype(self.dtype)))  # 512
+        norm = BatchNorm(self.bn_epsilon, self.bn_momentum, statistics_dtype(self.dtype), name="last_bn")
+        x = stage("last_bn", norm(x, train))  # 512
         self.sow("intermediates", "stages", stages)
         return l2_normalise(x)
+
+    def _scaled(self, branches: Branches) -> Branches:
+        """The branches with their channel counts scaled by `width`."""
+        return tuple(
+            tuple((scale_width(features, self.width), height, width) for features, height, width in branch)
+            for branch in branches
+        )

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.layers import ConvNorm, Dtype, scale_images, scale_width
+from avemo.models.scaling import scale_images, scale_width
+from avemo.ops.convolution import ConvNorm
+from avemo.ops.linear import Dtype
 
 BGR_MEAN = (103.939, 116.779, 123.68)
 

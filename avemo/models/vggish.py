@@ -14,9 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.layers import Conv, max_pool
+from avemo.ops.convolution import Conv
 from avemo.ops.dropout import Dropout
 from avemo.ops.linear import Dense
+from avemo.ops.pooling import max_pool
 from media.errors import unknown
 
 BLOCKS = (

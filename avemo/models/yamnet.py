@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avemo.models.layers import ConvNorm, scale_width
+from avemo.models.scaling import scale_width
+from avemo.ops.convolution import ConvNorm
 
 # Output channels and stride of layers 2..14.
 SEPARABLE = (

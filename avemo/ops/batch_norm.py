@@ -4,9 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import lax
 
-from avemo.ops import device_axis
+from avemo.ops import device_axis, global_batch
+from avemo.ops.linear import Dtype, statistics_dtype
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -139,3 +141,44 @@ def _over_rows(weights: jax.Array, x: jax.Array) -> jax.Array:
 def _count(x: jax.Array, weights: jax.Array) -> jax.Array:
     """How many numbers of a channel count."""
     return weights.astype(x.dtype).sum() * (x[0].size // x.shape[-1])
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, and over all devices.
+
+    With `train=False` the running statistics are used and left alone. `momentum` is the share of the old running
+    value that is kept: 0.9 here is 0.1 in PyTorch. The running variance is the biased one (1/n) as in TensorFlow and
+    Flax; PyTorch keeps the unbiased one, larger by n/(n−1) with n = batch × height × width over all devices.
+
+    Unlike `nn.BatchNorm` it takes bfloat16 input under strict dtype promotion. In float32 its variance is the two-pass
+    one (`exact`); in bfloat16, where memory traffic bounds an accelerator, see `compact`.
+    """
+
+    epsilon: float = 1e-3
+    momentum: float = 0.9
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Returns `x` normalised, in `dtype`; in training also updates `mean` and `var` in `batch_stats`."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+
+        # At least float32 inside, whatever comes in; float64 stays float64.
+        inside = statistics_dtype(self.dtype)
+        scale, bias = scale.astype(inside), bias.astype(inside)
+        if train and not self.is_initializing():  # there is no batch to learn from yet: no reduction, no statistics
+            weights = global_batch.weights(x.shape[0])
+            if self.dtype == jnp.bfloat16 and weights is None:
+                y, mean, var = compact(x, scale, bias, running_mean.value, self.epsilon)
+            else:
+                y, mean, var = exact(x.astype(inside), scale, bias, self.epsilon, weights)
+            for running, new in ((running_mean, mean), (running_var, var)):
+                running.value = self.momentum * running.value + (1 - self.momentum) * new.astype(jnp.float32)
+        else:
+            mean, var = running_mean.value.astype(inside), running_var.value.astype(inside)
+            y = apply(x.astype(inside), mean, scale * lax.rsqrt(var + self.epsilon), bias)
+        return y.astype(self.dtype)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from flax import linen as nn
 
-from avemo.models import layers
 from avemo.models.inception_resnet import InceptionResNetV1
+from avemo.ops.convolution import Conv
 from benchmarks.speed.timing import Call, Timing, timed
 
 BATCH, SIZE, CALLS = 16, 160, 8
@@ -24,7 +24,7 @@ def convolutions() -> collections.Counter:
 
     def note(call: Any, args: tuple, kwargs: dict, context: Any) -> Any:
         module = context.module
-        if isinstance(module, layers.Conv) and context.method_name == "__call__":
+        if isinstance(module, Conv) and context.method_name == "__call__":
             seen[args[0].shape, module.kernel_size, module.strides[0], module.padding, module.features] += 1
         return call(*args, **kwargs)
 
@@ -43,7 +43,7 @@ def _mean(call: Call) -> Timing:
 
 
 def _ours(shape: tuple, kernel: tuple, stride: int, padding: str, features: int) -> Sides:
-    conv = layers.Conv(features, kernel, (stride, stride), padding, use_bias=False)
+    conv = Conv(features, kernel, (stride, stride), padding, use_bias=False)
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
     params = jax.jit(conv.init)(jax.random.key(0), x)
     forward = jax.jit(conv.apply)

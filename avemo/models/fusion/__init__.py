@@ -15,7 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from avemo.models.construct import construct
+from avemo.models.from_config import construct
 from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCrossAttention
 from avemo.models.fusion.basic import Audio, Concat, Late, ModelLevel, Visual
 from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
@@ -39,7 +39,7 @@ FUSIONS.register("attention_pool")(AttentionPool)
 FUSIONS.register("bottleneck")(Bottleneck)
 
 
-def build(
+def build_fusion(
     name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
 ) -> nn.Module:
     """Builds the fusion `name` with the constructor numbers `arguments`; an unknown name or number is a `UserError`."""

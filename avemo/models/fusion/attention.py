@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.attention import AttentionBlock, LayerNorm, add_positions
+from avemo.models.attention import AttentionBlock, add_positions
 from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.ops.layer_norm import LayerNorm
 
 
 class CrossAttention(Fusion):

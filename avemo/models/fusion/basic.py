@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models import temporal
 from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.models.temporal import build_temporal
 from media.errors import UserError, unknown
 
 
@@ -110,7 +110,7 @@ class ModelLevel(Fusion):
                 h, carries[name] = nn.relu(self.dense(name)(x)), ()
             else:
                 numbers = {**(self.encoder_args or {}), "features": self.features}
-                encoder = temporal.build(self.encoder, numbers, dtype=self.dtype, name=name)
+                encoder = build_temporal(self.encoder, numbers, dtype=self.dtype, name=name)
                 h, carries[name] = encoder(x, mask, train, None if carry is None else carry[name])
             hidden.append(h.astype(jnp.float32))
         streams = all(c is not None for c in carries.values())

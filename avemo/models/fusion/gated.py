@@ -4,8 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.attention import LayerNorm, masked_softmax
 from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.ops.attention import masked_softmax
+from avemo.ops.layer_norm import LayerNorm
 from media.errors import unknown
 
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from avemo.data import examples, mixture
-from avemo.models.layers import BatchNorm
+from avemo.ops.batch_norm import BatchNorm
 from media.errors import UserError
 from media.images import resize
 
@@ -55,7 +55,7 @@ def renormalised(network: nn.Module, variables: Tree, batches: Iterable[np.ndarr
     """The variables of the same function, with BatchNorm statistics of `batches`.
 
     Args:
-      network: called with (inputs, train); its BatchNorms are `avemo.models.layers.BatchNorm`, all with its
+      network: called with (inputs, train); its BatchNorms are `avemo.ops.batch_norm.BatchNorm`, all with its
         `bn_epsilon`.
       variables: {"params", "batch_stats"}, nested dicts.
       batches: inputs `[B, …]`, each as the network takes them; all together are the data.

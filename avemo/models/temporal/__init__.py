@@ -14,7 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from avemo.models.construct import construct
+from avemo.models.from_config import construct
 from avemo.models.temporal.convolution import TCN
 from avemo.models.temporal.recurrent import GRU, LSTM, Identity, MinGRU, Recurrent
 from avemo.models.temporal.transformer import Transformer
@@ -29,10 +29,10 @@ TEMPORALS.register("tcn")(TCN)
 TEMPORALS.register("transformer")(Transformer)
 TEMPORALS.register("none")(Identity)
 
-__all__ = ["GRU", "LSTM", "TCN", "TEMPORALS", "Identity", "MinGRU", "Recurrent", "Transformer", "build"]
+__all__ = ["GRU", "LSTM", "TCN", "TEMPORALS", "Identity", "MinGRU", "Recurrent", "Transformer", "build_temporal"]
 
 
-def build(
+def build_temporal(
     name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
 ) -> nn.Module:
     """Builds the temporal model `name` with the constructor numbers `arguments`; an unknown one is a `UserError`."""

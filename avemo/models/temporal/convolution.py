@@ -6,30 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.attention import LayerNorm
+from avemo.ops.convolution import UnpaddedConv
 from avemo.ops.dropout import Dropout
-from avemo.ops.linear import Dense, add_bias
+from avemo.ops.layer_norm import LayerNorm
+from avemo.ops.linear import Dense
 from media.errors import UserError
-
-
-class UnpaddedConv(nn.Module):
-    """`nn.Conv` over one axis without padding, its parameters and initial values, with `add_bias`."""
-
-    features: int
-    kernel_size: int
-    dilation: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(x [B, T, D]) -> [B, T − (K − 1)·dilation, F]."""
-        shape = (self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
-        layout = ("NWC", "WIO", "NWC")
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype), kernel, (1,), "VALID", rhs_dilation=(self.dilation,), dimension_numbers=layout
-        )
-        return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
 
 
 class DilatedConv(nn.Module):

@@ -1,11 +1,6 @@
-"""Recurrent models over `lax.scan`, the input projection hoisted out of the loop.
+"""Recurrent models: GRU, LSTM and minGRU cells, and layers of them in one or both directions.
 
-The recurrence of a GRU multiplies the input once a frame; done for all frames at once, outside the scan, it is one
-large matrix product (1.5–6 times faster on long sequences than `nn.RNN(nn.GRUCell)`, the same numbers). Parameter
-names and shapes are Flax's own, so that a checkpoint of `nn.GRUCell` / `nn.OptimizedLSTMCell` opens here.
-
-A frame where the mask is False leaves the carry as it is and repeats its output: with padding at the end, a reverse
-pass meets the padding first and still starts from the initial carry.
+The cells hold the equations; how they run fast is in `avemo.ops.recurrence` and `avemo.ops.gru`.
 """
 
 from typing import Any
@@ -14,63 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.temporal.gru import gru
 from avemo.ops.dropout import Dropout
+from avemo.ops.gru import gru
+from avemo.ops.recurrence import LOG_ZERO, Carry, Cell, scan_frames, scan_log_space
 from media.errors import UserError, unknown
-
-Carry = Any
-
-
-class Affine(nn.Module):
-    """The kernel and bias of an `nn.Dense` of the same name, to be joined with its neighbours' into one product."""
-
-    features: int
-    use_bias: bool
-    kernel_init: nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
-        """Returns the kernel [inputs, features] and the bias [features] (zeros where there is none), float32."""
-        kernel = self.param("kernel", self.kernel_init, (inputs, self.features), jnp.float32)
-        if not self.use_bias:
-            return kernel, jnp.zeros(self.features, jnp.float32)
-        return kernel, self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-
-
-class Cell(nn.Module):
-    """What the cells share: the joined gate projections, the start of a carry, and the one-frame step.
-
-    Attributes:
-      features: H.
-      reverse: run from the last frame to the first.
-      dtype: of the matrix products; the carry and the gates are float32.
-    """
-
-    features: int
-    reverse: bool = False
-    dtype: Any = jnp.float32
-
-    def gates(self, prefix: str, letters: str, inputs: int, biases: str = "") -> tuple[jax.Array, jax.Array]:
-        """Joins the projections `prefix + letter` side by side; those in `biases` have a bias."""
-        kernel_init = nn.initializers.orthogonal() if prefix == "h" else nn.initializers.lecun_normal()
-        kernels, offsets = zip(
-            *(Affine(self.features, g in biases, kernel_init, name=prefix + g)(inputs) for g in letters), strict=True
-        )
-        return jnp.concatenate(kernels, axis=1), jnp.concatenate(offsets)
-
-    def product(self, x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        """x @ kernel + bias in `dtype`, returned in float32."""
-        y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
-        return y + jnp.broadcast_to(bias, y.shape)
-
-    def zeros(self, mask: jax.Array) -> jax.Array:
-        """A zero state [B, H], derived from `mask` so that it varies over the device axis as the scan's output does."""
-        return jnp.broadcast_to((mask[:, :1] & False).astype(jnp.float32), (mask.shape[0], self.features))
-
-    def step(self, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
-        """One frame: (carry, x [B, D]) -> (carry, hidden [B, H]); `carry=None` starts a sequence."""
-        hidden, carry = self(x[:, None, :], jnp.ones((x.shape[0], 1), bool), initial_carry=carry)
-        return carry, hidden[:, 0]
 
 
 class GRU(Cell):
@@ -118,15 +60,15 @@ class LSTM(Cell):
             return (c, h), h
 
         start = (self.zeros(mask), self.zeros(mask)) if initial_carry is None else initial_carry
-        carry, hidden = _scan(frame, start, inputs, mask, self.reverse)
+        carry, hidden = scan_frames(frame, start, inputs, mask, self.reverse)
         return hidden, carry
 
 
 class MinGRU(Cell):
-    """minGRU, arXiv 2410.01201: the gate and candidate see the input alone, so the recurrence is an associative scan.
+    """minGRU, arXiv 2410.01201: gate and candidate see the input alone, so the recurrence is an associative scan.
 
     z = σ(W_z x + b_z), h̃ = g(W_h x + b_h) with g(x) = x + ½ for x ≥ 0, else σ(x) (positive, for log space);
-    h' = (1 − z) ∘ h + z ∘ h̃, computed in log space as the paper does, in O(log T) steps. Starts from h = 0.
+    h' = (1 − z) ∘ h + z ∘ h̃, computed in log space as in the paper. Starts from h = 0.
     """
 
     @nn.compact
@@ -143,29 +85,7 @@ class MinGRU(Cell):
         log_g = jnp.where(positive, jnp.log(jnp.where(positive, v, 0.0) + 0.5), -jax.nn.softplus(-v))
         log_new = jnp.where(valid, log_g - jax.nn.softplus(-k), LOG_ZERO)
         start = self.zeros(mask) if initial_carry is None else initial_carry
-        occupied = start > 0
-        log_start = jnp.where(occupied, jnp.log(jnp.where(occupied, start, 1.0)), LOG_ZERO)
-        axis_end = slice(None, None, -1) if self.reverse else slice(None)
-        log_keep, log_new = log_keep[:, axis_end], log_new[:, axis_end]
-        decay, gained = jax.lax.associative_scan(_compose, (log_keep, log_new), axis=1)
-        hidden = jnp.exp(jnp.logaddexp(gained, decay + log_start[:, None, :]))
-        return hidden[:, axis_end], hidden[:, -1]
-
-
-LOG_ZERO = -1e30  # finite: −inf − (−inf) would be NaN in the gradient of logaddexp
-
-
-def _compose(first: tuple[jax.Array, jax.Array], second: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Composes h -> a·h + b with its successor, in logarithms."""
-    (keep_1, new_1), (keep_2, new_2) = first, second
-    return keep_1 + keep_2, jnp.logaddexp(new_2, keep_2 + new_1)
-
-
-def _scan(frame, start: Carry, inputs: jax.Array, mask: jax.Array, reverse: bool) -> tuple[Carry, jax.Array]:
-    """Scans `frame` over axis 1 of `inputs` [B, T, ·]; returns the last carry and the outputs [B, T, H]."""
-    time_major = (inputs.swapaxes(0, 1), mask.swapaxes(0, 1)[:, :, None])
-    carry, hidden = jax.lax.scan(frame, start, time_major, reverse=reverse)
-    return carry, hidden.swapaxes(0, 1)
+        return scan_log_space(log_keep, log_new, start, self.reverse)
 
 
 CELLS = {"gru": GRU, "lstm": LSTM, "mingru": MinGRU}

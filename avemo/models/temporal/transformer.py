@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.attention import AttentionBlock, LayerNorm, add_positions
+from avemo.models.attention import AttentionBlock, add_positions
+from avemo.ops.layer_norm import LayerNorm
 from avemo.ops.linear import Dense
 from media.errors import UserError
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 import avemo
 from avemo import analysis, metrics
-from avemo.models import attention
+from avemo.ops import attention
 from helpers import tiny_runs, toy
 from media import records
 from media.errors import UserError
@@ -180,14 +180,14 @@ def test_attention_is_what_the_network_attends_to(folder, tmp_path, monkeypatch)
     edit(tmp_path / "run", features=data)
     run = avemo.load(tmp_path / "run")
     used = []
-    exponentials = attention._masked_exp
+    exponentials = attention.masked_exp
 
     def watch(*inputs):
         weights, total = exponentials(*inputs)
         used.append(weights / jnp.broadcast_to(total, weights.shape))
         return weights, total
 
-    monkeypatch.setattr(attention, "_masked_exp", watch)
+    monkeypatch.setattr(attention, "masked_exp", watch)
     found = analysis.attention(run, "dev1", seconds=2.0)
     assert list(found) == ["fusion/audio_0", "fusion/visual_0", "temporal/layer_0"]
     actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)][::2]  # then the analysis' own

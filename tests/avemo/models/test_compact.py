@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models import compact, expression, layers
+from avemo.models import compact, cost, expression
+from avemo.ops.convolution import Conv
 
 FACE = jax.ShapeDtypeStruct((1, compact.IMAGE_SIZE, compact.IMAGE_SIZE, 3), jnp.uint8)
 
@@ -22,7 +23,7 @@ def test_parameters():
 
 def test_multiply_adds_by_layers_and_operations_by_xla():
     net = student()
-    macs = compact.count_macs(net, FACE)
+    macs = cost.count_macs(net, FACE)
     assert macs == 83_530_368
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, False), FACE)
     flops = jax.jit(lambda v, x: net.apply(v, x, False)).lower(variables, FACE).cost_analysis()["flops"]
@@ -34,11 +35,11 @@ def test_count_macs_of_a_network_counted_by_hand():
     class Tiny(nn.Module):
         @nn.compact
         def __call__(self, x, train):
-            x = layers.Conv(4, (3, 3), (2, 2), name="conv")(x)  # 3·3·3·4 at 4 × 5 places
-            x = layers.Conv(4, (3, 3), feature_group_count=4, name="depthwise")(x)  # 3·3·4 at 4 × 5 places
+            x = Conv(4, (3, 3), (2, 2), name="conv")(x)  # 3·3·3·4 at 4 × 5 places
+            x = Conv(4, (3, 3), feature_group_count=4, name="depthwise")(x)  # 3·3·4 at 4 × 5 places
             return nn.Dense(7, name="head")(x.mean(axis=(1, 2)))  # 4·7
 
-    assert compact.count_macs(Tiny(), jax.ShapeDtypeStruct((1, 8, 10, 3), jnp.float32)) == 108 * 20 + 36 * 20 + 28
+    assert cost.count_macs(Tiny(), jax.ShapeDtypeStruct((1, 8, 10, 3), jnp.float32)) == 108 * 20 + 36 * 20 + 28
 
 
 def test_feature_map():

@@ -55,7 +55,7 @@ def batch():
 class Case:
     def __init__(self, entry):
         name = entry.split(",")[0]
-        self.model = fusion.build(name, ENTRIES[entry])
+        self.model = fusion.build_fusion(name, ENTRIES[entry])
         self.params = weights.variables(self.model, *batch(), seed=1).get("params", {})
         if name == "late":
             self.params = jax.tree.map(jnp.zeros_like, self.params)
@@ -159,7 +159,7 @@ def test_joint_cross_attention_is_its_formula():
     """One window, all frames there, one iteration, in float64 NumPy."""
     audio, visual, _, _ = batch()
     a, v = audio[0, :6].astype(np.float64), visual[0, :6].astype(np.float64)
-    model = fusion.build("joint_cross_attention", {**ENTRIES["joint_cross_attention"], "iterations": 1})
+    model = fusion.build_fusion("joint_cross_attention", {**ENTRIES["joint_cross_attention"], "iterations": 1})
     p = {k: np.asarray(x["kernel"], np.float64) for k, x in case("joint_cross_attention").params.items()}
     joint, attended = np.concatenate([a, v], 1), []
     for name, x in (("audio", a), ("visual", v)):
@@ -176,13 +176,13 @@ def test_joint_cross_attention_is_its_formula():
 
 def test_full_rank_lmf_is_tfn():
     inputs = batch()
-    tfn = fusion.build("tfn", {**FEATURES, "reduced": 0})
+    tfn = fusion.build_fusion("tfn", {**FEATURES, "reduced": 0})
     kernel = weights.variables(tfn, *inputs, seed=2)["params"]["join"]["kernel"]
     expected, _ = tfn.apply({"params": {"join": {"kernel": kernel}}}, *inputs)
     # Each output's matrix over ([1; a], [1; v]) as a sum of D + 1 outer products.
     u, s, vt = np.linalg.svd(kernel.reshape(D + 1, D + 1, 8).transpose(2, 0, 1))
     factors = {"audio_factors": (u * s[:, None]).transpose(2, 1, 0), "visual_factors": vt.transpose(1, 2, 0)}
-    fused, _ = fusion.build("lmf", {**FEATURES, "reduced": 0, "rank": D + 1}).apply({"params": factors}, *inputs)
+    fused, _ = fusion.build_fusion("lmf", {**FEATURES, "reduced": 0, "rank": D + 1}).apply({"params": factors}, *inputs)
     np.testing.assert_allclose(fused, expected, atol=1e-5)
 
 
@@ -190,7 +190,7 @@ def test_full_rank_lmf_is_tfn():
 def test_bottleneck_at_the_last_layer_is_late(fusion_layer):
     """Nothing is exchanged: each modality's half does not depend on the other."""
     audio, visual, audio_mask, visual_mask = batch()
-    model = fusion.build("bottleneck", {**ENTRIES["bottleneck"], "fusion_layer": fusion_layer})
+    model = fusion.build_fusion("bottleneck", {**ENTRIES["bottleneck"], "fusion_layer": fusion_layer})
     params = weights.variables(model, audio, visual, audio_mask, visual_mask, seed=3)
     run = jax.jit(lambda a, v: model.apply(params, a, v, audio_mask, visual_mask)[0])
     crossed = run(audio, visual) + run(audio[::-1], visual[::-1]) - run(audio, visual[::-1]) - run(audio[::-1], visual)
@@ -213,9 +213,9 @@ def test_late_with_one_hot_weights_is_that_modality():
     audio, visual, _, _ = batch()
     there = np.ones((B, T), bool)
     for chosen, expected in (((1.0, 0.0), audio), ((0.0, 3.0), visual)):
-        fused, _ = fusion.build("late", {"weights": list(chosen)}).apply({}, audio, visual, there, there)
+        fused, _ = fusion.build_fusion("late", {"weights": list(chosen)}).apply({}, audio, visual, there, there)
         np.testing.assert_array_equal(fused, expected)
-    fused, extras = fusion.build("late", {"weights": "mean"}).apply({}, audio, visual, there, ~there)
+    fused, extras = fusion.build_fusion("late", {"weights": "mean"}).apply({}, audio, visual, there, ~there)
     np.testing.assert_array_equal(fused, audio)  # the face is not there: the sound decides
     np.testing.assert_array_equal(extras["gates"][..., 0], 1)
 
@@ -235,7 +235,7 @@ def test_gmu_is_its_formula():
 def test_film_with_zero_conditioning_leaves_the_modality_as_it_is():
     audio, visual, _, _ = batch()
     there = np.ones((B, T), bool)
-    model = fusion.build("film", {**FEATURES, "direction": "audio_to_visual"})
+    model = fusion.build_fusion("film", {**FEATURES, "direction": "audio_to_visual"})
     p = weights.variables(model, audio, visual, there, there, seed=4)["params"]
     p = {k: jax.tree.map(np.zeros_like, v) if k.startswith(("gamma", "beta")) else v for k, v in p.items()}
     fused, _ = model.apply({"params": p}, audio, visual, there, there)
@@ -247,15 +247,15 @@ def test_film_with_zero_conditioning_leaves_the_modality_as_it_is():
 
 def test_wrong_arguments_are_users_errors():
     with pytest.raises(UserError, match="did you mean 'gmu'"):
-        fusion.build("gmo")
+        fusion.build_fusion("gmo")
     with pytest.raises(UserError, match=r"'feature'.*did you mean 'features'"):
-        fusion.build("gmu", {"feature": 3})
+        fusion.build_fusion("gmu", {"feature": 3})
     for name, bad in (
         ("late", {"weights": "median"}),
         ("film", {"direction": "up"}),
         ("leader_follower", {"leader": "x"}),
     ):
         with pytest.raises(UserError, match="unknown"):
-            fusion.build(name, bad).init(jax.random.key(0), *batch())
+            fusion.build_fusion(name, bad).init(jax.random.key(0), *batch())
     with pytest.raises(UserError, match="num_heads=3"):
-        fusion.build("bottleneck", {**FEATURES, "num_heads": 3}).init(jax.random.key(0), *batch())
+        fusion.build_fusion("bottleneck", {**FEATURES, "num_heads": 3}).init(jax.random.key(0), *batch())

@@ -11,10 +11,10 @@ import pytest
 from flax import linen as nn
 
 from avemo.models import expression, pretrained
-from avemo.models.layers import ConvNorm
 from avemo.models.mobilenet import MobileNetV1
 from avemo.models.pretrained import networks, tf_checkpoint, tfjs, tflite, torch_file
 from avemo.models.pretrained.__main__ import main
+from avemo.ops.convolution import ConvNorm
 from benchmarks.parity import weight_files, weights
 from media.errors import UserError
 

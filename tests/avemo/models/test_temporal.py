@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from avemo.models import temporal
-from avemo.models.temporal.gru import gru
+from avemo.ops import attention
+from avemo.ops.gru import gru
 from benchmarks.parity import audio as parity
 from benchmarks.parity import weights
 from media.errors import UserError
@@ -50,7 +51,7 @@ class Case:
 
     def __init__(self, entry):
         name = entry.split(",")[0]
-        self.model = temporal.build(name, ENTRIES[entry])
+        self.model = temporal.build_temporal(name, ENTRIES[entry])
         x, mask = batch()
         self.params = weights.variables(self.model, x, mask, seed=1).get("params", {})
 
@@ -184,21 +185,19 @@ def test_mingru_scan_is_the_loop():
 
 
 def test_initialisation_is_flaxs_and_bfloat16_keeps_float32_parameters_and_carry():
-    model = temporal.build("gru", NUMBERS, dtype=jnp.bfloat16)
+    model = temporal.build_temporal("gru", NUMBERS, dtype=jnp.bfloat16)
     x, mask = batch()
     params = jax.jit(model.init)(jax.random.key(0), x, mask)
     kernel = params["params"]["forward_0"]["hr"]["kernel"]
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(H), atol=1e-5)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     hidden, (carry,) = jax.jit(model.apply)(params, x, mask)
-    full, _ = jax.jit(temporal.build("gru", NUMBERS).apply)(params, x, mask)
+    full, _ = jax.jit(temporal.build_temporal("gru", NUMBERS).apply)(params, x, mask)
     assert hidden.dtype == carry.dtype == jnp.float32
     np.testing.assert_allclose(hidden, full, atol=0.03)
 
 
 def test_attention_in_blocks_of_queries_is_attention_whole(monkeypatch):
-    from avemo.models import attention
-
     q, k, v = np.random.default_rng(2).normal(size=(3, 1, 10, 2, 4)).astype(np.float32)
     mask = np.arange(10)[None] < 8
     run = functools.partial(attention.attend, q, k, v, jnp.asarray(mask), True, 5)
@@ -209,9 +208,9 @@ def test_attention_in_blocks_of_queries_is_attention_whole(monkeypatch):
 
 def test_wrong_use_is_a_users_error():
     with pytest.raises(UserError, match="did you mean 'gru'"):
-        temporal.build("grou")
+        temporal.build_temporal("grou")
     with pytest.raises(UserError, match="num_layers"):
-        temporal.build("gru", {"layers": 2})
+        temporal.build_temporal("gru", {"layers": 2})
     x, mask = batch()
     with pytest.raises(UserError, match="carry"):
         case("bigru").model.apply({"params": case("bigru").params}, x, mask, False, ())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avemo.models import audio
+from avemo.models import audio_encoders
 from benchmarks.parity import audio as parity
 from benchmarks.parity import weights
 from media.audio import log_mel
@@ -17,7 +17,7 @@ GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "audio_networks.npz"
 
 
 def shapes(config):
-    model = audio.build(config)
+    model = audio_encoders.build(config)
     return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 96, 64))))["params"]
 
 
@@ -31,7 +31,7 @@ def test_published_size():
 def test_equals_torchvggish_under_shared_weights():
     """The whole published network: 12,288 inputs of the first dense layer in the order (H, W, C), ReLU at the end."""
     golden = np.load(GOLDEN)
-    model = audio.build({"name": "vggish", "final_activation": "relu"})
+    model = audio_encoders.build({"name": "vggish", "final_activation": "relu"})
     params = weights.variables(model, jnp.zeros((1, 96, 64)), seed=parity.SEED)
     embedding = jax.jit(model.apply)(params, golden["windows"])
     np.testing.assert_allclose(embedding, golden["vggish"], atol=1e-4 * np.abs(golden["vggish"]).max())
@@ -43,7 +43,7 @@ def test_log_mel_is_the_public_definitions():
 
 def test_last_activation_and_small_widths():
     config = {"name": "vggish", "width": 1 / 16, "fc_dim": 8, "embedding_dim": 6}
-    model = audio.build(config)
+    model = audio_encoders.build(config)
     params = weights.variables(model, jnp.zeros((1, 96, 64)), seed=0)
     windows = parity.windows(2)
 
@@ -55,15 +55,15 @@ def test_last_activation_and_small_widths():
     assert linear.shape == (2, 6)
     assert (linear < 0).any()
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
-    rectified = jax.jit(audio.build({**config, "final_activation": "relu"}).apply)(params, windows)
+    rectified = jax.jit(audio_encoders.build({**config, "final_activation": "relu"}).apply)(params, windows)
     np.testing.assert_allclose(rectified, np.maximum(linear, 0), atol=1e-6)
-    half = jax.jit(audio.build({**config, "dtype": "bfloat16"}).apply)(params, windows)
+    half = jax.jit(audio_encoders.build({**config, "dtype": "bfloat16"}).apply)(params, windows)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, linear, atol=0.05 * np.abs(linear).max())
 
 
 def test_wrong_configs():
     with pytest.raises(UserError, match="yamnet"):
-        audio.build({"name": "vgg"})
+        audio_encoders.build({"name": "vgg"})
     with pytest.raises(UserError, match="fc_dim"):
-        audio.build({"name": "vggish", "fc_dims": 3})
+        audio_encoders.build({"name": "vggish", "fc_dims": 3})

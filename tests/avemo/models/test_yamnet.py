@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avemo.models import audio, pretrained
+from avemo.models import audio_encoders, pretrained
 from benchmarks.parity import audio as parity
 from benchmarks.parity import weights
 
@@ -14,7 +14,7 @@ GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 
 
 def test_published_size():
-    model = audio.build({"name": "yamnet"})
+    model = audio_encoders.build({"name": "yamnet"})
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 96, 64))))
     convolutions = sum(v["conv"]["kernel"].size for v in variables["params"].values())
     norms = sum(v["bn"]["bias"].size for v in variables["params"].values())
@@ -26,7 +26,7 @@ def test_published_size():
 def test_equals_the_tflite_graph(real_data, tmp_path):
     pretrained.convert("yamnet", real_data / "weights" / "yamnet.tflite", tmp_path / "yamnet")
     loaded = pretrained.load_pretrained(tmp_path / "yamnet")
-    model = audio.build({"name": "yamnet"})
+    model = audio_encoders.build({"name": "yamnet"})
     windows = np.load(GOLDEN / "audio_networks.npz")["windows"]
     run = jax.jit(lambda x: model.apply({"params": loaded.params, "batch_stats": loaded.batch_stats}, x))
     expected = np.load(GOLDEN / "yamnet.npz")["embedding"]
@@ -34,7 +34,7 @@ def test_equals_the_tflite_graph(real_data, tmp_path):
 
 
 def test_every_parameter_learns_and_statistics_move():
-    model = audio.build({"name": "yamnet", "width": 0.25, "layers": 3})
+    model = audio_encoders.build({"name": "yamnet", "width": 0.25, "layers": 3})
     windows = parity.windows(2)
     variables = weights.variables(model, windows, seed=0)
 
@@ -54,9 +54,9 @@ def test_every_parameter_learns_and_statistics_move():
 
 def test_frozen_layers_neither_learn_nor_count():
     windows = parity.windows(2)
-    whole = audio.build({"name": "yamnet", "width": 0.25, "layers": 3})
+    whole = audio_encoders.build({"name": "yamnet", "width": 0.25, "layers": 3})
     variables = weights.variables(whole, windows, seed=0)
-    model = audio.build({"name": "yamnet", "width": 0.25, "layers": 3, "frozen_layers": 2})
+    model = audio_encoders.build({"name": "yamnet", "width": 0.25, "layers": 3, "frozen_layers": 2})
 
     def loss(params):
         embedding, changed = model.apply(
@@ -74,7 +74,7 @@ def test_frozen_layers_neither_learn_nor_count():
 
 def test_frozen_statistics_train_as_they_infer():
     windows = parity.windows(2)
-    model = audio.build({"name": "yamnet", "width": 0.25, "layers": 3, "freeze_statistics": True})
+    model = audio_encoders.build({"name": "yamnet", "width": 0.25, "layers": 3, "freeze_statistics": True})
     variables = weights.variables(model, windows, seed=0)
     trained, changed = model.apply(variables, windows, train=True, mutable=["batch_stats"])
     np.testing.assert_array_equal(trained, model.apply(variables, windows))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from avemo.models.layers import BatchNorm
 from avemo.ops import device_axis
+from avemo.ops.batch_norm import BatchNorm
 from avemo.ops.device_axis import AXIS
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avemo.models import audio, audiovisual, fusion, temporal
+from avemo.models import audio_encoders, audiovisual, fusion, temporal
 from avemo.models.expression import TRUNKS
 from benchmarks.parity import weights
 from helpers.networks import small
@@ -15,7 +15,7 @@ AUDIO = {"vggish": {"width": 0.0625, "fc_dim": 16, "embedding_dim": 8}, "yamnet"
 FUSION = {"lmf": {"rank": 2}, "tfn": {}}
 CASES = [
     *(("trunk", name) for name in TRUNKS),
-    *(("audio", name) for name in audio.AUDIO_ENCODERS),
+    *(("audio", name) for name in audio_encoders.AUDIO_ENCODERS),
     *(("fusion", name) for name in fusion.FUSIONS),
     *(("temporal", name) for name in temporal.TEMPORALS),
 ]
@@ -36,7 +36,7 @@ def problem(kind, name):
         return variables, lambda v: [net.apply(v, images, False)[key] for key in ("embedding", "logits")]
     rng = np.random.default_rng(1)
     if kind == "audio":
-        net = audio.build({"name": name, **AUDIO[name]})
+        net = audio_encoders.build({"name": name, **AUDIO[name]})
         windows = jnp.asarray(rng.normal(0, 1, (2, 96, 64)), jnp.float32)
         return weights.variables(net, windows, seed=0), lambda v: [net.apply(v, windows, False)]
     config = {"fusion": "concat", kind: name, f"{kind}_args": FUSION.get(name, {}), "dropout": 0.0}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from avemo.models import audio, audiovisual, expression
+from avemo.models import audio_encoders, audiovisual, expression
 from avemo.models.fusion import FUSIONS
-from avemo.models.layers import Conv, average_pool
 from avemo.models.temporal import TEMPORALS
-from avemo.models.temporal.convolution import UnpaddedConv
+from avemo.ops.convolution import Conv, UnpaddedConv
 from avemo.ops.linear import Dense
+from avemo.ops.pooling import average_pool
 
 SUMS = ("reduce_sum", "cumsum", "psum", "reduce_window_sum")
 
@@ -111,7 +111,7 @@ class Flax(nn.Module):
 @pytest.mark.parametrize("name", ["vggish", "yamnet"])
 def test_audio_encoders_sum_nothing_in_bfloat16(name):
     small = {"width": 0.0625, **({"fc_dim": 8, "embedding_dim": 8} if name == "vggish" else {"layers": 4})}
-    model = audio.build({"name": name, "dtype": "bfloat16", **small})
+    model = audio_encoders.build({"name": name, "dtype": "bfloat16", **small})
     assert not training_sums(model, jax.ShapeDtypeStruct((2, 96, 64), jnp.float32))
 
 

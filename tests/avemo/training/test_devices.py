@@ -24,7 +24,7 @@ from avemo import configuration, tasks
 from avemo.aot import abstract
 from avemo.data import padding
 from avemo.evaluation import scoring
-from avemo.models import construct
+from avemo.models import from_config
 from avemo.ops import device_axis, parallel
 from avemo.training import accumulation, optimizer
 from avemo.training.state import TrainState, initial_state
@@ -55,7 +55,7 @@ def precision(dtype):
         yield
         return
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        patch.setitem(construct.DTYPES, "float64", jnp.float64)  # for this proof only: no accelerator has it
+        patch.setitem(from_config.DTYPES, "float64", jnp.float64)  # for this proof only: no accelerator has it
         yield
 
 

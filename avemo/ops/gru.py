@@ -17,7 +17,7 @@ Saved = tuple[jax.Array, ...]
 def gru(
     inputs: jax.Array, valid: jax.Array, kernel: jax.Array, bias: jax.Array, start: jax.Array, reverse: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """h' = (1 − z) ∘ n + z ∘ h over time, see `avemo.models.temporal.recurrent.GRU`; only reverse-mode derivatives.
+    """h' = (1 − z) ∘ n + z ∘ h over time, as in `avemo.models.temporal.recurrent.GRU`; only reverse-mode derivatives.
 
     Args:
       inputs: [T, B, 3H] float32, the input projections of r, z, n, biases included.
