@@ -42,8 +42,6 @@ KNOWN_PRIVATE: set[str] = {  # private names of another module; torchvision's st
     "benchmarks.parity.references: utils._log_api_usage_once",
 }
 KNOWN_ALIASES: set[str] = {  # modules imported under another name
-    "avemo.models.audiovisual: avemo.models.fusion as fusions",
-    "avemo.models.audiovisual: avemo.models.temporal as temporals",
     "benchmarks.parity.visual: benchmarks.parity.visual_references as references",
 }
 
