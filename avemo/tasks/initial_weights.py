@@ -29,10 +29,15 @@ def initialise(init: Callable, key: jax.Array, *inputs: Any) -> dict[str, Any]:
 def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
     """Replaces the variables that `config.model.init_from` has weights for.
 
-    `init_from` is a folder made by `avemo.models.pretrained`, or a run.
+    `init_from` is a folder made by `avemo.models.pretrained`, or a run, whose best checkpoint is used.
     """
     folder = config.model.get("init_from")
-    return pretrained.initialise(variables, folder) if folder else variables
+    if not folder:
+        return variables
+    if (epath.Path(folder) / "config.json").exists():
+        _, step, trained = checkpoints.load(folder)
+        return pretrained.initialise_from_run(variables, trained, f"run {folder} step {step}")
+    return pretrained.initialise(variables, pretrained.load_pretrained(folder))
 
 
 def provenance(config: ConfigDict) -> dict[str, str]:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from avemo.data import mixture
 from avemo.models.pretrained import networks, statistics
 from avemo.version import __version__
 from media.errors import UserError, unknown
@@ -39,17 +38,29 @@ class Pretrained:
     provenance: dict[str, Any]
 
 
-def convert(
-    name: str, file: str | Path, output: str | Path, examples: str | Path = "", image_size: int = 64
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Data that BatchNorm's statistics are taken from.
+
+    Attributes:
+      batches: returns batches of inputs, given the shape of one input of the network.
+      fingerprint: of the data.
+      image_size: side, in px, at which the network sees faces.
+    """
+
+    batches: Callable[[tuple[int, ...]], Iterable[np.ndarray]]
+    fingerprint: str
+    image_size: int
+
+
+def convert(name: str, file: str | Path, output: str | Path, sample: Sample | None = None) -> dict[str, Any]:
     """Converts published weights to our layout.
 
     Args:
-      name: of the network, one of `networks.SOURCES`.
+      name: one of `networks.SOURCES`.
       file: the published file.
       output: folder to create; must not exist, or be empty.
-      examples: prepared data whose statistics BatchNorm gets (`statistics.renormalised`); "" keeps those of the file.
-      image_size: side, in px, at which the network sees the faces of `examples`.
+      sample: data whose statistics BatchNorm gets (`statistics.renormalised`); None keeps those of the file.
 
     Returns:
       The provenance.
@@ -69,10 +80,9 @@ def convert(
         digest = _sha256(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
-    if examples:
-        inputs = statistics.inputs(examples, source.inputs, image_size)
-        tree = statistics.renormalised(source.network(), tree, inputs)
-        digest = hashlib.sha256(f"{digest} {mixture.fingerprint(str(examples))} {image_size}".encode()).hexdigest()
+    if sample is not None:
+        tree = statistics.renormalised(source.network(), tree, sample.batches(source.inputs))
+        digest = hashlib.sha256(f"{digest} {sample.fingerprint} {sample.image_size}".encode()).hexdigest()
     provenance = {
         "network": name,
         "source_file": file.name,
@@ -80,7 +90,7 @@ def convert(
         "licence": source.licence,
         "parameters": networks.size(source.shapes),
         "converter": f"avemo {__version__}",
-        **({"statistics": mixture.fingerprint(str(examples))} if examples else {}),
+        **({"statistics": sample.fingerprint} if sample is not None else {}),
     }
     try:
         _write(tree, provenance, output)
@@ -171,29 +181,41 @@ def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: 
     return params, batch_stats
 
 
-def initialise(variables: Mapping[str, Tree], folder: str | Path) -> dict[str, Tree]:
-    """Returns a freshly initialised model's variables with what `folder` has weights for replaced.
+def initialise(variables: Mapping[str, Tree], weights: Pretrained) -> dict[str, Tree]:
+    """Returns a freshly initialised model's variables with those replaced that published weights exist for.
 
     Args:
       variables: {"params", "batch_stats" …} of an expression network (its `trunk` is replaced), of an audio network
-        (its `encoder`), or of the pretrained network itself; or any model, where `folder` is a run of the same one.
-      folder: made by `convert`, or the folder of a run, whose best checkpoint is used. Of a run, heads of another size
-        (other classes) stay as initialised.
+        (its `encoder`), or of the pretrained network itself.
+      weights: what `load_pretrained` returned.
 
     Raises:
-      UserError: neither kind of folder, or weights that do not fit.
+      UserError: the weights do not fit.
     """
-    params, batch_stats = dict(variables["params"]), dict(variables.get("batch_stats", {}))
-    if (Path(folder) / "config.json").exists():
-        from avemo.runs import checkpoints
+    prefix = next((part for part in ("trunk", "encoder") if part in variables["params"]), "")
+    return _merged(variables, weights, prefix)
 
-        _, step, state = checkpoints.load(folder)
-        state["params"] = _keep_resized_heads(params, state["params"])
-        weights = Pretrained(state["params"], state.get("batch_stats", {}), {"network": f"run {folder} step {step}"})
-        prefix = ""
-    else:
-        weights = load_pretrained(folder)
-        prefix = next((part for part in ("trunk", "encoder") if part in params), "")
+
+def initialise_from_run(variables: Mapping[str, Tree], trained: Mapping[str, Tree], run: str) -> dict[str, Tree]:
+    """Returns a freshly initialised model's variables replaced by those of a run of the same model.
+
+    Heads of another size (other classes) stay as initialised.
+
+    Args:
+      variables: {"params", "batch_stats" …} of the model.
+      trained: the run's variables.
+      run: what the run is called in messages.
+
+    Raises:
+      UserError: the weights do not fit.
+    """
+    params = _keep_resized_heads(variables["params"], trained["params"])
+    weights = Pretrained(params, trained.get("batch_stats", {}), {"network": run})
+    return _merged(variables, weights, "")
+
+
+def _merged(variables: Mapping[str, Tree], weights: Pretrained, prefix: str) -> dict[str, Tree]:
+    params, batch_stats = dict(variables["params"]), dict(variables.get("batch_stats", {}))
     params, batch_stats = merge_into(params, batch_stats, weights, prefix)
     return {**variables, "params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
 

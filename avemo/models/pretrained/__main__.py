@@ -2,7 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 
+import numpy as np
+
+from avemo.data import mixture
+from avemo.data.network_inputs import network_inputs
 from avemo.models import pretrained
 from avemo.models.pretrained import networks
 from media.errors import UserError
@@ -23,9 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--image_size", type=int, default=64, help="side, in px, at which --statistics sees the faces")
     arguments = parser.parse_args(argv)
     try:
-        provenance = pretrained.convert(
-            arguments.name, arguments.file, arguments.output, arguments.statistics, arguments.image_size
-        )
+        sample = _sample(arguments.statistics, arguments.image_size) if arguments.statistics else None
+        provenance = pretrained.convert(arguments.name, arguments.file, arguments.output, sample)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -34,6 +38,13 @@ def main(argv: list[str] | None = None) -> int:
         f"SHA-256 {provenance['sha256']}\nlicence: {provenance['licence']}"
     )
     return 0
+
+
+def _sample(folder: str, image_size: int) -> pretrained.Sample:
+    def batches(shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+        return network_inputs(folder, shape, image_size)
+
+    return pretrained.Sample(batches, mixture.fingerprint(folder), image_size)
 
 
 if __name__ == "__main__":

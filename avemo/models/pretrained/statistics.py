@@ -1,13 +1,12 @@
-"""BatchNorm with the statistics of data at hand, in weights that had it folded away, without changing the function.
+"""BatchNorm with the statistics of given data, in weights that had it folded away, without changing the function.
 
-Published weights often come with BatchNorm folded into the kernels. In training mode such a network would be normalised
-by statistics that its kernels do not expect, and with its statistics frozen it learns slowly. `renormalised` gives each
-BatchNorm the mean and deviation that its input has on some data, and scale and offset that undo them: in inference the
-network computes what it did, in training its batches are normalised as those of any network.
+Published weights often come with BatchNorm folded into the kernels. In training mode such a network is normalised by
+statistics that its kernels do not expect, and with its statistics frozen it learns slowly. `renormalised` gives each
+BatchNorm the mean and deviation that its input has on some data, and the scale and offset that undo them. In inference
+the network computes what it did before; in training its batches are normalised as in any other network.
 """
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -15,50 +14,19 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from avemo.data import examples, mixture
 from avemo.ops.batch_norm import BatchNorm
-from media.errors import UserError
-from media.images import resize
 
 Tree = dict[str, Any]
-_BATCHES, _ROWS = 16, 64
-
-
-def inputs(folder: str | os.PathLike, shape: tuple[int, ...], image_size: int) -> Iterator[np.ndarray]:
-    """Batches of a network's inputs from 1024 records, evenly spread over the train split (or the first one there is).
-
-    Args:
-      folder: prepared faces, or clips for an audio network.
-      shape: of one input: (1, H, W, 3) of a network for pictures, (1, 96, 64) of one for log-mel windows.
-      image_size: side of the pictures, px.
-
-    Raises:
-      UserError: data of another kind.
-    """
-    splits = mixture.splits(str(folder))
-    data = mixture.open_split(str(folder), "train" if "train" in splits else splits[0])
-    pictures, field = len(shape) == 4, "image" if len(shape) == 4 else "log_mel"
-    if field not in data[0]:
-        raise UserError(f"--statistics={folder} has no field {field!r} (it has {', '.join(sorted(data[0]))}).")
-    chosen = np.linspace(0, len(data) - 1, min(len(data), _BATCHES * _ROWS)).astype(int)
-    for part in np.array_split(chosen, max(1, len(chosen) // _ROWS)):
-        records = [data[int(number)] for number in part]
-        if pictures:
-            yield np.stack([resize(record["image"].decode(0), image_size) for record in records])
-        else:
-            middles = [max(0, (len(record["log_mel"]) - examples.MEL_ROWS) // 2) for record in records]
-            windows = [r["log_mel"][m : m + examples.MEL_ROWS] for r, m in zip(records, middles, strict=True)]
-            yield np.stack([w for w in windows if len(w) == examples.MEL_ROWS]).astype(np.float32)
 
 
 def renormalised(network: nn.Module, variables: Tree, batches: Iterable[np.ndarray]) -> Tree:
-    """The variables of the same function, with BatchNorm statistics of `batches`.
+    """Returns the variables of the same function, with the BatchNorm statistics of `batches`.
 
     Args:
-      network: called with (inputs, train); its BatchNorms are `avemo.ops.batch_norm.BatchNorm`, all with its
+      network: called with (inputs, train). Its BatchNorms are `avemo.ops.batch_norm.BatchNorm` and all have its
         `bn_epsilon`.
       variables: {"params", "batch_stats"}, nested dicts.
-      batches: inputs `[B, …]`, each as the network takes them; all together are the data.
+      batches: inputs `[B, …]` as the network takes them, together the data.
     """
 
     @jax.jit

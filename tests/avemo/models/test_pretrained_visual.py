@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from avemo.models import expression, pretrained
 from avemo.models.mobilenet import MobileNetV1
-from avemo.models.pretrained import networks, tf_checkpoint, tfjs, tflite, torch_file
+from avemo.models.pretrained import networks, statistics, tf_checkpoint, tfjs, tflite, torch_file
 from avemo.models.pretrained.__main__ import main
 from avemo.ops.convolution import ConvNorm
 from benchmarks.parity import weight_files, weights
@@ -299,31 +299,51 @@ def test_initialise_gives_an_expression_network_its_trunk(tmp_path, monkeypatch)
     pretrained.convert("faceres", write_tfjs(tmp_path, published), tmp_path / "out")
     net = expression.build({"name": "mobilenet_v1", "width": 0.25, "blocks": 2, "neck": "project"})
     fresh = weights.variables(net, jnp.zeros((1, 8, 8, 3)), seed=0)
-    variables = pretrained.initialise(fresh, tmp_path / "out")
+    variables = pretrained.initialise(fresh, pretrained.load_pretrained(tmp_path / "out"))
     np.testing.assert_array_equal(
         variables["params"]["trunk"]["conv1"]["conv"]["kernel"], published["params"]["conv1"]["conv"]["kernel"]
     )
     np.testing.assert_array_equal(variables["batch_stats"]["trunk"]["conv1"]["bn"]["mean"], 0)
     jax.tree.map(np.testing.assert_array_equal, variables["params"]["neck"], fresh["params"]["neck"])
     with pytest.raises(UserError, match="no converted weights"):
-        pretrained.initialise(fresh, tmp_path)
+        pretrained.load_pretrained(tmp_path)
 
 
-def test_initialise_from_a_run_keeps_heads_of_another_size(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}")
+def test_initialise_from_a_run_keeps_heads_of_another_size():
     stored = {
         "params": {"neck": {"w": np.full(2, 3.0)}, "expression_head": {"bias": np.full(8, 3.0)}},
         "batch_stats": {"neck": {"mean": np.full(2, 4.0)}},
     }
-    monkeypatch.setattr("avemo.runs.checkpoints.load", lambda folder: (None, 7, stored))
     fresh = {
         "params": {"neck": {"w": jnp.zeros(2)}, "expression_head": {"bias": jnp.zeros(7)}},
         "batch_stats": {"neck": {"mean": jnp.zeros(2)}},
     }
-    variables = pretrained.initialise(fresh, tmp_path)
+    variables = pretrained.initialise_from_run(fresh, stored, "run A step 7")
     np.testing.assert_array_equal(variables["params"]["neck"]["w"], 3)
     np.testing.assert_array_equal(variables["batch_stats"]["neck"]["mean"], 4)
     np.testing.assert_array_equal(variables["params"]["expression_head"]["bias"], jnp.zeros(7))
     fresh["params"]["neck"]["w"] = jnp.zeros(3)
-    with pytest.raises(UserError, match="tensor neck/w"):
-        pretrained.initialise(fresh, tmp_path)
+    with pytest.raises(UserError, match=r"tensor neck/w .* of run A step 7"):
+        pretrained.initialise_from_run(fresh, stored, "run A step 7")
+
+
+class Folded(nn.Module):
+    """Two units whose BatchNorm has been folded away."""
+
+    bn_epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = ConvNorm(4, (3, 3), epsilon=self.bn_epsilon, name="first")(x, train)
+        return ConvNorm(3, epsilon=self.bn_epsilon, activation=None, name="second")(x, train)
+
+
+def test_statistics_of_data_change_the_training_mode_alone():
+    data = np.random.default_rng(0).normal(2, 3, (3, 8, 6, 6, 2)).astype(np.float32)
+    variables = weights.variables(Folded(), jnp.asarray(data[0]), seed=0)
+    found = statistics.renormalised(Folded(), variables, data)
+    apply = jax.jit(Folded().apply, static_argnums=2)
+    np.testing.assert_allclose(apply(found, data[0], False), apply(variables, data[0], False), rtol=1e-4, atol=1e-4)
+    whole = data.reshape(-1, *data.shape[2:])
+    trained, _ = Folded().apply(found, whole, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(trained, apply(found, whole, False), rtol=1e-3, atol=1e-3)
