@@ -1,1 +1,1 @@
-"""Operations tuned for XLA."""
+"""Operations tuned for XLA: what is about compilers and devices, not about the paper."""

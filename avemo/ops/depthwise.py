@@ -1,8 +1,8 @@
-"""The depthwise convolution: one small kernel a channel, as a sum of shifted products accumulated in float32.
+"""The depthwise convolution: one small kernel per channel, as a sum of shifted products accumulated in float32.
 
-The same numbers as XLA's grouped convolution, which XLA:CPU does 20 to 60 times more slowly. On XLA:CPU the gradients
-are taken a few examples at a time, which stay in the cache: fused over the whole batch, XLA would compute what comes
-in from the layers around anew for each of the kernel's places. The platform is chosen where the program is lowered.
+It gives the same numbers as XLA's grouped convolution, which XLA:CPU runs 20 to 60 times more slowly. On XLA:CPU the
+gradients are taken for a few examples at a time, which stay in the cache. Otherwise XLA would fuse over the whole batch
+and recompute the surrounding layers once per kernel position. The platform is chosen when the program is lowered.
 """
 
 import functools
@@ -11,12 +11,15 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
-_CHUNKS = 16  # at most so many parts of a batch
+_CHUNKS = 16  # a batch is cut into at most this many
 
 
-def shifts(x: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> list[jax.Array]:
-    """Returns, for each place in the window in row-major order, the strided slice of `x` [B, H, W, C] it sees."""
+def shifts(
+    x: Float[Array, "b h w c"], window: tuple[int, ...], strides: tuple[int, int]
+) -> list[Float[Array, "b h2 w2 c"]]:
+    """Returns the strided slice of `x` that each position of the window sees, in row-major order."""
     spans = [(size - w) // s * s + 1 for size, w, s in zip(x.shape[1:3], window, strides, strict=True)]
     return [
         x[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]]
@@ -27,9 +30,12 @@ def shifts(x: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> l
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve_depthwise(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Sequence[tuple[int, int]]
-) -> jax.Array:
-    """`x` [B, H, W, C], `kernel` [h, w, 1, C] -> [B, H', W', C], both and the result float32 or float64."""
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "kh kw 1 c"],
+    strides: tuple[int, int],
+    padding: Sequence[tuple[int, int]],
+) -> Float[Array, "b h2 w2 c"]:
+    """Convolves each channel by its own kernel; everything is float32 or float64."""
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
     return sum(shift * tap for shift, tap in zip(shifts(x, kernel.shape[:2], strides), taps, strict=True))
@@ -63,16 +69,16 @@ def _add_chunk(
     strides: tuple[int, int],
     padding: Sequence[tuple[int, int]],
     total: jax.Array,
-    part: tuple[jax.Array, jax.Array],
+    chunk: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """Adds a chunk's part of the kernel's gradient [h · w, C] to `total`; returns that and the chunk's own."""
-    x, change = part
+    """Adds a chunk's share of the kernel's gradient [h · w, C] to `total`; returns it and the gradient of the chunk."""
+    x, change = chunk
     window = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     products = tuple(shift * change for shift in shifts(padded, window, strides))
     zeros = (jnp.zeros((), x.dtype),) * len(products)
     sums = lax.reduce(products, zeros, lambda a, b: tuple(map(jnp.add, a, b)), (0, 1, 2))
-    # The transposed convolution gathers: the kernel turned about, over the change with stride - 1 zeros between.
+    # The transposed convolution: the kernel turned by 180°, over the change with stride - 1 zeros between its entries.
     spread = [(0, 0, 0)]
     for w, (low, _), size, out, stride in zip(window, padding, x.shape[1:3], change.shape[1:3], strides, strict=True):
         spread.append((w - 1 - low, size + low - 1 - (out - 1) * stride, stride - 1))

@@ -1,34 +1,35 @@
-"""Dropout whose mask belongs to the example: the same on any number of devices."""
+"""Dropout by example: the masks are the same on any number of devices."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from avemo.ops import global_batch
 
 
-def example_keys(key: jax.Array, count: int) -> jax.Array:
-    """One key for each row at hand, from its number in the global batch (`avemo.ops.global_batch`): keys `[count]`."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, global_batch.numbers(count))
+def example_keys(key: Key[Array, ""], count: int) -> Key[Array, "b"]:
+    """Returns one key per row at hand, made from its number in the global batch (`avemo.ops.global_batch`)."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, global_batch.row_numbers(count))
 
 
 class Dropout(nn.Module):
-    """`flax.linen.Dropout` with a mask that each example draws for itself.
+    """`flax.linen.Dropout`, with a mask drawn per example.
 
-    Under flax's own, devices that share a key drop the same entries of different examples, and another number of
-    devices drops others.
+    With Flax's own dropout, devices that share a key drop the same entries of different examples, and the dropped
+    entries change with the number of devices.
 
     Attributes:
       rate: probability that an entry becomes 0; the others are scaled by 1 / (1 − rate).
-      deterministic: True keeps everything; no rng is needed then.
+      deterministic: True keeps everything and needs no rng.
     """
 
     rate: float
     deterministic: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns `x` `[B, ...]` with entries dropped; uses the rng `dropout`."""
+    def __call__(self, x: Float[Array, "b *rest"]) -> Float[Array, "b *rest"]:
+        """Returns `x` with entries dropped; uses the rng `dropout`."""
         if self.deterministic or self.rate == 0.0:
             return x
         keys = example_keys(self.make_rng("dropout"), x.shape[0])

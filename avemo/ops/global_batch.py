@@ -1,8 +1,8 @@
 """Which rows of the global batch a forward pass holds: their numbers, for dropout, and weights, for batch statistics.
 
-A device's share is one piece of the global batch, and under gradient accumulation it is cut into several. What depends
-on an example's place in the batch, or on the batch as a whole, asks here while it is traced, so that networks need no
-further arguments.
+Each device holds one piece of the global batch, and gradient accumulation cuts that piece into several. A layer that
+depends on an example's position in the batch, or on the batch as a whole, asks here while it is traced, so networks
+need no further arguments.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from avemo.ops import device_axis
 
 
 @dataclasses.dataclass(frozen=True)
 class _Held:
-    """`piece` of `pieces` micro-batches a device; rows of each part, and their weights."""
+    """Micro-batch `piece` of `pieces` per device; rows of each source of the batch, and the weights of all rows."""
 
     piece: jax.Array | int = 0
     pieces: int = 1
@@ -26,7 +27,7 @@ class _Held:
     weights: jax.Array | None = None
 
 
-_HELD: contextvars.ContextVar[_Held | None] = contextvars.ContextVar("rows", default=None)
+_HELD: contextvars.ContextVar[_Held | None] = contextvars.ContextVar("held", default=None)
 
 
 def _now() -> _Held:
@@ -34,8 +35,8 @@ def _now() -> _Held:
 
 
 @contextlib.contextmanager
-def _set(**changes: object) -> Iterator[None]:
-    token = _HELD.set(dataclasses.replace(_now(), **changes))
+def _set(held: _Held) -> Iterator[None]:
+    token = _HELD.set(held)
     try:
         yield
     finally:
@@ -43,16 +44,18 @@ def _set(**changes: object) -> Iterator[None]:
 
 
 def micro_batch(piece: jax.Array | int, pieces: int) -> contextlib.AbstractContextManager:
-    """What is traced inside sees micro-batch `piece` of the `pieces` that this device's rows are cut into, in order."""
-    return _set(piece=piece, pieces=pieces)
+    """Code traced inside sees micro-batch `piece` of the `pieces` that this device's rows are cut into, in order."""
+    return _set(dataclasses.replace(_now(), piece=piece, pieces=pieces))
 
 
-def held(sizes: Sequence[int], weights: Sequence[jax.Array | None] | None = None) -> contextlib.AbstractContextManager:
-    """What is traced inside sees several parts of a batch joined to one, part after part.
+def concatenation(
+    sizes: Sequence[int], weights: Sequence[jax.Array | None] | None = None
+) -> contextlib.AbstractContextManager:
+    """Code traced inside sees the rows of several sources (labelled faces, triplets, …), one source after another.
 
     Args:
-      sizes: rows of each part in this piece.
-      weights: float32 or bool `[rows]` of each part, 0 for padding; None where a part, or no part, has any.
+      sizes: rows of each source in this piece.
+      weights: float32 or bool `[rows]` of each source, 0 for padding; None for a source, or for all, without padding.
     """
     if weights is None or all(weight is None for weight in weights):
         joined = None
@@ -63,20 +66,22 @@ def held(sizes: Sequence[int], weights: Sequence[jax.Array | None] | None = None
                 for size, weight in zip(sizes, weights, strict=True)
             ]
         )
-    return _set(sizes=tuple(sizes), weights=joined)
+    return _set(dataclasses.replace(_now(), sizes=tuple(sizes), weights=joined))
 
 
-def weights(count: int) -> jax.Array | None:
-    """float32 `[count]` of the rows at hand, 0 for padding; None where all count, or where `held` set no such rows."""
+def row_weights(count: int) -> Float[Array, "b"] | None:
+    """Returns the float32 weights of the rows at hand, 0 for padding.
+
+    None if every row counts, or if `count` is not the number of rows that `concatenation` set.
+    """
     found = _now().weights
     return found if found is not None and len(found) == count else None
 
 
-def numbers(count: int) -> jax.Array:
-    """int32 `[count]`: a number for each row, the same on any number of devices and micro-batches.
+def row_numbers(count: int) -> Int[Array, "b"]:
+    """Returns an int32 number for each row, the same on any number of devices and micro-batches.
 
-    Piece p of P has rows p·n … (p + 1)·n of each part, whose numbers follow those of the part before. Outside a mapped
-    step there is one device.
+    Piece p of P holds rows p·n … (p + 1)·n of each source. A source's numbers follow those of the source before it.
     """
     now = _now()
     sizes = now.sizes if now.sizes is not None and sum(now.sizes) == count else (count,)

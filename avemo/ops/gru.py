@@ -1,36 +1,41 @@
 """The recurrence of a GRU after its input projection, with its own gradient.
 
-Differentiated by JAX, the backward scan adds an outer product [H, 3H] to the kernel's gradient at every frame and
-reads every gate back. Here the backward scan keeps one product with the kernel, as d(gates) is linear in d(h'), the
-factors of which are computed for all frames at once; and the kernel's gradient is one product over all frames.
+If JAX differentiates it, the backward scan adds an outer product [H, 3H] to the kernel's gradient at every frame and
+reads every gate back. d(gates) is linear in d(h'), so here its factors are computed for all frames at once, the
+backward scan keeps a single product with the kernel, and the kernel's gradient is one product over all frames.
 """
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 Saved = tuple[jax.Array, ...]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def gru(
-    inputs: jax.Array, valid: jax.Array, kernel: jax.Array, bias: jax.Array, start: jax.Array, reverse: bool
-) -> tuple[jax.Array, jax.Array]:
+    inputs: Float[Array, "t b h3"],
+    valid: Bool[Array, "t b 1"],
+    kernel: Float[Array, "h h3"],
+    bias: Float[Array, "h3"],
+    start: Float[Array, "b h"],
+    reverse: bool,
+) -> tuple[Float[Array, "t b h"], Float[Array, "b h"]]:
     """h' = (1 − z) ∘ n + z ∘ h over time, as in `avemo.models.temporal.recurrent.GRU`; only reverse-mode derivatives.
 
     Args:
-      inputs: [T, B, 3H] float32, the input projections of r, z, n, biases included.
-      valid: [T, B, 1] bool; a frame where it is False keeps h.
-      kernel: [H, 3H] of r, z, n, in the dtype of the matrix products.
-      bias: [3H] float32.
-      start: [B, H] float32.
-      reverse: from the last frame to the first.
+      inputs: float32 input projections of r, z, n, biases included; h3 = 3H.
+      valid: a frame where it is False keeps h.
+      kernel: of r, z, n, in the dtype of the matrix products.
+      bias: float32.
+      start: h before the first frame, float32.
+      reverse: run from the last frame to the first.
 
     Returns:
-      h after each frame [T, B, H] and after the last one [B, H].
+      h after each frame, and after the last one.
     """
-
     hidden, carry, _ = _run(inputs, valid, kernel, bias, start, reverse, keep=False)
     return hidden, carry
 
@@ -60,7 +65,7 @@ def _product(h: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _gates(i: jax.Array, g: jax.Array) -> Saved:
-    """r, z, n and the hidden part of n, [..., H] each, of the input and hidden projections [..., 3H]."""
+    """Returns r, z, n and the hidden part of n, [..., H] each, from the input and hidden projections [..., 3H]."""
     size = i.shape[-1] // 3
     r, z = jnp.split(jax.nn.sigmoid(i[..., : 2 * size] + g[..., : 2 * size]), 2, axis=-1)
     inner = g[..., 2 * size :]
@@ -69,17 +74,16 @@ def _gates(i: jax.Array, g: jax.Array) -> Saved:
 
 def _forward(
     inputs: jax.Array, valid: jax.Array, kernel: jax.Array, bias: jax.Array, start: jax.Array, reverse: bool
-) -> tuple[tuple[jax.Array, jax.Array], Saved]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple]:
     hidden, carry, gates = _run(inputs, valid, kernel, bias, start, reverse, keep=True)
     return (hidden, carry), (valid, kernel, start, hidden, gates)
 
 
-def _backward(reverse: bool, saved: Saved, above: tuple[jax.Array, jax.Array]) -> tuple[jax.Array | None, ...]:
+def _backward(reverse: bool, saved: tuple, above: tuple[jax.Array, jax.Array]) -> tuple[jax.Array | None, ...]:
     valid, kernel, start, hidden, (r, z, n, inner) = saved
     d_hidden, d_carry = above
-    before = [hidden[1:], start[None]] if reverse else [start[None], hidden[:-1]]
-    before = jnp.concatenate(before, axis=0)
-    # d(gate's argument) = slope ∘ d(h'), for r and z; for n with respect to its input and its hidden part.
+    before = jnp.concatenate([hidden[1:], start[None]] if reverse else [start[None], hidden[:-1]], axis=0)
+    # d(gate's argument) = slope ∘ d(h'), for r, for z, and for the input and the hidden part of n.
     slope_n = jnp.where(valid, (1.0 - z) * (1.0 - n * n), 0.0)
     slope_r = slope_n * inner * r * (1.0 - r)
     slope_z = jnp.where(valid, (before - n) * z * (1.0 - z), 0.0)

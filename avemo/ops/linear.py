@@ -1,4 +1,4 @@
-"""Products and biases, with the bias in float32: what is summed over a batch is never summed in bfloat16."""
+"""Dense layers whose bias is added in float32, so that no sum over a batch is taken in bfloat16."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,20 +8,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Float
 
 Dtype = Any
 
 
 def statistics_dtype(dtype: Dtype) -> Dtype:
-    """Returns the dtype for sums and statistics of `dtype`: float32 at least."""
+    """Returns the dtype for sums and statistics of `dtype`: at least float32."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
-def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns x [..., *S] + bias [*S] in `x`'s dtype, added in float32.
+def add_bias(x: Float[Array, "*b_s"], bias: Float[Array, "*s"]) -> Float[Array, "*b_s"]:
+    """Returns x [..., *S] + bias [*S] in the dtype of `x`, added in float32.
 
-    The bias's gradient is then a float32 sum over all else. In bfloat16, of 8 bits, such a sum of n numbers of one size
-    stops growing near n = 256: over the places of a batch of pictures it came out five times too small.
+    The gradient of the bias is then a float32 sum over all other axes. In bfloat16, which has 8 bits, a sum of n equal
+    numbers stops growing near n = 256; over the positions of a batch of pictures it came out five times too small.
     """
     inside = statistics_dtype(x.dtype)
     bias = bias.astype(inside).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
@@ -29,13 +30,13 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Dense(nn.Module):
-    """`nn.Dense` and `nn.DenseGeneral`, their parameters and initial values, with `add_bias`.
+    """`nn.Dense` and `nn.DenseGeneral` with `add_bias`; parameters and initial values are theirs.
 
     Attributes:
-      features: width of the output, or its last axes' shape.
-      use_bias: whether there is a bias.
+      features: width of the output, or the shape of its last axes.
+      use_bias: add a bias.
       dtype: compute dtype; parameters are float32.
-      axes: how many of the input's last axes are summed over.
+      axes: number of the input's last axes to sum over.
     """
 
     features: int | Sequence[int]
@@ -45,8 +46,8 @@ class Dense(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(x [..., *inputs]) -> [..., *features] in `dtype`."""
+    def __call__(self, x: Float[Array, "*b_inputs"]) -> Float[Array, "*b_features"]:
+        """Maps [..., *inputs] to [..., *features] in `dtype`."""
         outputs = (self.features,) if isinstance(self.features, int) else tuple(self.features)
         inputs = x.shape[x.ndim - self.axes :]
 

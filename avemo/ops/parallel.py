@@ -21,8 +21,8 @@ MODES = ("pmap", "shard_map")
 
 
 def _mesh() -> jax.sharding.Mesh:
-    # In the order of pmap's own mesh, process by process: a process's rows of the global batch lie together.
-    # Auto axes: flax's recurrent layers fail under the Explicit default.
+    # In the order of pmap's own mesh, process by process, so that the rows of a process lie together.
+    # Auto axes, since Flax's recurrent layers fail under the Explicit default.
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
@@ -41,10 +41,9 @@ def map_step(
       step: per-device function. `state` and `constants` are the same on every device, `batch` is its share.
       mode: "pmap" (default) or "shard_map".
       donate_state: whether the state's buffers may be reused for the outputs (a training step's new state).
-      gather_outputs: False when the outputs are the same on every device (a training step); True when they have a
-      leading
+      gather_outputs: False if the outputs are the same on every device (a training step); True if they have a leading
         batch axis to be joined over the devices (a prediction).
-      mesh: devices for "shard_map" in place of all that there are, to compile for others (`avemo.aot.compiler`).
+      mesh: the devices for "shard_map", to compile for other machines (`avemo.aot.compiler`); None takes all.
 
     Returns:
       A function of `(state, batch, constants)`; `batch` as made by `shard_batch`.
@@ -67,13 +66,13 @@ def map_step(
 
 
 def shard_batch(batch: Any, mode: str = "pmap") -> Any:
-    """Splits this process's rows `[B_local, ...]` over its devices, ahead of the step that will use them.
+    """Splits this process's rows `[B_local, ...]` over its devices before the step that uses them.
 
     Returns arrays `[devices, B_local / devices, ...]` for pmap, global arrays `[B, ...]` sharded on `AXIS` for
     shard_map.
 
     Raises:
-      UserError: the rows do not divide among the devices.
+      UserError: the number of rows is not a multiple of the number of devices.
     """
     devices = jax.local_device_count()
 
@@ -102,19 +101,19 @@ def unshard(outputs: Any, mode: str = "pmap") -> Any:
 
     def fetch(x: jax.Array) -> np.ndarray:
         if x.is_fully_addressable:
-            x = np.asarray(x)
+            rows = np.asarray(x)
         else:
             shards = sorted(x.addressable_shards, key=lambda s: s.index[0].start or 0)
-            x = np.concatenate([np.asarray(s.data) for s in shards])
-        return x.reshape(-1, *x.shape[2:]) if mode == "pmap" else x
+            rows = np.concatenate([np.asarray(s.data) for s in shards])
+        return rows.reshape(-1, *rows.shape[2:]) if mode == "pmap" else rows
 
     return jax.tree.map(fetch, outputs)
 
 
 def replicate(tree: Any) -> Any:
-    """Puts a state on all devices of all processes, the same everywhere, the way a mapped step takes it.
+    """Puts the same state on all devices of all processes, the way a mapped step takes it.
 
-    A step that is first called with a state placed otherwise is compiled twice, for its own output the second time.
+    A step that is first called with a state placed differently is compiled twice, the second time for its own output.
     Every process passes the same values. An array that a mapped step returned is wrapped, not copied.
     """
     mesh, everywhere = _mesh(), PartitionSpec()
@@ -124,5 +123,5 @@ def replicate(tree: Any) -> Any:
 
 
 def replicate_key(seed: int) -> jax.Array:
-    """The run's random key; every step folds its number in, every example its position in the global batch."""
+    """Returns the run's random key. Steps fold their number into it, examples their position in the global batch."""
     return jax.random.key(seed)

@@ -1,18 +1,19 @@
 """The 1×1 convolution as a matrix product over channels: the numbers of XLA's convolution, twice as fast on XLA:CPU.
 
-The gradient of its matrix is a product over all places of all pictures. It is written over one axis of places: for
-JAX's own rule, over the three of them, XLA:CPU first copies a factor transposed, and computes it again to do so.
+The gradient of the matrix is a product over all positions of all pictures, written over a single axis. JAX's own rule
+contracts three axes, for which XLA:CPU first transposes a factor and recomputes it to do so.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 
 @jax.custom_vjp
-def convolve_pointwise(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """`x` [B, H, W, I], `matrix` [I, O] -> [B, H, W, O]; reverse mode."""
+def convolve_pointwise(x: Float[Array, "b h w i"], matrix: Float[Array, "i o"]) -> Float[Array, "b h w o"]:
+    """Multiplies the channels at each position by `matrix`; only reverse-mode derivatives."""
     return lax.dot_general(x, matrix, (((3,), (0,)), ((), ())))
 
 
@@ -23,11 +24,13 @@ def _forward(x: jax.Array, matrix: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 def _backward(saved: tuple[jax.Array, jax.Array], change: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, matrix = saved
     to_x = lax.dot_general(change, matrix, (((3,), (1,)), ((), ())))
-    return to_x, product_over_places(x, change)
+    return to_x, product_over_positions(x, change)
 
 
-def product_over_places(x: jax.Array, change: jax.Array, dtype: jax.typing.DTypeLike | None = None) -> jax.Array:
-    """Σ x·changeᵀ over pictures and places: [B, H, W, I] and [B, H, W, O] -> [I, O], summed in `dtype` where given."""
+def product_over_positions(
+    x: Float[Array, "b h w i"], change: Float[Array, "b h w o"], dtype: jax.typing.DTypeLike | None = None
+) -> Float[Array, "i o"]:
+    """Returns Σ x·changeᵀ over pictures and positions, summed in `dtype` if given."""
     x, change = (value.reshape(-1, value.shape[-1]) for value in (x, change))
     return lax.dot_general(x, change, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
 
@@ -36,11 +39,14 @@ convolve_pointwise.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp
-def convolve_pointwise_by_each(x: jax.Array, matrices: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """`x` [B, H, W, I] by each of several matrices [I, O_i] -> [B, H, W, O_i]; reverse mode.
+def convolve_pointwise_by_each(
+    x: Float[Array, "b h w i"], matrices: tuple[Float[Array, "i o"], ...]
+) -> tuple[Float[Array, "b h w o"], ...]:
+    """Convolves `x` by each of several matrices, whose output widths may differ; only reverse-mode derivatives.
 
-    On accelerators it is one product by all of them, and so is the gradient: several would each read `x`, and read and
-    write the sum of its gradients. XLA:CPU does them one after another: joining the matrices takes it longer.
+    On accelerators it is one product by all of them, and so is the gradient. Separate products would each read `x`, and
+    read and write the sum of its gradients. XLA:CPU runs them one after another, since joining the matrices takes it
+    longer.
     """
     return lax.platform_dependent(x, matrices, cpu=_apart, default=_joined)
 
@@ -54,7 +60,7 @@ def _joined(x: jax.Array, matrices: tuple[jax.Array, ...]) -> tuple[jax.Array, .
 
 
 def _like(matrices: tuple[jax.Array, ...], joined: jax.Array) -> tuple[jax.Array, ...]:
-    """Splits the last axis as the matrices have their columns."""
+    """Splits the last axis into the columns of each matrix."""
     ends = np.cumsum([matrix.shape[1] for matrix in matrices])[:-1].tolist()
     return tuple(jnp.split(joined, ends, axis=-1))
 

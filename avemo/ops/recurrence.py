@@ -42,7 +42,7 @@ class Cell(nn.Module):
     Attributes:
       features: H.
       reverse: run from the last frame to the first.
-      dtype: of the matrix products; the carry and the gates are float32.
+      dtype: dtype of the matrix products; the carry and the gates are float32.
     """
 
     features: int
@@ -58,12 +58,12 @@ class Cell(nn.Module):
         return jnp.concatenate(kernels, axis=1), jnp.concatenate(offsets)
 
     def product(self, x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        """x @ kernel + bias in `dtype`, returned in float32."""
+        """Returns x @ kernel + bias in float32, the product computed in `dtype`."""
         y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype), preferred_element_type=jnp.float32)
         return y + jnp.broadcast_to(bias, y.shape)
 
-    def zeros(self, mask: jax.Array) -> jax.Array:
-        """A zero state [B, H], derived from `mask` so that it varies over the device axis as the scan's output does."""
+    def zeros(self, mask: Bool[Array, "b t"]) -> Float[Array, "b h"]:
+        """Returns a zero state, made from `mask` so that it varies over devices as the scan's output does."""
         return jnp.broadcast_to((mask[:, :1] & False).astype(jnp.float32), (mask.shape[0], self.features))
 
     def step(self, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:

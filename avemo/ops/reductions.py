@@ -1,15 +1,18 @@
-"""Sums and means over a batch that may be spread over devices."""
+"""Sums and means over a batch that may be spread over devices, and sums over time that XLA:CPU runs fast."""
 
 import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, Shaped
 
 from avemo.ops import device_axis
 
 
-def weighted_sums(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+def weighted_sums(
+    values: Num[Array, "*b"], weights: Shaped[Array, "*b"] | None = None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns Σ w·x and Σ w of this device, float32 scalars; entries of weight 0, NaN included, are not read."""
     values = values.astype(jnp.float32)
     weights = jnp.ones(values.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
@@ -17,45 +20,47 @@ def weighted_sums(values: jax.Array, weights: jax.Array | None = None) -> tuple[
     return weighted.sum(), weights.sum()
 
 
-def global_sums(values: jax.Array, weights: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+def global_sums(
+    values: Num[Array, "*b"], weights: Shaped[Array, "*b"] | None = None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`weighted_sums` over all devices."""
     total, count = weighted_sums(values, weights)
     return device_axis.psum(total), device_axis.psum(count)
 
 
-def weighted_mean(values: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-    """Mean of `values` under `weights` (bool or float, the same shape) over all devices; 0 if the weights sum to 0."""
+def weighted_mean(values: Num[Array, "*b"], weights: Shaped[Array, "*b"] | None = None) -> Float[Array, ""]:
+    """Returns the mean of `values` under `weights` (bool or float) over all devices; 0 if the weights sum to 0."""
     return safe_divide(*global_sums(values, weights))
 
 
-def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """numerator / denominator, and 0 with a zero gradient where the denominator is not positive."""
+def safe_divide(numerator: Float[Array, "*b"], denominator: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Returns numerator / denominator; 0, with a zero gradient, where the denominator is not positive."""
     positive = denominator > 0
     return jnp.where(positive, numerator / jnp.where(positive, denominator, 1.0), 0.0)
 
 
-def keep(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Float32 `x`, 0 where `mask` (over x's leading axes, bool or weights) is, so that NaN cannot reach a gradient."""
+def keep(x: Num[Array, "*b_rest"], mask: Shaped[Array, "*b"]) -> Float[Array, "*b_rest"]:
+    """Returns float32 `x`, 0 where `mask` (bool or weights, over the leading axes) is 0: no NaN reaches a gradient."""
     mask = mask.astype(bool).reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
     return jnp.where(mask, x.astype(jnp.float32), 0.0)
 
 
-_BLOCKS = 15  # at most so many numbers are added by one reduction, see `totals`
+_BLOCKS = 15  # a joint reduction adds at most this many numbers, see `totals`
 
 
 def totals(values: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """Returns the sum over `axes` of each of `values`, arrays of one shape, kept with length 1.
+    """Returns the sum over `axes` of each of `values`, arrays of the same shape; summed axes keep length 1.
 
     XLA:CPU reads its input once for each sum and, over time (axis 1), adds the few numbers of a frame one by one. There
-    the arrays are summed by one joint reduction a time, each over few long blocks of frames: such a loop it unrolls and
-    runs in vectors (docs/speed.md). Elsewhere these are plain sums, which compilers join by themselves.
+    the arrays are summed by joint reductions over a few long blocks of frames, a loop that it unrolls and vectorises
+    (docs/speed.md). Elsewhere these are plain sums, which compilers join by themselves.
     """
     if 1 not in axes or values[0].ndim < 3:
         return _plain(values, axes)
     return _totals(values, axes, values[0].shape)
 
 
-# A joint reduction has no derivative in JAX; that of a sum is a broadcast.
+# A joint reduction has no derivative in JAX. The derivative of a sum is a broadcast.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _totals(values: tuple[jax.Array, ...], axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
     by_blocks, plain = (functools.partial(f, axes=axes) for f in (_by_blocks, _plain))

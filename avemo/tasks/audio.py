@@ -70,7 +70,7 @@ class Audio(Stage):
         clips = batch["clips"]
         windows = clips["windows"]
         weight = None if "weight" not in clips else jnp.repeat(clips["weight"], windows.shape[1])
-        with global_batch.held([windows.shape[0] * windows.shape[1]], [weight]):
+        with global_batch.concatenation([windows.shape[0] * windows.shape[1]], [weight]):
             out, changed = self.model.apply(
                 {"params": params, **model_state},
                 windows.reshape(-1, *windows.shape[2:]),

@@ -115,7 +115,7 @@ class Expression(Stage):
             sizes.append(len(images[-1]))
             weights.append(expression_losses.image_weight(batch, stream))
         joined = jnp.concatenate(images)
-        with global_batch.held(sizes, weights):
+        with global_batch.concatenation(sizes, weights):
             # Only the collections that the model has are mutable: a frozen network has no statistics to update.
             out, changed = self.model.apply(
                 {"params": params, **model_state}, joined, train=True, rngs={"dropout": key}, mutable=list(model_state)
