@@ -78,4 +78,5 @@ def _shifts(x: jax.Array, window: int, stride: int, padding: int, outside: float
 def average_pool(x: Float[Array, "b h w c"], window: int) -> Float[Array, "b h2 w2 c"]:
     """Returns the mean over disjoint square windows; an odd row or column at the end is dropped."""
     inside = statistics_dtype(x.dtype)
-    return (sum(shifts(x.astype(inside), (window, window), (window, window))) / window**2).astype(x.dtype)
+    total: jax.Array = sum(shifts(x.astype(inside), (window, window), (window, window)))  # type: ignore[assignment]
+    return (total / window**2).astype(x.dtype)
