@@ -126,6 +126,22 @@ def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
     return prediction if shift <= 0 else np.concatenate([np.repeat(prediction[:1], shift, 0), prediction[:-shift]])
 
 
+def require_labels(recordings: Sequence[features.Recording], config: ConfigDict) -> None:
+    """Checks, before anything is computed, that recordings have labels of the kind that the run predicts.
+
+    Raises:
+      Unscorable: none has.
+    """
+    if config.model.num_classes:
+        if all(r.label < 0 for r in recordings):
+            raise Unscorable("no recording of this split has an emotion label: use a config with model.num_classes=0.")
+    elif not any(r.target_mask.any() for r in recordings):
+        raise Unscorable(
+            "no frame of this split has valence and arousal: its labels are not public, or are emotions "
+            "(set model.num_classes)."
+        )
+
+
 def score(
     predict: Predict,
     variables: Variables,
@@ -138,6 +154,7 @@ def score(
 
     `class_names` are those of the recordings' labels.
     """
+    require_labels(recordings, config)
     longest = max(len(r) for r in recordings)
     size = config.data.eval_batch
     outputs: list[dict[str, np.ndarray]] = []
@@ -162,7 +179,7 @@ def _score_classes(
     labels, probability = match_classes(scoring, class_names, labels, metrics.softmax(pooled))
     keep = labels >= 0
     if not keep.any():
-        raise Unscorable("no recording of this split has an emotion label: use a config with model.num_classes=0.")
+        raise Unscorable("no recording of this split has an emotion that the run knows.")
     return metrics.class_scores(labels[keep], probability[keep]), {
         "recording": np.array([r.name for r in recordings]),
         "label": labels,
@@ -176,11 +193,6 @@ def _score_traces(
     traces = [
         undo_delay(np.asarray(o["traces"][: len(r)]), delay, r.fps) for o, r in zip(outputs, recordings, strict=True)
     ]
-    if not any(r.target_mask.any() for r in recordings):
-        raise Unscorable(
-            "no frame of this split has valence and arousal: its labels are not public, or are emotions "
-            "(set model.num_classes)."
-        )
     scores = metrics.trace_scores(traces, [r.targets for r in recordings], [r.target_mask for r in recordings])
     predictions = {
         "recording": np.array([r.name for r in recordings]),

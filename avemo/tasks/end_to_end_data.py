@@ -103,6 +103,7 @@ class ClipData(StageData):
     ) -> tuple[Metrics, Predictions]:
         """Encodes the recordings of a split and scores them as the audiovisual stage does."""
         clips = self.clips(split)
+        audiovisual_data.require_labels(clips.recordings, self.stage.settings)
         encoded = [self._encoded(clips, recording, predict, variables) for recording in clips.recordings]
         return audiovisual_data.score(predict, variables, encoded, self.stage.settings, scoring, self.class_names)
 
