@@ -24,7 +24,7 @@ demo: $(VENV)/runtime       ## run every stage on the synthetic corpus and write
 	$(BIN)/python launch.py demo --workdir=$(WORKDIR)
 
 test: $(VENV)/test       ## the test suite
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/test  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m slow

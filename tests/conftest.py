@@ -1,28 +1,76 @@
-"""Every test runs strictly: eight host devices, no silent dtype or rank promotion, warnings are errors."""
+"""Every test runs strictly: eight host devices, no silent dtype or rank promotion, warnings are errors.
 
+The suite compiles far more than it computes. So programs are compiled with little optimisation, are shared on disk by
+all processes of a session, and leave memory before they pile up.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
-        # The suite compiles far more than it computes.
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of xdist and the tests' subprocesses inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="avemo-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+import ctypes
+import gc
+import logging
 import pathlib
 
 import jax
+import orbax.checkpoint as ocp
+import psutil
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Orbax would save one slice of an array from each of the eight devices, and compile a program for every slice.
+logging.disable()  # it warns of the replacement
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
+logging.disable(logging.NOTSET)
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+MEMORY_LIMIT = 1.5e9  # bytes
+# The slowest files, so that the workers of `make test` end together.
+HEAVIEST_FIRST = (
+    *("test_devices.py", "test_sweep.py", "test_predict.py", "test_train.py", "test_aot.py", "test_legacy.py"),
+    *("test_release.py", "test_gradients.py", "test_analysis.py", "test_convolution.py", "test_losses.py"),
+)
 pytest_plugins = ("helpers.corpora",)
+
+
+def pytest_configure(config):
+    # The other worker may still be writing the entry; the program is then compiled here too.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(HEAVIEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """Drops compiled programs once the process has grown large."""
+    if psutil.Process().memory_info().rss > MEMORY_LIMIT:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

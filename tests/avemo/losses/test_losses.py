@@ -331,13 +331,22 @@ def batch():
     }
 
 
-@pytest.mark.parametrize("mapping", ["pmap", "shard_map", "shard_map with vma"])
-def test_differentiate_then_pmean_is_exactly_one_device(batch, mapping):
-    """Every loss's value and gradient on eight devices against one, in one compiled program a mapping."""
-    parameters = f32(np.random.default_rng(15).normal(size=(4, 4)))
+@pytest.fixture(scope="module")
+def alone(batch):
+    """Parameters, and every loss's value and gradient on one device."""
 
-    def alone(parameters, batch):
+    @jax.jit
+    def run(parameters, batch):
         return {name: jax.value_and_grad(loss)(parameters, batch) for name, loss in LOSSES.items()}
+
+    parameters = f32(np.random.default_rng(15).normal(size=(4, 4)))
+    return parameters, run(parameters, batch)
+
+
+@pytest.mark.parametrize("mapping", ["pmap", "shard_map", "shard_map with vma"])
+def test_differentiate_then_pmean_is_exactly_one_device(batch, alone, mapping):
+    """Every loss's value and gradient on eight devices against one, in one compiled program per mapping."""
+    parameters, one_device = alone
 
     def step(parameters, batch):
         out = {}
@@ -354,7 +363,7 @@ def test_differentiate_then_pmean_is_exactly_one_device(batch, mapping):
         specs = {"in_specs": (PartitionSpec(), PartitionSpec("batch")), "out_specs": PartitionSpec()}
         check = mapping == "shard_map with vma"
         spread = jax.jit(jax.shard_map(step, mesh=mesh, **specs, check_vma=check))(parameters, batch)
-    for name, (value, gradient) in jax.jit(alone)(parameters, batch).items():
+    for name, (value, gradient) in one_device.items():
         assert np.abs(gradient).max() > 1e-4, name
         np.testing.assert_allclose(spread[name][0], value, rtol=2e-6, err_msg=name)
         np.testing.assert_allclose(spread[name][1], gradient, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -1,11 +1,13 @@
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
 import pathlib
 
 import av
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -81,7 +83,7 @@ def whole(models, features):
     _, _, variables = checkpoints.load(models.workdir)
     batch = {k: features[k][None] for k in ("visual", "audio", "visual_mask", "audio_mask")}
     batch["mask"] = np.ones(batch["visual_mask"].shape, bool)
-    return task.apply(models.fusion.model, variables, batch, train=False)
+    return jax.jit(functools.partial(task.apply, models.fusion.model, train=False))(variables, batch)
 
 
 def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, features):
