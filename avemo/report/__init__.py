@@ -1,4 +1,4 @@
-"""What was run and what came of it: `write` makes one page that opens from disk, `trace_png` a picture of one trace."""
+"""Reports on runs: `write` makes one page that opens from disk, `trace_png` a picture of one trace."""
 
 from avemo.report.figure import trace_png
 from avemo.report.page import write

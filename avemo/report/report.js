@@ -22,7 +22,7 @@
 
   const format = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "\u2212");
 
-  // Reads values off the drawn lines under the pointer: the path's numbers are the data.
+  // Reads the values under the pointer off the drawn lines; the numbers in a path are the data.
   function points(path) {
     const out = [];
     let x = 0, y = 0;

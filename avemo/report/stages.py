@@ -171,7 +171,7 @@ def _lowest(lines: Sequence[Series]) -> float:
 
 
 def headline_metrics(names: Sequence[str]) -> list[str]:
-    """Scores that share the axis 0…1, the most telling first: the concatenated CCCs, else accuracy and the like."""
+    """Scores on the axis 0…1, the most telling first: the concatenated CCCs, or else accuracy, UAR and so on."""
     cccs = [n for n in names if n.startswith("ccc")]
     chosen = [n for n in cccs if "recording" not in n] or cccs
     if not chosen:

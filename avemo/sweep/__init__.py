@@ -1,1 +1,1 @@
-"""The fusion laboratory: settings × seeds of one experiment, trained together, compared with statistics in a table."""
+"""The sweep: settings × seeds of one experiment, trained together and compared with statistics."""

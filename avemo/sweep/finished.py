@@ -36,6 +36,16 @@ def main_score(values: Mapping[str, float]) -> float:
     return values["ccc_mean"] if "ccc_mean" in values else values["uar"]
 
 
+def failure(cell: Cell, folder: epath.Path, split: str) -> str:
+    """Why a cell failed, or could not be scored on the split; "" if neither."""
+    result = read_result(folder, cell)
+    if result is None:
+        return (read_json(folder / cell.folder / "error.json") or {"error": ""})["error"]
+    if split in result["metrics"]:
+        return ""
+    return f"not scored on {split}: {result.get('unscored', {}).get(split, 'the run has no such split')}"
+
+
 @dataclasses.dataclass(frozen=True)
 class FinishedSeeds:
     """The finished seeds, at least one, of the candidate chosen for a setting.
@@ -109,11 +119,15 @@ class FinishedSeeds:
 
 
 def choose(candidates: Sequence[Sequence[Cell]], folder: epath.Path, split: str) -> FinishedSeeds | None:
-    """The candidate with the best mean dev score among those with the most finished seeds; None if none is finished."""
+    """The candidate with the best mean dev score among those with the most finished seeds that are scored on `split`.
+
+    None if no seed is.
+    """
     best: tuple[tuple[int, float], list[tuple[Cell, dict[str, Any]]]] = ((0, -np.inf), [])
     for seeds in candidates:
-        finished = [(cell, result) for cell in seeds if (result := read_result(folder, cell))]
-        dev = [main_score(result["metrics"].get("dev", result["metrics"][split])) for _, result in finished]
+        results = [(cell, result) for cell in seeds if (result := read_result(folder, cell))]
+        finished = [(cell, result) for cell, result in results if split in result["metrics"]]
+        dev = [main_score(result["metrics"]["dev" if "dev" in result["metrics"] else split]) for _, result in finished]
         rank = (len(finished), float(np.mean(dev)) if dev else -np.inf)
         if rank > best[0]:
             best = (rank, finished)
@@ -152,8 +166,11 @@ class Postprocessed:
 
 
 def postprocessed(seeds: FinishedSeeds, folder: epath.Path) -> Postprocessed | None:
-    """Fits post-processing on each seed's dev predictions and scores it on the split; None for emotions."""
-    if not seeds.has_traces:
+    """Fits post-processing on each seed's dev predictions and scores it on the split.
+
+    None for emotions, and if dev has no labels to fit on.
+    """
+    if not seeds.has_traces or not all("dev" in result["metrics"] for result in seeds.results):
         return None
     after, kept = [], dict[str, int]()
     for cell in seeds.cells:

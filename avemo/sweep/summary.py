@@ -35,7 +35,7 @@ class SettingScores:
       dimensions: further seed means by name: CCC of each dimension, or macro-F1.
       recordings: main score of each recording, seed mean, by name.
       audio, visual: seed-mean main score of the same checkpoints with the other modality masked.
-      processed: scores after post-processing; None for emotions.
+      processed: scores after post-processing; None for emotions, or without labels on dev.
       parameters, flops, step_seconds: cost; FLOPs are of the forward pass of one frame.
     """
 
@@ -63,7 +63,7 @@ class SettingResult:
       candidate: the search candidate chosen on dev; "" without a search.
       seeds: number of finished seeds.
       wanted: number of seeds asked for.
-      error: why a cell failed; "" if none did.
+      error: why a cell failed or could not be scored on the split; "" if none did.
       command: the command that makes its first seed alone.
       reference: whether the others are compared with it.
       folders: run folders of the finished seeds.
@@ -110,8 +110,7 @@ def _result(
     candidates: Sequence[Sequence[plan.Cell]], seeds: FinishedSeeds | None, folder: epath.Path, split: str
 ) -> SettingResult:
     first = seeds.cells[0] if seeds else candidates[0][0]
-    unfinished = [c for cells in candidates for c in cells if not (folder / c.folder / "result.json").exists()]
-    errors = [e["error"] for c in unfinished if (e := finished.read_json(folder / c.folder / "error.json"))]
+    errors = [error for cells in candidates for cell in cells if (error := finished.failure(cell, folder, split))]
     return SettingResult(
         name=first.setting,
         split=split,

@@ -39,7 +39,7 @@ def write(sweep: plan.Sweep, results: Sequence[SettingResult], folder: epath.Pat
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with a true minus sign; an en dash if there is none."""
+    """A number with a true minus sign; an en dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return NONE
     return f"{value:.{digits}f}".replace("-", MINUS)

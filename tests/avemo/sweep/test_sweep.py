@@ -460,3 +460,10 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
         path.write_text(json.dumps({**json.loads(path.read_text()), "unscored": {"test": "no record has a label"}}))
     again = summary.results(sweep, epath.Path(tmp_path))
     assert "Not scored on test: no record has a label" in captions.notes(sweep, again)
+    # So is a setting without any score, and it stops nothing.
+    for cell in plan.cells(sweep)[2][0]:
+        (tmp_path / cell.folder).mkdir(parents=True)
+        result = {"metrics": {}, "unscored": {"dev": "no face was found"}, "parameters": 10}
+        (tmp_path / cell.folder / "result.json").write_text(json.dumps(result))
+    last = summary.results(sweep, epath.Path(tmp_path))[-1]
+    assert (last.seeds, last.scores, last.error) == (0, None, "not scored on dev: no face was found")
