@@ -11,10 +11,26 @@ from jax import lax
 from avemo.aot import compiler
 from avemo.ops import pointwise, spatial
 from avemo.ops.convolution import Conv, ConvNorm
+from helpers.arrays import image, with_gradients
 
 
-def image(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+def drawn(conv, x):
+    """A convolution's parameters, drawn with its initialiser's variance."""
+    kernel = jax.eval_shape(conv.init, jax.random.key(0), x)["params"]["kernel"].shape
+    return {"params": {"kernel": image(*kernel, seed=1) / np.float32(np.sqrt(np.prod(kernel[:-1])))}}
+
+
+@functools.cache
+def xla(stride, padding, groups=1):
+    """XLA's own convolution; the same function for the same arguments, so that it is compiled once."""
+
+    def convolution(params, x):
+        return lax.conv_general_dilated(
+            x, params["params"]["kernel"], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    return convolution
 
 
 @pytest.mark.parametrize(
@@ -27,19 +43,12 @@ def test_convolution_equals_xla(kernel, stride, padding, depthwise):
     features = 4 if depthwise else 6
     groups = 4 if depthwise else 1
     conv = Conv(features, kernel, (stride, stride), padding, groups, use_bias=False)
-    params = conv.init(jax.random.key(1), x)["params"]
-
-    def theirs(params, x):
-        return lax.conv_general_dilated(
-            x, params["kernel"], (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )  # fmt: skip
-
-    expected, their_gradients = jax.vjp(theirs, params, x)
-    found, gradients = jax.vjp(lambda params, x: conv.apply({"params": params}, x), params, x)
+    params = drawn(conv, x)
+    above = image(*jax.eval_shape(conv.apply, params, x).shape, seed=2)
+    expected, their_gradients = with_gradients(xla(stride, padding, groups), above, params, x)
+    found, gradients = with_gradients(conv.apply, above, params, x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    above = jax.random.normal(jax.random.key(2), expected.shape)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradients(above), their_gradients(above))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradients, their_gradients)
 
 
 def test_grouped_convolution_that_is_not_depthwise_is_refused():
@@ -50,8 +59,8 @@ def test_grouped_convolution_that_is_not_depthwise_is_refused():
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters_and_statistics():
     unit = ConvNorm(4, (3, 3), dtype=jnp.bfloat16)
     x = image(2, 5, 5, 3).astype(jnp.bfloat16)
-    variables = unit.init(jax.random.key(0), x, True)
-    y, changed = unit.apply(variables, x, True, mutable=["batch_stats"])
+    variables = jax.jit(unit.init, static_argnums=2)(jax.random.key(0), x, True)
+    y, changed = jax.jit(lambda v: unit.apply(v, x, True, mutable=["batch_stats"]))(variables)
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, changed))} == {jnp.dtype("float32")}
 
@@ -68,21 +77,12 @@ def test_the_convolution_over_places_and_its_gradients_equal_xla(
     monkeypatch.setattr(spatial, "_at_once", lambda batch, *_: at_once)
     monkeypatch.setattr(spatial, "_LARGE", 7 * 6)  # some by their channels, some by their places, some not at all
     conv = Conv(6, kernel, (stride, stride), padding, use_bias=False)
-    params = conv.init(jax.random.key(1), x)
+    params = drawn(conv, x)
     above = image(*jax.eval_shape(conv.apply, params, x).shape, seed=2)
-
-    def plain(params, x):
-        k = params["params"]["kernel"]
-        return lax.conv_general_dilated(x, k, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def both(f):
-        value, pull = jax.vjp(f, params, x)
-        return value, pull(above)
-
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
-        jax.jit(lambda: both(conv.apply))(),
-        jax.jit(lambda: both(plain))(),
+        with_gradients(conv.apply, above, params, x),
+        with_gradients(xla(stride, padding), above, params, x),
     )
 
 
@@ -104,13 +104,15 @@ def test_the_gradient_of_a_kernel_in_bfloat16_is_summed_in_float32():
 def test_products_by_each_of_several_matrices_are_those_one_by_one_joined_or_not():
     x, matrices = image(2, 3, 3, 4), (image(4, 2, seed=1), image(4, 5, seed=2))
 
-    def run(products):
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(products, x, matrices):
         y, pull = jax.vjp(products, x, matrices)
         return y, pull(tuple(v + 1 for v in y))
 
-    one_by_one = run(lambda x, matrices: tuple(x @ m for m in matrices))
+    one_by_one = run(lambda x, matrices: tuple(x @ m for m in matrices), x, matrices)
     for ours in (pointwise.convolve_pointwise_by_each, pointwise._joined, pointwise._apart):
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), run(ours), one_by_one)
+        found = run(ours, x, matrices)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, one_by_one)
 
 
 @pytest.mark.slow

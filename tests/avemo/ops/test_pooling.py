@@ -7,10 +7,7 @@ import pytest
 from flax import linen as nn
 
 from avemo.ops.pooling import average_pool, max_pool, window_max
-
-
-def image(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+from helpers.arrays import image
 
 
 @pytest.mark.parametrize("padding", [0, 1])

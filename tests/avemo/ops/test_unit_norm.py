@@ -5,10 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avemo.ops.unit_norm import l2_normalise
-
-
-def image(*shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+from helpers.arrays import image
 
 
 def test_l2_normalise_has_unit_norm_and_a_finite_gradient_at_zero():
