@@ -13,7 +13,7 @@ import pytest
 
 import avemo
 import launch
-from avemo import predict
+from avemo import configuration, predict
 from avemo.evaluation import evaluate
 from avemo.predict import open_models
 from avemo.release import archive, install, pack
@@ -351,7 +351,7 @@ def test_a_released_student_is_scored_on_data_of_ones_own(runs, empty, tmp_path)
     student = tiny_runs.visual(tmp_path / "eight", num_classes=8)
     data = data_set(tmp_path / "faces", "faces")
     fields = {"faces": data, "eval_batch": 8, "batch": {"faces": 8}, "threads": 1, "prefetch": 1}
-    losses = {"fec_weight": 0.0, "ce_weight": 1.0}
+    losses = configuration.load("configs/demo/student.py").loss.to_dict()
     needed = {"data": fields, "loss": losses, "parallel": "pmap", "eval_splits": []}
     finish(student, teacher=runs["teacher"], **needed)
     pack.pack(student, str(tmp_path / "a.zip"))
