@@ -2,27 +2,28 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, Shaped
 
 from avemo.ops.reductions import global_sums, keep, safe_divide, weighted_mean
 
 
 def cross_entropy(
-    logits: jax.Array,
-    labels: jax.Array,
-    weights: jax.Array | None = None,
+    logits: Float[Array, "*b c"],
+    labels: Num[Array, "..."],
+    weights: Shaped[Array, "*b"] | None = None,
     *,
-    class_weights: jax.Array | None = None,
+    class_weights: Float[Array, "c"] | None = None,
     label_smoothing: float = 0.0,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """Cross-entropy, mean over the labelled entries of all devices.
 
     Args:
-      logits: [..., C].
-      labels: integers [...] where −1 means unlabelled (left out), or distributions [..., C] where a row of zeros does.
-      weights: [...] bool or float, e.g. the frame mask for logits [B, T, C] against a clip label spread over time.
-      class_weights: [C]. As in `torch.nn.CrossEntropyLoss`, the mean is divided by the sum of the weights met. A
-        distribution meets Σ_c p_c w_c (PyTorch divides by the number of rows there; for one-hot rows ours stays the
-        hard-label value).
+      logits: of C classes.
+      labels: integers [*b], −1 for unlabelled, or distributions [*b, C], a row of zeros for unlabelled.
+      weights: bool or float, e.g. the frame mask for logits [B, T, C] against a clip label spread over time.
+      class_weights: as in `torch.nn.CrossEntropyLoss`, the mean is divided by the sum of the weights met. A
+        distribution meets Σ_c p_c w_c. PyTorch divides by the number of rows there; for one-hot rows ours stays the
+        value for hard labels.
       label_smoothing: ε in (1 − ε)·target + ε / C.
     """
     classes = logits.shape[-1]
@@ -38,16 +39,18 @@ def cross_entropy(
     return safe_divide(total, normaliser)
 
 
-def vote_kl(logits: jax.Array, votes: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def vote_kl(
+    logits: Float[Array, "*b c"], votes: Num[Array, "*b c"], weights: Shaped[Array, "*b"] | None = None
+) -> Float[Array, ""]:
     """KL(votes ‖ softmax(logits)), mean over the entries that have votes.
 
-    The gradient is that of cross-entropy with soft labels; the value is 0 at a perfect fit, so that curves of corpora
-    with more and less disagreement compare.
+    The gradient is that of cross-entropy with soft labels. The value is 0 at a perfect fit, so curves of corpora with
+    different amounts of disagreement can be compared.
 
     Args:
-      logits: [..., C].
-      votes: [..., C] counts or shares, normalised here; a row of zeros is unlabelled and left out.
-      weights: [...] bool or float.
+      logits: of C classes.
+      votes: counts or shares, normalised here; a row of zeros is unlabelled and left out.
+      weights: bool or float.
     """
     weights = _labelled(votes, weights)
     votes, logits = keep(votes, weights), keep(logits, weights)

@@ -1,7 +1,8 @@
-"""Distillation losses: what a student learns from a teacher's outputs. Teacher arrays carry no gradient."""
+"""Distillation losses: a student learns from a teacher's outputs. No gradient flows into the teacher's arrays."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
 
 from avemo.losses.metric_learning import squared_distance
 from avemo.ops.device_axis import all_gather, psum
@@ -11,18 +12,18 @@ from media.errors import unknown
 
 
 def kd(
-    student_logits: jax.Array,
-    teacher_logits: jax.Array,
-    weights: jax.Array | None = None,
+    student_logits: Float[Array, "b c"],
+    teacher_logits: Float[Array, "b c"],
+    weights: Shaped[Array, "b"] | None = None,
     *,
     temperature: float = 4.0,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), mean over the batch. Hinton et al., arXiv 1503.02531.
 
     Args:
-      student_logits: [B, C].
-      teacher_logits: [B, C].
-      weights: [B] bool or float.
+      student_logits: of C classes.
+      teacher_logits: of the same classes.
+      weights: bool or float.
       temperature: T; the factor T² keeps the gradient's scale the same for every T.
     """
     student, teacher, weights = _prepare(student_logits, teacher_logits, weights)
@@ -31,13 +32,13 @@ def kd(
 
 
 def embedding_distance(
-    student: jax.Array,
-    teacher: jax.Array,
-    weights: jax.Array | None = None,
+    student: Float[Array, "b d"],
+    teacher: Float[Array, "b d"],
+    weights: Shaped[Array, "b"] | None = None,
     *,
     kind: str = "l2",
-) -> jax.Array:
-    """Distance between two embeddings [B, D] of the same image, mean over the batch.
+) -> Float[Array, ""]:
+    """Distance between two embeddings of the same image, mean over the batch.
 
     `kind`: "l2" is the squared L2 distance (the triplet loss's own), "cosine" is 1 − cos.
     """
@@ -52,26 +53,26 @@ def embedding_distance(
 
 
 def dkd(
-    student_logits: jax.Array,
-    teacher_logits: jax.Array,
-    labels: jax.Array | None = None,
-    weights: jax.Array | None = None,
+    student_logits: Float[Array, "b c"],
+    teacher_logits: Float[Array, "b c"],
+    labels: Int[Array, "b"] | None = None,
+    weights: Shaped[Array, "b"] | None = None,
     *,
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """Decoupled distillation, T² (α · TCKD + β · NCKD). Zhao et al., arXiv 2203.08679.
 
     TCKD is the KL of the binary split target / not target, NCKD the KL among the other classes, renormalised. With
     α = 1 and β = 1 − p_t(target) their sum is plain KD.
 
     Args:
-      student_logits: [B, C].
-      teacher_logits: [B, C].
-      labels: int [B]. Where −1, or where `labels` is None, the teacher's own class is the target (our extension to
-        unlabelled images; the paper has none).
-      weights: [B] bool or float.
+      student_logits: of C classes.
+      teacher_logits: of the same classes.
+      labels: the target class. For −1, and if `labels` is None, the target is the teacher's own class: our extension
+        to unlabelled images, which the paper does not have.
+      weights: bool or float.
       alpha: weight of the target-class part.
       beta: weight of the non-target-class part.
       temperature: T.
@@ -95,15 +96,18 @@ def dkd(
     return temperature**2 * weighted_mean(losses, weights)
 
 
-def rkd_distance(student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def rkd_distance(
+    student: Float[Array, "b ds"], teacher: Float[Array, "b dt"], weights: Shaped[Array, "b"] | None = None
+) -> Float[Array, ""]:
     """Relational distillation by distance: Huber(d_s / mean d_s, d_t / mean d_t) over all pairs. arXiv 1904.05068.
 
-    Pairs are those of the *whole* batch, over all devices; as in the authors' code the mean includes the zero diagonal.
+    The pairs are those of the *whole* batch, over all devices. As in the authors' code, the mean includes the zero
+    diagonal.
 
     Args:
-      student: [B, Ds].
-      teacher: [B, Dt]; the dimensions may differ, only relations are compared.
-      weights: [B] bool (0 leaves an example out of every pair).
+      student: descriptors.
+      teacher: descriptors; their width may differ, since only relations are compared.
+      weights: bool; 0 leaves an example out of every pair.
     """
     student, teacher, weights = _prepare(student, teacher, weights)
     rows = weights.astype(bool).astype(jnp.float32)
@@ -119,7 +123,9 @@ def rkd_distance(student: jax.Array, teacher: jax.Array, weights: jax.Array | No
     return weighted_mean(_huber(relative(student) - relative(teacher)), pairs)
 
 
-def rkd_angle(student: jax.Array, teacher: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def rkd_angle(
+    student: Float[Array, "b ds"], teacher: Float[Array, "b dt"], weights: Shaped[Array, "b"] | None = None
+) -> Float[Array, ""]:
     """Relational distillation by angle: Huber between the cosines at every vertex of every triple. arXiv 1904.05068.
 
     Arguments as in `rkd_distance`. Memory is [B_local, B_global, B_global]: each device takes its own vertices.
@@ -138,13 +144,13 @@ def rkd_angle(student: jax.Array, teacher: jax.Array, weights: jax.Array | None 
 
 
 def rkd(
-    student: jax.Array,
-    teacher: jax.Array,
-    weights: jax.Array | None = None,
+    student: Float[Array, "b ds"],
+    teacher: Float[Array, "b dt"],
+    weights: Shaped[Array, "b"] | None = None,
     *,
     distance_weight: float = 25.0,
     angle_weight: float = 50.0,
-) -> jax.Array:
+) -> Float[Array, ""]:
     """25 · RKD-distance + 50 · RKD-angle, the weights of arXiv 1904.05068; arguments as in `rkd_distance`."""
     return distance_weight * rkd_distance(student, teacher, weights) + angle_weight * rkd_angle(
         student, teacher, weights
@@ -166,7 +172,7 @@ def _huber(error: jax.Array) -> jax.Array:
 
 
 def _differences(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns x_j − x_i [local, global, D] and its length, whose gradient is 0, not NaN, where the two coincide."""
+    """Returns x_j − x_i [local, global, D] and its length, whose gradient is 0, not NaN, if the two coincide."""
     difference = all_gather(x)[None, :, :] - x[:, None, :]
     squared = (difference * difference).sum(-1)
     return difference, jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
