@@ -47,7 +47,7 @@ class AttentionBlock(nn.Module):
         source = normed if shared else LayerNorm(dtype=self.dtype, name="norm_source")(source)
         source = jnp.where(source_mask[:, :, None], source, 0)
         q = Dense(head, dtype=self.dtype, name="query")(normed)
-        # Keys without a bias: it would add the same number to every score of a query, and so never get a gradient.
+        # Keys have no bias: it would add the same number to every score of a query and never get a gradient.
         k = Dense(head, dtype=self.dtype, use_bias=False, name="key")(source)
         v = Dense(head, dtype=self.dtype, name="value")(source)
         y = attend(q, k, v, source_mask, self.causal, self.window)
@@ -65,7 +65,7 @@ def add_positions(x: jax.Array) -> jax.Array:
 
 
 def positions(length: int, features: int) -> jax.Array:
-    """Sinusoidal positions [length, features], wavelengths 2π to 10⁴·2π frames."""
+    """Returns sinusoidal positions [length, features] with wavelengths of 2π to 10⁴·2π frames."""
     rate = np.exp(-math.log(1e4) * np.arange(0, features, 2) / features)
     angle = np.arange(length)[:, None] * rate[None, :]
     table = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)[:, :features]

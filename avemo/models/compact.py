@@ -1,6 +1,6 @@
 """The compact student for real time: MobileNetV2 (Sandler et al., 1801.04381) on 112 px faces.
 
-The choice of network is ours; the paper names none. As an expression network (neck "project", 32-d and 8-class heads)
+The paper names no network; this choice is ours. As an expression network (neck "project", 32-d and 8-class heads)
 it has 2,393,256 parameters and takes 83.5 M multiply-adds, that is 167 MFLOP, for a 112 px face
 (`avemo.models.cost`).
 """
@@ -54,9 +54,9 @@ class MobileNetV2(nn.Module):
     """The convolutional part of MobileNetV2.
 
     Attributes:
-      width: multiplies every channel count, the last one only upwards, as in the paper.
-      stages: how many of the 7 stages; 7 published.
-      last_features: of the 1×1 convolution at the end.
+      width: multiplies every channel count, the last one only if above 1, as in the paper.
+      stages: number of stages, at most the published 7.
+      last_features: features of the final 1×1 convolution.
     """
 
     width: float = 1.0
@@ -78,9 +78,9 @@ class MobileNetV2(nn.Module):
         )
         c = functools.partial(scale_width, width=self.width)
         x = scale_images(images, (127.5,), (127.5,), self.dtype)
-        x = unit(c(32), (3, 3), (2, 2), name="stem")(x, train)
+        x = unit(c(32), (3, 3), (2, 2), name="stem")(x, train)  # 56×56×32 for 112 px
         for i, (expansion, features, repeats, stride) in enumerate(STAGES[: self.stages], start=1):
             for j in range(repeats):
                 block = InvertedResidual(c(features), expansion, stride if j == 0 else 1, unit, name=f"stage{i}_{j}")
-                x = block(x, train)
+                x = block(x, train)  # 56×56×16, 28×28×24, 14×14×32, 7×7×64, 7×7×96, 4×4×160, 4×4×320
         return unit(scale_width(self.last_features, max(1.0, self.width)), name="last")(x, train)

@@ -9,9 +9,9 @@ from flax import linen as nn
 def count_macs(module: nn.Module, images: jax.ShapeDtypeStruct) -> int:
     """Returns the multiply-adds (MACs) in the convolutions and dense layers of one call `module(images, False)`.
 
-    One MAC is two floating-point operations: MFLOP = 2 · MACs / 1e6. Papers often call MACs "FLOPs". BatchNorm,
-    activations and pools are left out, as papers do; on the compact student they add 5 % by XLA's own count.
-    Every kernel is counted as its size times the number of places in its module's output.
+    One MAC is two floating-point operations: MFLOP = 2 · MACs / 1e6. Papers often call MACs "FLOPs". As in papers,
+    BatchNorm, activations and pools are left out; on the compact student they add 5 % by XLA's count. Each kernel
+    counts as its size times the number of positions in its module's output.
     """
     variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, False), images)
     _, captured = jax.eval_shape(
@@ -21,8 +21,8 @@ def count_macs(module: nn.Module, images: jax.ShapeDtypeStruct) -> int:
     def count(params: dict, outputs: dict) -> int:
         total = 0
         if "kernel" in params:
-            places = math.prod(outputs["__call__"][0].shape[:-1])
-            total += math.prod(params["kernel"].shape) * places
+            positions = math.prod(outputs["__call__"][0].shape[:-1])
+            total += math.prod(params["kernel"].shape) * positions
         return total + sum(count(value, outputs[key]) for key, value in params.items() if isinstance(value, dict))
 
     return count(variables["params"], captured["intermediates"])

@@ -15,7 +15,7 @@ from avemo.ops.linear import Dtype
 class DenseLayer(nn.Module):
     """BN-ReLU-1×1(bottleneck · growth)-BN-ReLU-3×3(growth): the new features only, [B, H, W, growth].
 
-    Names are torchvision's (`norm1`, `conv1`, `norm2`, `conv2`), for weights to map one to one.
+    Names are torchvision's (`norm1`, `conv1`, `norm2`, `conv2`), so that weights map one to one.
     """
 
     growth: int
@@ -35,12 +35,12 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """`layers` dense layers, each fed with the concatenation of the block's input and all layers before it.
+    """`layers` dense layers; the input of each is the concatenation of the block's input and all earlier layers.
 
     Attributes:
       layers, growth, bottleneck: 5, 64, 4 in the teacher (second hand: reference thesis).
-      norm: makes a BatchNorm when called with a name.
-      dropout: on each layer's output; 0 in the teacher.
+      norm: makes a BatchNorm, given a name.
+      dropout: rate on the output of each layer; 0 in the teacher.
     """
 
     layers: int = 5

@@ -41,7 +41,7 @@ class DenseNet(nn.Module):
     """The convolutional part, through the last BatchNorm (`norm5`) and its ReLU.
 
     Attributes:
-      layers: dense layers a block; 6, 12, 48, 32 in DenseNet-201.
+      layers: dense layers per block; 6, 12, 48, 32 in DenseNet-201.
       growth, bottleneck: 32 and 4.
       width: multiplies the 64 channels of the stem and the growth; 1 is the published network.
     """
@@ -64,10 +64,10 @@ class DenseNet(nn.Module):
         stem = Conv(
             scale_width(64, self.width), (7, 7), (2, 2), padding, use_bias=False, dtype=self.dtype, name="conv0"
         )
-        x = max_pool(nn.relu(norm(name="norm0")(stem(x), train)), 3, 2, padding=1)
+        x = max_pool(nn.relu(norm(name="norm0")(stem(x), train)), 3, 2, padding=1)  # 56×56×64 for 224 px
         for i, layers in enumerate(self.layers, start=1):
             block = DenseBlock(layers, growth, self.bottleneck, norm, dtype=self.dtype, name=f"denseblock{i}")
-            x = block(x, train)
+            x = block(x, train)  # 56×56×256, 28×28×512, 14×14×1792, 7×7×1920
             if i < len(self.layers):
-                x = Transition(norm, self.dtype, name=f"transition{i}")(x, train)
+                x = Transition(norm, self.dtype, name=f"transition{i}")(x, train)  # 28×28×128, 14×14×256, 7×7×896
         return nn.relu(norm(name="norm5")(x, train))

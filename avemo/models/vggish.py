@@ -11,8 +11,8 @@ in the same layout (HWIO, [in, out]), so that its tensors map straight onto them
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from avemo.ops.convolution import Conv
 from avemo.ops.dropout import Dropout
@@ -35,7 +35,7 @@ class VGGish(nn.Module):
       width: multiplies the convolutions' channels (1 is the published net).
       fc_dim: width of the two hidden dense layers.
       embedding_dim: D.
-      final_activation: "none" as the current public definition, "relu" as its PyTorch port.
+      final_activation: "none" as in the current public definition, "relu" as in its PyTorch port.
       dropout: rate after the hidden dense layers, for fine-tuning; 0 in the published net.
       dtype: compute dtype; parameters are float32.
     """
@@ -48,20 +48,20 @@ class VGGish(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, windows: jax.Array, train: bool = False) -> jax.Array:
-        """(windows float [B, 96, 64]: natural log-mel, time by band) -> [B, D] float32."""
+    def __call__(self, windows: Float[Array, "b 96 64"], train: bool = False) -> Float[Array, "b d"]:
+        """Maps natural log-mel windows, time by band, to float32 embeddings."""
         if self.final_activation not in ("none", "relu"):
             raise unknown("final_activation", self.final_activation, ("none", "relu"))
-        x = windows.astype(self.dtype)[..., None]
+        x = windows.astype(self.dtype)[..., None]  # 96×64×1
         for block in BLOCKS:
             for name, channels in block:
                 channels = max(1, round(self.width * channels))
                 conv = Conv(channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.lecun_normal(), name=name)
                 x = nn.relu(conv(x))
-            x = max_pool(x, 2, 2)
-        x = x.reshape(x.shape[0], -1)
+            x = max_pool(x, 2, 2)  # 48×32×64, 24×16×128, 12×8×256, 6×4×512
+        x = x.reshape(x.shape[0], -1)  # 12,288
         for name in ("fc1_1", "fc1_2"):
             x = nn.relu(Dense(self.fc_dim, dtype=self.dtype, name=name)(x))
-            x = Dropout(self.dropout, deterministic=not train)(x)
-        x = Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)
+            x = Dropout(self.dropout, deterministic=not train)(x)  # 4096
+        x = Dense(self.embedding_dim, dtype=self.dtype, name="fc2")(x).astype(jnp.float32)  # 128
         return nn.relu(x) if self.final_activation == "relu" else x

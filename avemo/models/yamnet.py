@@ -5,17 +5,17 @@ Howard et al., arXiv 1704.04861. Layer names follow it: `layer1` is a 3x3 convol
 `layerN_pointwise` for N = 2..14 the separable ones, each convolution without bias, batch norm (epsilon 1e-4), ReLU.
 The definition's batch norm has no scale: a converted `scale` is 1.
 
-Its front end is VGGish's in all but the offset of the logarithm, 0.001 instead of 0.01, so the network takes VGGish's
-windows and moves them to its own offset first.
+Its front end differs from VGGish's only in the offset of the logarithm, 0.001 instead of 0.01. The network takes
+VGGish's windows and converts them to its own offset first.
 """
 
 import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 from avemo.models.scaling import scale_width
 from avemo.ops.convolution import ConvNorm
@@ -33,14 +33,14 @@ class YAMNet(nn.Module):
     """Log-mel windows to embeddings.
 
     Attributes:
-      width: multiplies every channel count, 1 is the published net; the embedding is the last layer's, 1024 wide.
-      layers: how many of the 14 layers, counted from the input.
-      input_offset: of the logarithm of the windows; VGGish's by default.
-      bn_epsilon: of the batch norms.
+      width: multiplies every channel count; 1 is the published net, with 1024-d embeddings.
+      layers: number of layers from the input, at most 14.
+      input_offset: offset of the logarithm in the windows; VGGish's by default.
+      bn_epsilon: epsilon of BatchNorm.
       bn_momentum: share of the old running value that is kept.
-      freeze_statistics: the running statistics are used and left alone in training too; the parameters train. For the
-        published weights, whose BatchNorm was folded away before they came.
-      frozen_layers: so many layers, counted from the input, get no gradient (and cost none) and keep their statistics.
+      freeze_statistics: use the running statistics in training too and leave them alone; the parameters still train.
+        For the published weights, which have BatchNorm folded away.
+      frozen_layers: number of layers from the input that keep their statistics, get no gradient and cost none.
       dtype: compute dtype; parameters and statistics are float32.
     """
 
@@ -54,8 +54,8 @@ class YAMNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, windows: jax.Array, train: bool = False) -> jax.Array:
-        """(windows float [B, 96, 64]: ln(mel + offset), time by band) -> [B, D] float32, the mean over the last map."""
+    def __call__(self, windows: Float[Array, "b 96 64"], train: bool = False) -> Float[Array, "b d"]:
+        """Maps windows ln(mel + offset), time by band, to the float32 mean over the last feature map."""
         unit = functools.partial(
             ConvNorm,
             epsilon=self.bn_epsilon,
@@ -66,11 +66,11 @@ class YAMNet(nn.Module):
         x = jnp.log(mel + YAMNET_OFFSET).astype(self.dtype)[..., None]
         train = train and not self.freeze_statistics
         trained = train and self.frozen_layers < 1
-        x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, trained)
+        x = unit(scale_width(32, self.width), (3, 3), (2, 2), name="layer1")(x, trained)  # 48×32×32
         for number, (channels, stride) in enumerate(SEPARABLE[: self.layers - 1], start=2):
             if self.frozen_layers == number - 1:
                 x = lax.stop_gradient(x)
             trained = train and self.frozen_layers < number
             x = unit(x.shape[-1], (3, 3), (stride, stride), depthwise=True, name=f"layer{number}_depthwise")(x, trained)
             x = unit(scale_width(channels, self.width), name=f"layer{number}_pointwise")(x, trained)
-        return x.astype(jnp.float32).mean(axis=(1, 2))
+        return x.astype(jnp.float32).mean(axis=(1, 2))  # the mean over 3×2×1024

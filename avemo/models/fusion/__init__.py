@@ -1,12 +1,14 @@
 """Fusion strategies, by name: two modalities' frames to one joint sequence.
 
 Every entry maps `(audio [B, T, Da], visual [B, T, Dv], audio_mask [B, T] bool, visual_mask [B, T] bool, train)` to
-`(fused [B, T, D] float32, extras)`. A frame whose mask is False has no influence on any output, whatever it holds; a
-missing modality is one that is masked throughout. `extras["gates"]` [B, T, 2] is the share of (audio, visual) where
-the strategy has one. Recurrent entries also take `mask` [B, T] (frames of the sequence, padding at the end) and
-`carry`, and return `extras["carry"]`. Class attributes: `streams` (frame t needs no later frame: chunked = whole) and
-`level` ("feature", or "decision" for `late`, which combines the modalities' *predictions*: `AudioVisual` then runs a
-temporal model and heads for each modality and hands over their outputs).
+`(fused [B, T, D] float32, extras)`. A frame whose mask is False has no influence on any output, whatever it holds. A
+missing modality is masked throughout. `extras["gates"]` [B, T, 2] is the share of (audio, visual), for strategies that
+have one. Recurrent entries also take `mask` [B, T] (frames of the sequence, padding at the end) and `carry`, and return
+`extras["carry"]`.
+
+Class attributes: `streams` says that frame t needs no later frame, so that chunks give the same as the whole. `level`
+is "feature", or "decision" for `late`, which combines the *predictions* of the modalities: `AudioVisual` then runs a
+temporal model and heads per modality and passes their outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,5 +44,5 @@ FUSIONS.register("bottleneck")(Bottleneck)
 def build_fusion(
     name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
 ) -> nn.Module:
-    """Builds the fusion `name` with the constructor numbers `arguments`; an unknown name or number is a `UserError`."""
+    """Builds the fusion `name` with the fields `arguments`; an unknown name or field is a `UserError`."""
     return construct(f"fusion {name!r}", FUSIONS[name], arguments, dtype=dtype, **context)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.models.attention import AttentionBlock, add_positions
-from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
 from avemo.ops.layer_norm import LayerNorm
 
 
@@ -35,7 +35,9 @@ class CrossAttention(Fusion):
     streams: ClassVar[bool] = False  # even causal: keys of the past are not carried
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         a = add_positions(self.dense("audio")(present(audio, audio_mask)))
         v = add_positions(self.dense("visual")(present(visual, visual_mask)))
@@ -64,13 +66,13 @@ class JointCrossAttention(Fusion):
     C_a = tanh(X_aᵀ W_a J / √d) [Da, d] with W_a [L, L]; H_a = ReLU(X_aᵀ W_x + C_a W_c) [Da, k]; X_a ← X_a + (H_a
     W_h)ᵀ with W_h [k, L]; the same for v; repeated `iterations` times with the same weights; then ReLU(W [X_a; X_v]).
 
-    The weights over time fix L, so a sequence is cut into windows of L frames from its start, the last one filled with
-    masked frames. Only full windows stream: chunks must be multiples of L.
+    The weights over time fix L, so a sequence is cut into windows of L frames, the last one filled up with masked
+    frames. Only full windows stream: chunks must be multiples of L.
 
     Attributes:
       window: L.
       hidden: k.
-      iterations: times that attention is repeated.
+      iterations: number of repetitions of the attention.
     """
 
     window: int = 16
@@ -80,7 +82,9 @@ class JointCrossAttention(Fusion):
     streams: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         batch, length, audio_dim = audio.shape
         windows = -(-length // self.window)
@@ -90,7 +94,7 @@ class JointCrossAttention(Fusion):
             return x.reshape(batch * windows, self.window, *x.shape[2:])
 
         masks = [cut(audio_mask)[:, :, None], cut(visual_mask)[:, :, None]]
-        x = [jnp.where(m, cut(part).astype(self.dtype), 0) for m, part in zip(masks, (audio, visual), strict=True)]
+        x = [jnp.where(m, cut(inputs).astype(self.dtype), 0) for m, inputs in zip(masks, (audio, visual), strict=True)]
         joint_dim = audio_dim + visual.shape[-1]
         weights = [
             {
@@ -107,7 +111,7 @@ class JointCrossAttention(Fusion):
                 over_time = x[i].swapaxes(1, 2)  # Xᵀ [N, D, L]
                 correlation = jnp.tanh(w["mix"](over_time) @ joint / math.sqrt(joint_dim))
                 hidden = nn.relu(w["own"](over_time) + w["joint"](correlation))
-                # What attention writes into a masked frame must not be read in the next iteration.
+                # The next iteration must not read what attention writes into a masked frame.
                 x[i] = jnp.where(masks[i], x[i] + w["out"](hidden).swapaxes(1, 2), 0)
         fused = self.join(*x)
         return fused.reshape(batch, windows * self.window, -1)[:, :length], {}
@@ -116,9 +120,9 @@ class JointCrossAttention(Fusion):
 class Bottleneck(Fusion):
     """A few shared tokens carry all exchange between the modalities. MBT, Nagrani et al., arXiv 2107.00135.
 
-    Each modality is its own transformer over its frames. From layer `fusion_layer` on, `num_tokens` tokens join either
-    sequence; after a layer they are the mean of what the two made of them. fused = (W_a x_a + W_v x_v) / 2 per frame.
-    With `fusion_layer` ≥ `num_layers` − 1 nothing is exchanged before the output: late fusion of features.
+    Each modality has a transformer over its frames. From layer `fusion_layer` on, `num_tokens` tokens join both
+    sequences; after each layer they are the mean of the two results. fused = (W_a x_a + W_v x_v) / 2 per frame. With
+    `fusion_layer` ≥ `num_layers` − 1 nothing is exchanged before the output: late fusion of features.
 
     Attributes:
       num_layers: layers of each transformer.
@@ -137,19 +141,21 @@ class Bottleneck(Fusion):
     streams: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         length = audio.shape[1]
         streams = {
             "audio": (add_positions(self.dense("audio")(present(audio, audio_mask))), audio_mask),
             "visual": (add_positions(self.dense("visual")(present(visual, visual_mask))), visual_mask),
         }
-        tokens = None
+        tokens: jax.Array | None = None
         for layer in range(self.num_layers):
             if layer == self.fusion_layer:
                 shape = (self.num_tokens, self.features)
                 initial = self.param("tokens", nn.initializers.normal(0.02), shape, jnp.float32)
-                # First to every example, then to `dtype`: the gradient's sum over them is float32.
+                # Broadcast first, then cast to `dtype`: the gradient's sum over the examples is float32.
                 tokens = jnp.broadcast_to(initial[None], (audio.shape[0], *shape)).astype(self.dtype)
             proposals = []
             for name, (x, mask) in streams.items():
@@ -165,9 +171,14 @@ class Bottleneck(Fusion):
                 streams[name] = (both[:, :length], mask)
                 proposals.append(both[:, length:])
             if proposals:
-                tokens = sum(proposals) / len(proposals)
+                tokens = _mean(proposals)
         outputs = [
             self.dense(f"{name}_out")(LayerNorm(dtype=self.dtype, name=f"{name}_norm")(x)).astype(jnp.float32)
             for name, (x, _) in streams.items()
         ]
-        return sum(outputs) / len(outputs), {}
+        return _mean(outputs), {}
+
+
+def _mean(values: list[jax.Array]) -> jax.Array:
+    total: jax.Array = sum(values)  # type: ignore[assignment]
+    return total / len(values)

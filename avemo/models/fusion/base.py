@@ -3,12 +3,14 @@
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from avemo.ops.linear import Dense
 
 Extras = dict[str, Any]
+Frames = Float[Array, "b t d"]
+Mask = Bool[Array, "b t"]
 
 
 class Fusion(nn.Module):
@@ -27,17 +29,16 @@ class Fusion(nn.Module):
 
     @nn.nowrap
     def dense(self, name: str, features: int | None = None, **arguments: Any) -> Dense:
-        """A dense layer of width `features`, by default the module's own."""
+        """Returns a dense layer of width `features`, by default that of the module."""
         return Dense(features or self.features, dtype=self.dtype, name=name, **arguments)
 
     @nn.nowrap
-    def join(self, *parts: jax.Array) -> jax.Array:
-        """ReLU(dense([parts])), the joint representation: the last layer (`join`) of several strategies."""
-        return nn.relu(self.dense("join")(jnp.concatenate([p.astype(self.dtype) for p in parts], -1))).astype(
-            jnp.float32
-        )
+    def join(self, *inputs: Frames) -> Frames:
+        """ReLU(dense([inputs])), the joint representation: the last layer (`join`) of several strategies."""
+        joined = jnp.concatenate([x.astype(self.dtype) for x in inputs], -1)
+        return nn.relu(self.dense("join")(joined)).astype(jnp.float32)
 
 
-def present(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """`x` [B, T, D] with the frames outside `mask` [B, T] set to 0, NaN included."""
+def present(x: Frames, mask: Mask) -> Frames:
+    """Returns `x` with the frames outside `mask` set to 0, NaN included."""
     return jnp.where(mask[:, :, None], x, 0)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
 from avemo.models.temporal import build_temporal
 from media.errors import UserError, unknown
 
@@ -16,7 +16,9 @@ class Audio(Fusion):
     """The audio alone, ReLU(W a): the unimodal row of the table. The visual input is not read."""
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         return self.join(present(audio, audio_mask)), {}
 
@@ -25,7 +27,9 @@ class Visual(Fusion):
     """The face alone, ReLU(W v): the unimodal row of the table. The audio input is not read."""
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         return self.join(present(visual, visual_mask)), {}
 
@@ -34,7 +38,9 @@ class Concat(Fusion):
     """Feature-level (early) fusion: ReLU(W [a; v]). MultiBench's ConcatEarly, arXiv 2107.07502."""
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         return self.join(present(audio, audio_mask), present(visual, visual_mask)), {}
 
@@ -42,12 +48,12 @@ class Concat(Fusion):
 class Late(Fusion):
     """Decision-level fusion: w_a·p_a + w_v·p_v of two models' predictions, w convex. MuSe challenge baselines.
 
-    It takes *predictions* of equal width as `audio` and `visual`. Where one modality is masked the other's weight is 1;
-    where both are, the weights stay as they are (both models go on from what they remember).
+    `audio` and `visual` are *predictions* of equal width. If one modality is masked, the other has weight 1. If both
+    are, the weights stay as they are, since both models go on from what they remember.
 
     Attributes:
-      weights: "mean", "learned" (softmax of two logits an output dimension, from ½), or two fixed numbers (audio,
-        visual), normalised to sum 1.
+      weights: "mean", "learned" (softmax of two logits per output dimension, starting at ½), or two fixed numbers
+        (audio, visual), normalised to sum 1.
     """
 
     weights: str | tuple[float, float] = "learned"
@@ -55,7 +61,9 @@ class Late(Fusion):
     level: ClassVar[str] = "decision"
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """(audio [B, T, K], visual [B, T, K], …) -> ([B, T, K], gates averaged over K)."""
         width = audio.shape[-1]
         if isinstance(self.weights, tuple):
@@ -72,13 +80,13 @@ class Late(Fusion):
         heard = jnp.where(heard.sum(-1, keepdims=True) > 0, heard, 1.0)
         gates = heard[..., None] * share[None, None]
         total = gates.sum(2, keepdims=True)
-        # A fixed weight of 0 on the only modality there: nothing else to go by, so that one it is.
+        # If the only modality present has a fixed weight of 0, it still decides alone.
         gates = jnp.where(
             total > 0, gates / jnp.where(total > 0, total, 1.0), jnp.broadcast_to(heard[..., None], gates.shape)
         )
         # A prediction of weight 0 is not read at all: 0 · NaN would be NaN.
-        parts = jnp.stack([audio, visual], 2).astype(jnp.float32)
-        fused = jnp.where(gates > 0, gates * jnp.where(gates > 0, parts, 0.0), 0.0).sum(2)
+        both = jnp.stack([audio, visual], 2).astype(jnp.float32)
+        fused = jnp.where(gates > 0, gates * jnp.where(gates > 0, both, 0.0), 0.0).sum(2)
         return fused, {"gates": gates.mean(-1)}
 
 
@@ -86,12 +94,12 @@ class ModelLevel(Fusion):
     """Model-level fusion: each modality has its own encoder, the hidden representations are joined, [h_a; h_v].
 
     Source: arXiv 2103.09154, which joins the deep features at model level before a recurrent network over the joint
-    sequence (that network is `AudioVisual`'s temporal model). That each modality's encoder is itself recurrent is our
-    assumption; `encoder="dense"` is the alternative: ReLU(W x) per frame. D = 2 · features.
+    sequence (the temporal model of `AudioVisual`). That each modality's encoder is itself recurrent is our assumption;
+    `encoder="dense"` is the alternative: ReLU(W x) per frame. D = 2 · features.
 
     Attributes:
       encoder: "dense", or a temporal model's name (`avemo.models.temporal`).
-      encoder_args: its numbers, `features` excepted.
+      encoder_args: its fields, except `features`.
     """
 
     encoder: str = "gru"
@@ -99,11 +107,19 @@ class ModelLevel(Fusion):
 
     @nn.compact
     def __call__(
-        self, audio, visual, audio_mask, visual_mask, train=False, mask=None, carry=None
-    ) -> tuple[jax.Array, Extras]:
-        """See `avemo.models.fusion`; `carry` holds one encoder carry for each of audio and visual."""
+        self,
+        audio: Frames,
+        visual: Frames,
+        audio_mask: Mask,
+        visual_mask: Mask,
+        train: bool = False,
+        mask: Mask | None = None,
+        carry: dict[str, Any] | None = None,
+    ) -> tuple[Frames, Extras]:
+        """See `avemo.models.fusion`; `carry` holds one encoder carry each for audio and visual."""
         mask = audio_mask | visual_mask if mask is None else mask
-        hidden, carries = [], {}
+        hidden: list[jax.Array] = []
+        carries: dict[str, Any] = {}
         for name, x, seen in (("audio", audio, audio_mask), ("visual", visual, visual_mask)):
             x = present(x, seen)
             if self.encoder == "dense":

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
 from avemo.ops.attention import masked_softmax
 from avemo.ops.layer_norm import LayerNorm
 from media.errors import unknown
@@ -17,7 +17,9 @@ class GatedMultimodalUnit(Fusion):
     """
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         audio, visual = present(audio, audio_mask), present(visual, visual_mask)
         z = jax.nn.sigmoid(self.dense("gate")(jnp.concatenate([audio, visual], -1)).astype(jnp.float32))
@@ -30,8 +32,8 @@ class GatedMultimodalUnit(Fusion):
 class FiLM(Fusion):
     """Feature-wise linear modulation, γ(a) ∘ W v + β(a) and the reverse. Perez et al., arXiv 1709.07871.
 
-    γ = 1 + a linear map, so that an absent conditioning modality leaves the other as it is (up to biases). Both
-    directions are joined: ReLU(W [a'; v']).
+    γ = 1 + a linear map, so an absent conditioning modality leaves the other as it is (up to biases). Both directions
+    are joined: ReLU(W [a'; v']).
 
     Attributes:
       direction: "both", "audio_to_visual" (sound modulates the face) or "visual_to_audio".
@@ -40,7 +42,9 @@ class FiLM(Fusion):
     direction: str = "both"
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         if self.direction not in ("both", "audio_to_visual", "visual_to_audio"):
             raise unknown("film direction", self.direction, ("both", "audio_to_visual", "visual_to_audio"))
@@ -48,7 +52,7 @@ class FiLM(Fusion):
         modulated = []
         for by, target in (("audio", "visual"), ("visual", "audio")):
             if self.direction in ("both", f"{by}_to_{target}"):
-                # β carries the only bias that is needed.
+                # Only β needs a bias.
                 gamma, beta, x = (
                     layer(inputs[source]).astype(jnp.float32)  # 1 + γ in bfloat16 would be γ in multiples of 1/128
                     for layer, source in (
@@ -65,11 +69,13 @@ class AttentionPool(Fusion):
     """h = Σ_m w_m h_m with h_m = ReLU(W_m x_m), w = softmax(u tanh(W [h_a; h_v])) over modalities. MERBench,
     2401.03429.
 
-    A masked modality has weight 0; where both are masked h is 0.
+    A masked modality has weight 0; if both are masked, h is 0.
     """
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         a = nn.relu(self.dense("audio")(present(audio, audio_mask)))
         v = nn.relu(self.dense("visual")(present(visual, visual_mask)))
@@ -93,15 +99,17 @@ class LeaderFollower(Fusion):
     leader: str = "visual"
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         if self.leader not in ("audio", "visual"):
             raise unknown("leader", self.leader, ("audio", "visual"))
         inputs = {"audio": present(audio, audio_mask), "visual": present(visual, visual_mask)}
         h = {m: self.dense(m)(x) for m, x in inputs.items()}
         q, k, v = (
-            jnp.stack([self.dense(f"{part}_{m}", use_bias=part == "value")(h[m]) for m in h], -2)
-            for part in ("query", "key", "value")
+            jnp.stack([self.dense(f"{role}_{m}", use_bias=role == "value")(h[m]) for m in h], -2)
+            for role in ("query", "key", "value")
         )
         scores = jnp.einsum("btmd,btnd->btmn", q, k, preferred_element_type=jnp.float32) / self.features**0.5
         there = jnp.stack([audio_mask, visual_mask], -1)[:, :, None, :]

@@ -4,15 +4,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.fusion.base import Extras, Fusion, present
+from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
 
 
 class _Products(Fusion):
-    """Shared by both: the modalities, optionally reduced first, each with a 1 in front.
+    """Base of both: the modalities, optionally reduced first, each with a 1 in front.
 
     Attributes:
-      reduced: width that each modality is brought to by ReLU(W x) before the product; 0 takes it as it is. The product
-        has (reduced + 1)² entries.
+      reduced: width to which ReLU(W x) reduces each modality before the product; 0 takes it as it is. The product has
+        (reduced + 1)² entries.
     """
 
     reduced: int = 16
@@ -29,29 +29,33 @@ class TensorFusion(_Products):
     """W vec([1; a] ⊗ [1; v]) + b. Zadeh et al., arXiv 1707.07250."""
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         # In float32: the product's gradients are sums over it.
         a = self._with_one("audio", audio, audio_mask).astype(jnp.float32)
         v = self._with_one("visual", visual, visual_mask).astype(jnp.float32)
         product = (a[..., :, None] * v[..., None, :]).reshape(*a.shape[:-1], -1)
-        # The product's first entry is 1 · 1: its weight is the bias.
+        # The first entry of the product is 1 · 1, so its weight is the bias.
         return self.dense("join", use_bias=False)(product).astype(jnp.float32), {}
 
 
 class LowRankTensorFusion(_Products):
     """Σ_r (F_a^r [1; a]) ∘ (F_v^r [1; v]): `tfn` with W of rank r. Liu et al., arXiv 1806.00064.
 
-    The rank's weights of the published code are absorbed in the factors, the bias in their rows of ones.
+    The factors absorb the rank weights of the published code, and their rows of ones the bias.
 
     Attributes:
-      rank: r; min(Da, Dv) + 1 can express every `tfn`.
+      rank: r; rank min(Da, Dv) + 1 can express every `tfn`.
     """
 
     rank: int = 4
 
     @nn.compact
-    def __call__(self, audio, visual, audio_mask, visual_mask, train=False) -> tuple[jax.Array, Extras]:
+    def __call__(
+        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
+    ) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
         a = self._with_one("audio", audio, audio_mask)
         v = self._with_one("visual", visual, visual_mask)
@@ -59,7 +63,7 @@ class LowRankTensorFusion(_Products):
 
     @nn.nowrap
     def _factors(self, name: str, x: jax.Array) -> jax.Array:
-        # lecun_normal in each factor; 4th root, since the sum over r of products of two grows as √r.
+        # lecun_normal in each factor, with the 4th root of the rank: a sum over r of products of two grows as √r.
         init = nn.initializers.variance_scaling(
             self.rank**-0.5, "fan_in", "normal", in_axis=1, out_axis=2, batch_axis=0
         )

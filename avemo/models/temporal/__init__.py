@@ -1,10 +1,10 @@
 """Temporal models over a joint sequence, by name.
 
 Every entry maps `(x [B, T, D], mask [B, T] bool, train, initial_carry=None) -> (hidden [B, T, H], carry)`. `mask` is
-True on real frames; padding comes at the end, and changes neither a real frame's output nor the carry. Where `carry`
-is not None, running a sequence in chunks, each from the last one's carry, equals running it whole; `step(carry, x [B,
-D])` is a chunk of one frame. Where it is None (`bigru`, `transformer`, a `tcn` that is not causal) the entry needs
-the whole sequence.
+True on real frames; padding comes at the end and changes neither a real frame's output nor the carry. If `carry` is not
+None, running a sequence in chunks, each from the carry of the last, equals running it whole; `step(carry, x [B, D])`
+runs a chunk of one frame. If it is None (`bigru`, `transformer`, a `tcn` that is not causal), the entry needs the whole
+sequence.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,5 +35,5 @@ __all__ = ["GRU", "LSTM", "TCN", "TEMPORALS", "Identity", "MinGRU", "Recurrent",
 def build_temporal(
     name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
 ) -> nn.Module:
-    """Builds the temporal model `name` with the constructor numbers `arguments`; an unknown one is a `UserError`."""
+    """Builds the temporal model `name` with the fields `arguments`; an unknown name or field is a `UserError`."""
     return construct(f"temporal model {name!r}", TEMPORALS[name], arguments, dtype=dtype, **context)

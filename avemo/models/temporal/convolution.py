@@ -14,13 +14,13 @@ from media.errors import UserError
 
 
 class DilatedConv(nn.Module):
-    """A dilated 1-D convolution that, when causal, can go on from the inputs it last saw.
+    """A dilated 1-D convolution that, if causal, can go on from the inputs it last saw.
 
     Attributes:
       features: output channels.
       kernel_size: K.
       dilation: frames between taps.
-      causal: taps on the present and past only; else centred (K odd).
+      causal: taps on the present and past only; otherwise centred (K odd).
       dtype: compute dtype.
     """
 
@@ -41,7 +41,7 @@ class DilatedConv(nn.Module):
         if context is None:
             context = jnp.zeros((x.shape[0], reach, x.shape[-1]), self.dtype)
         seen = jnp.concatenate([context.astype(self.dtype), x], axis=1)
-        # The last `reach` *real* frames: with padding at the end they stop at the row's own length.
+        # The last `reach` *real* frames, which end at the row's length if there is padding.
         index = mask.sum(axis=1, dtype=jnp.int32)[:, None] + jnp.arange(reach, dtype=jnp.int32)[None, :]
         return conv(seen), jnp.take_along_axis(seen, index[:, :, None], axis=1)
 
@@ -49,14 +49,13 @@ class DilatedConv(nn.Module):
 class TCN(nn.Module):
     """Residual blocks of two dilated convolutions, dilation doubling per block. Bai et al., arXiv 1803.01271.
 
-    Layer norm per frame replaces the paper's weight norm, so that no statistic crosses time and a stream equals the
-    whole.
+    Layer norm per frame replaces the paper's weight norm: no statistic crosses time, so a stream equals the whole.
 
     Attributes:
       features: H.
       num_blocks: blocks; the receptive field is 1 + 2·(K − 1)·(2^blocks − 1) frames.
       kernel_size: K.
-      causal: look at the present and past only (then it has a carry); else centred, K odd.
+      causal: look at the present and past only, with a carry; otherwise centred, K odd.
       dropout: rate after each convolution.
       dtype: compute dtype.
     """
@@ -75,7 +74,7 @@ class TCN(nn.Module):
         """(x [B, T, D], mask [B, T]) -> (hidden [B, T, H] float32, carry: the context of each convolution, or None)."""
         if not self.causal and (initial_carry is not None or self.kernel_size % 2 == 0):
             raise UserError("tcn with causal=False has no carry and needs an odd kernel_size")
-        carry = []
+        carry: list[jax.Array | None] = []
         for block in range(self.num_blocks):
             residual = x
             for _ in range(2):

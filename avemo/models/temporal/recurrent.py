@@ -37,7 +37,7 @@ class GRU(Cell):
 
 
 class LSTM(Cell):
-    """Long short-term memory, parameters as `nn.OptimizedLSTMCell` (`torch.nn.LSTM` with one bias a gate).
+    """Long short-term memory, parameters as `nn.OptimizedLSTMCell` (`torch.nn.LSTM` with one bias per gate).
 
     i, f, o = σ(W_i* x + W_h* h + b_*), g = tanh(W_ig x + W_hg h + b_g), c' = f ∘ c + i ∘ g, h' = o ∘ tanh(c').
     """
@@ -92,15 +92,15 @@ CELLS = {"gru": GRU, "lstm": LSTM, "mingru": MinGRU}
 
 
 class Recurrent(nn.Module):
-    """One or more recurrent layers, each `forward` and, if bidirectional, `backward`.
+    """One or more recurrent layers, each with a forward and, if bidirectional, a backward cell.
 
     Attributes:
-      features: H; a bidirectional layer gives each direction half of it, so that widths compare.
+      features: H; a bidirectional layer gives each direction half of it, so that widths are comparable.
       cell: "gru", "lstm" or "mingru".
-      num_layers: layers, one over the other.
-      bidirectional: also read from the end; needs the whole sequence, so there is no carry.
+      num_layers: number of stacked layers.
+      bidirectional: also read from the end; needs the whole sequence and has no carry.
       dropout: rate between layers.
-      dtype: of the matrix products.
+      dtype: dtype of the matrix products.
     """
 
     features: int = 64
@@ -114,7 +114,7 @@ class Recurrent(nn.Module):
     def __call__(
         self, x: jax.Array, mask: jax.Array, train: bool = False, initial_carry: Carry = None
     ) -> tuple[jax.Array, Carry]:
-        """(x [B, T, D], mask [B, T]) -> (hidden [B, T, H], carry: a tuple with one entry a layer, or None)."""
+        """(x [B, T, D], mask [B, T]) -> (hidden [B, T, H], carry: a tuple with one entry per layer, or None)."""
         if self.cell not in CELLS:
             raise unknown("recurrent cell", self.cell, CELLS)
         if self.bidirectional and (initial_carry is not None or self.features % 2):
@@ -145,7 +145,7 @@ class Recurrent(nn.Module):
 
 
 class Identity(nn.Module):
-    """No model of time: hidden = x. The carry is an empty tuple, so that it streams like the others."""
+    """No model of time: hidden = x. The carry is an empty tuple, so it streams like the others."""
 
     dtype: Any = jnp.float32
 

@@ -20,7 +20,7 @@ class Transformer(nn.Module):
       num_layers: blocks.
       num_heads: heads; H must be a multiple.
       causal: a frame attends to itself and the past only.
-      window: attend to frames at most this far away; None is no limit.
+      window: attend to frames at most this far away; None for no limit.
       dropout: rate in the blocks.
       dtype: compute dtype.
     """
