@@ -1,6 +1,6 @@
 """Audio encoders by name: log-mel windows [B, 96, 64] -> embeddings [B, D]."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ from avemo.models.vggish import VGGish
 from avemo.models.yamnet import YAMNet
 from media.registry import Registry
 
-AUDIO_ENCODERS = Registry("audio encoder")
+AUDIO_ENCODERS: Registry[Callable] = Registry("audio encoder")
 AUDIO_ENCODERS.register("vggish")(VGGish)
 AUDIO_ENCODERS.register("yamnet")(YAMNet)
 

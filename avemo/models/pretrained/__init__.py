@@ -1,8 +1,8 @@
 """Published weights, converted once: `python -m avemo.models.pretrained NAME --file=PATH --output=DIR`.
 
 The output folder holds `weights/`, an Orbax checkpoint {"params", "batch_stats"}, and `provenance.json` (name, source
-file, its SHA-256, licence note, converter). A config names the folder as `model.init_from`. The folder appears whole or
-not at all.
+file, its SHA-256, licence note, converter). A config names the folder as `model.init_from`. The folder is created
+complete or not at all.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Tree = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Converted weights: nested dicts of NumPy arrays, and the provenance that was written with them."""
+    """Converted weights as nested dicts of NumPy arrays, and their provenance."""
 
     params: Tree
     batch_stats: Tree
@@ -59,15 +59,15 @@ def convert(name: str, file: str | Path, output: str | Path, sample: Sample | No
     Args:
       name: one of `networks.SOURCES`.
       file: the published file.
-      output: folder to create; must not exist, or be empty.
+      output: folder to create; it must be empty if it exists.
       sample: data whose statistics BatchNorm gets (`statistics.renormalised`); None keeps those of the file.
 
     Returns:
       The provenance.
 
     Raises:
-      UserError: unknown name; a file that is missing, wrong or truncated; a tensor that is missing, unexpected or of
-        the wrong shape; an output folder in use. Nothing is left behind.
+      UserError: the name is unknown; the file is missing, wrong or truncated; a tensor is missing, unexpected or of
+        the wrong shape; the output folder is in use. Nothing is left behind.
     """
     if name not in networks.SOURCES:
         raise unknown("pretrained network", name, networks.SOURCES)
@@ -116,7 +116,7 @@ def load_pretrained(folder: str | Path) -> Pretrained:
     """Returns the weights of a folder that `convert` made, on the host.
 
     Raises:
-      UserError: it is no such folder.
+      UserError: the folder was not made by `convert`.
     """
     folder = Path(folder).absolute()
     try:
@@ -134,23 +134,23 @@ def load_pretrained(folder: str | Path) -> Pretrained:
 
 
 def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: str = "") -> tuple[Tree, Tree]:
-    """Returns `params` and `batch_stats` with the part under `prefix` replaced by pretrained values.
+    """Returns `params` and `batch_stats` with everything under `prefix` replaced by pretrained values.
 
-    Pretrained tensors that the network does not have (FaceNet's last blocks, behind the cut) are left out.
+    Pretrained tensors that the network does not have (FaceNet's last blocks) are left out.
 
     Args:
       params: the network's parameters, nested dicts.
       batch_stats: its running statistics; may be empty.
       pretrained: what `load_pretrained` returned.
-      prefix: where the pretrained network sits, "trunk" or "a/b"; "" for the whole.
+      prefix: where the pretrained network sits, e.g. "trunk" or "a/b"; "" for the whole.
 
     Raises:
-      UserError: a tensor of the network is missing from the pretrained weights, or has another shape there.
+      UserError: a tensor of the network is missing from the pretrained weights or has another shape there.
     """
     name = pretrained.provenance["network"]
 
-    def replace(ours: Tree, theirs: Any, path: tuple[str, ...]) -> Tree:
-        merged = {}
+    def replace(ours: Mapping[str, Any], theirs: Any, path: tuple[str, ...]) -> Tree:
+        merged: Tree = {}
         for key, value in ours.items():
             here = (*path, key)
             there = theirs.get(key) if isinstance(theirs, Mapping) else None
@@ -167,22 +167,22 @@ def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: 
                 merged[key] = np.asarray(there, dtype=value.dtype)
         return merged
 
-    def at_prefix(ours: Tree, theirs: Tree, parts: list[str]) -> Tree:
-        if not parts:
+    def at_prefix(ours: Tree, theirs: Tree, modules: list[str]) -> Tree:
+        if not modules:
             return replace(ours, theirs, ())
-        if parts[0] not in ours:
-            raise UserError(f"init_from: the model has no part {prefix!r}; it has {', '.join(sorted(ours))}")
-        return {**ours, parts[0]: at_prefix(ours[parts[0]], theirs, parts[1:])}
+        if modules[0] not in ours:
+            raise UserError(f"init_from: the model has no module {prefix!r}; it has {', '.join(sorted(ours))}")
+        return {**ours, modules[0]: at_prefix(ours[modules[0]], theirs, modules[1:])}
 
-    parts = prefix.split("/") if prefix else []
-    params = at_prefix(params, pretrained.params, parts)
+    modules = prefix.split("/") if prefix else []
+    params = at_prefix(params, pretrained.params, modules)
     if pretrained.batch_stats and batch_stats:
-        batch_stats = at_prefix(batch_stats, pretrained.batch_stats, parts)
+        batch_stats = at_prefix(batch_stats, pretrained.batch_stats, modules)
     return params, batch_stats
 
 
 def initialise(variables: Mapping[str, Tree], weights: Pretrained) -> dict[str, Tree]:
-    """Returns a freshly initialised model's variables with those replaced that published weights exist for.
+    """Returns the variables of a freshly initialised model, replaced by published weights as far as these go.
 
     Args:
       variables: {"params", "batch_stats" …} of an expression network (its `trunk` is replaced), of an audio network
@@ -192,19 +192,19 @@ def initialise(variables: Mapping[str, Tree], weights: Pretrained) -> dict[str, 
     Raises:
       UserError: the weights do not fit.
     """
-    prefix = next((part for part in ("trunk", "encoder") if part in variables["params"]), "")
+    prefix = next((module for module in ("trunk", "encoder") if module in variables["params"]), "")
     return _merged(variables, weights, prefix)
 
 
 def initialise_from_run(variables: Mapping[str, Tree], trained: Mapping[str, Tree], run: str) -> dict[str, Tree]:
-    """Returns a freshly initialised model's variables replaced by those of a run of the same model.
+    """Returns the variables of a freshly initialised model, replaced by those of a run of the same model.
 
     Heads of another size (other classes) stay as initialised.
 
     Args:
       variables: {"params", "batch_stats" …} of the model.
       trained: the run's variables.
-      run: what the run is called in messages.
+      run: name of the run in messages.
 
     Raises:
       UserError: the weights do not fit.
@@ -224,13 +224,13 @@ def _keep_resized_heads(params: Tree, stored: Tree) -> Tree:
     stored = dict(stored)
     for name, value in params.items():
         if "head" in name and name in stored and jax.tree.map(np.shape, value) != jax.tree.map(np.shape, stored[name]):
-            logging.warning("init_from: %s has another size there and starts afresh.", name)
+            logging.warning("init_from: %s has another size in the run and is initialised afresh.", name)
             stored[name] = value
     return stored
 
 
 def _arrange(source: networks.Source, tensors: networks.Tensors, file: Path) -> Tree:
-    """Returns the nested variables made of `tensors`, every one checked against our network's names and shapes."""
+    """Returns nested variables made from `tensors`, each checked against our network's names and shapes."""
     placed: dict[networks.Path, np.ndarray] = {}
     origin: dict[networks.Path, str] = {}
     for tensor, value in tensors.items():
@@ -254,25 +254,25 @@ def _arrange(source: networks.Source, tensors: networks.Tensors, file: Path) -> 
         placed[path], origin[path] = value, tensor
     tree: Tree = {}
     for path, shape in source.shapes.items():
-        value = placed.get(path, source.fill(path, shape))
-        if value is None:
+        leaf = placed.get(path, source.fill(path, shape))
+        if leaf is None:
             raise UserError(f"{file}: no tensor for {'/'.join(path)}: not the weights of this network, or incomplete")
         node = tree
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = np.ascontiguousarray(value, dtype=np.float32)
+        node[path[-1]] = np.ascontiguousarray(leaf, dtype=np.float32)
     return tree
 
 
 def _sha256(file: Path) -> str:
-    """Returns the hash of a file; of a TF.js graph or TF bundle, of the file named and its data files in order."""
+    """Returns the hash of a file, or of a TF.js graph or TF bundle together with its data files in order."""
     digest = hashlib.sha256()
     companions = sorted(file.parent.glob(f"{file.stem}*.bin")) if file.suffix == ".json" else []
     if file.suffix == ".index" or not file.is_file():
         companions = sorted(file.parent.glob(f"{file.name.removesuffix('.index')}.data-*"))
         file = file if file.suffix == ".index" else file.with_name(file.name + ".index")
-    for part in [file, *companions]:
-        with open(part, "rb") as stream:
+    for member in [file, *companions]:
+        with open(member, "rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

@@ -23,9 +23,9 @@ def main(argv: list[str] | None = None) -> int:
         "--statistics",
         default="",
         help="prepared faces (clips for an audio network) whose BatchNorm statistics replace those that were folded "
-        "away; what the network computes stays the same, and it learns faster with model.freeze_statistics=False",
+        "away; the network computes the same and learns faster with model.freeze_statistics=False",
     )
-    parser.add_argument("--image_size", type=int, default=64, help="side, in px, at which --statistics sees the faces")
+    parser.add_argument("--image_size", type=int, default=64, help="side of the faces for --statistics, in px")
     arguments = parser.parse_args(argv)
     try:
         sample = _sample(arguments.statistics, arguments.image_size) if arguments.statistics else None

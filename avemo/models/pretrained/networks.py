@@ -1,4 +1,4 @@
-"""Which published weights are known, and where each of their tensors goes in our networks."""
+"""The published weights that we can read, and where their tensors go in our networks."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ class Source:
     """Published weights of one network.
 
     Attributes:
-      read: opens the file, returns its tensors by their own names.
-      place: where a tensor of that name and value goes and as what; None where the network has no use for it.
-        An unknown name raises KeyError.
-      network: our module, built to the published numbers.
+      read: opens the file and returns its tensors by their own names.
+      place: returns where a tensor of that name goes, and its value in our layout; None if the network does not need
+        it. An unknown name raises KeyError.
+      network: makes our module with the published numbers.
       inputs: shape of one input.
-      fill: the value of one of our leaves that the file cannot have (BatchNorm that was folded away); else None.
-      licence: what is known of the licence of the weights.
+      licence: what is known about the licence of the weights.
+      fill: returns the value of a leaf that the file cannot have (BatchNorm that was folded away), or None.
     """
 
     read: Callable[[FilePath], Tensors]
@@ -48,7 +48,7 @@ class Source:
 
     @functools.cached_property
     def shapes(self) -> dict[Path, tuple[int, ...]]:
-        """Path and shape of every leaf that our network has."""
+        """Path and shape of every leaf of our network."""
         module = self.network()
         variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, False), jnp.zeros(self.inputs))
         leaves = jax.tree_util.tree_leaves_with_path(dict(variables))
@@ -71,7 +71,7 @@ def _torch_leaf(leaf: str, value: np.ndarray) -> tuple[tuple[str, str], np.ndarr
 
 
 def place_facenet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
-    """facenet-pytorch: `repeat_1.0.branch1.1.conv.weight` is `repeat_1_0/branch1_1/conv/kernel`."""
+    """facenet-pytorch: `repeat_1.0.branch1.1.conv.weight` becomes `repeat_1_0/branch1_1/conv/kernel`."""
     *modules, leaf = name.split(".")
     if leaf == "num_batches_tracked" or modules[0] == "logits":
         return None
@@ -80,7 +80,7 @@ def place_facenet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | Non
 
 
 def place_densenet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
-    """torchvision: `features.denseblock1.denselayer1.norm1.weight`; its first files say `norm.1` for `norm1`."""
+    """torchvision: `features.denseblock1.denselayer1.norm1.weight`; its first files have `norm.1` for `norm1`."""
     name = re.sub(r"\b(norm|conv)\.(\d)\b", r"\1\2", name)
     root, *modules, leaf = name.split(".")
     if leaf == "num_batches_tracked" or root == "classifier":
@@ -92,11 +92,11 @@ def place_densenet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | No
 
 
 def place_faceres(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
-    """TF.js face net: kernels with BatchNorm folded in, its offset as a bias; depthwise layers kept their scale."""
+    """TF.js face net: kernels with BatchNorm folded in, its offset as a bias; depthwise layers keep their scale."""
     if name.split("/")[0] in ("age_pred", "gender_pred", "feats", "global_pooling"):
         return None
     if match := re.fullmatch(r"\w+_relu/(Cast|Const_1)", name):
-        # The clip of ReLU6, which our network has built in.
+        # The clip of ReLU6, which is built into our network.
         if value.shape != () or value != {"Cast": 6, "Const_1": 0}[match[1]]:
             raise UserError(f"tensor {name} is {value}: the activation is not ReLU6, not the face net expected")
         return None
@@ -112,15 +112,15 @@ def place_faceres(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | Non
 def fill_folded_norm(path: Path, shape: tuple[int, ...], *, epsilon: float) -> np.ndarray | None:
     """The BatchNorm that changes nothing in inference: scale 1, mean 0, variance 1 − epsilon.
 
-    In training mode it would still divide by the batch's own deviation, which the folded kernels do not expect: keep
-    such a trunk frozen, or its statistics (`freeze_statistics`).
+    In training mode it would still divide by the deviation of the batch, which the folded kernels do not expect: keep
+    such a trunk, or its statistics (`freeze_statistics`), frozen.
     """
     value = {"scale": 1.0, "mean": 0.0, "var": 1.0 - epsilon}.get(path[-1])
     return None if path[-2] != "bn" or value is None else np.full(shape, value, np.float32)
 
 
 def place_vggish(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
-    """TensorFlow checkpoint: `vggish/conv3/conv3_1/weights` is `conv3_1/kernel`; layouts are the same."""
+    """TensorFlow checkpoint: `vggish/conv3/conv3_1/weights` becomes `conv3_1/kernel`; layouts are the same."""
     match = re.fullmatch(r"vggish/(?:\w+/)*((?:conv|fc)\w+)/(weights|biases)", name)
     if not match:
         raise KeyError(name)
@@ -138,7 +138,7 @@ _YAMNET_BIAS = r"yamnet_frames/(layer\d+)/(depthwise|pointwise)?_?conv/bn/FusedB
 
 
 def place_yamnet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None:
-    """TFLite: kernels with BatchNorm folded in, its offset as a bias; without spectrogram and classifier."""
+    """TFLite: kernels with BatchNorm folded in, its offset as a bias; spectrogram and classifier are left out."""
     for pattern, module, axes in _YAMNET_KERNELS:
         if match := re.fullmatch(pattern, name):
             return ("params", module.format(*match.groups()), "conv", "kernel"), value.transpose(axes)

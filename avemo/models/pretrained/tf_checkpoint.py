@@ -1,14 +1,15 @@
 """Reads a TensorFlow checkpoint into NumPy arrays without TensorFlow: the old single file (V1) and the bundle (V2).
 
-Both rest on LevelDB's sorted table: blocks of prefix-compressed keys, found through an index block and a footer.
-V1 (`vggish_model.ckpt`) holds one `SavedTensorSlices` message a tensor; V2 (`x.index`, `x.data-00000-of-00001`) one
-`BundleEntryProto` a tensor, which points into the data files. Only whole tensors of float32 are read; TensorFlow writes
-both without compression.
+Both use LevelDB's sorted table: blocks of prefix-compressed keys, found through an index block and a footer. V1
+(`vggish_model.ckpt`) holds one `SavedTensorSlices` message per tensor. V2 (`x.index`, `x.data-00000-of-00001`) holds
+one `BundleEntryProto` per tensor, which points into the data files. Only whole tensors of float32 are read. TensorFlow
+writes both without compression.
 """
 
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,16 +25,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the float32 tensors of a checkpoint by name; other dtypes (step counters) are left out.
 
     Args:
-      path: a V1 file; or of a V2 checkpoint the `.index` file, or the prefix that its files share.
+      path: a V1 file, or the `.index` file of a V2 checkpoint, or the common prefix of its files.
 
     Raises:
-      UserError: no checkpoint, a truncated one, or one with partitioned tensors.
+      UserError: the file is not a checkpoint, is truncated, or has partitioned tensors.
     """
     index = path if path.suffix == ".index" else path.with_name(path.name + ".index")
     bundle = index if not path.is_file() or path.suffix == ".index" else None
     source = bundle or path
     if not source.is_file():
-        raise UserError(f"{path}: no such checkpoint: give the .ckpt file or, of a newer one, the .index file")
+        raise UserError(f"{path}: no such checkpoint: give the .ckpt file or, for a newer checkpoint, the .index file")
     try:
         table = dict(_table(source.read_bytes()))
         return _bundle(table, source) if bundle else _slices(table)
@@ -85,7 +86,7 @@ def _slices(table: dict[bytes, memoryview]) -> dict[str, np.ndarray]:
         if name in tensors:
             raise UserError(f"tensor {name} is partitioned, which is not supported")
         floats = _fields(_first(saved, 3, b"")).get(5, [])
-        # `repeated float` is written packed, a run of little-endian values; single values may be unpacked.
+        # `repeated float` is written packed, as runs of little-endian values; single values may be unpacked.
         tensors[name] = np.frombuffer(b"".join(bytes(run) for run in floats), "<f4").reshape(shapes[name])
     for name in shapes:
         if name not in tensors:
@@ -108,7 +109,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
     view = memoryview(data)
     footer = view[-_FOOTER:]
     at = 0
-    for _ in range(2):  # the handle of the meta index, which is of no use here
+    for _ in range(2):  # the handle of the meta index, which is not needed
         _, at = _varint(footer, at)
     offset, at = _varint(footer, at)
     size, _ = _varint(footer, at)
@@ -139,7 +140,7 @@ def _block(view: memoryview, offset: int, size: int) -> Iterator[tuple[bytes, me
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """Returns the variable-length integer at `at`, and the place behind it."""
+    """Returns the variable-length integer at `at`, and the position after it."""
     value = shift = 0
     while True:
         byte = view[at]
@@ -154,6 +155,7 @@ def _fields(message: memoryview | bytes) -> dict[int, list]:
     message = memoryview(message)
     fields: dict[int, list] = {}
     at = 0
+    value: Any
     while at < len(message):
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
@@ -171,6 +173,6 @@ def _fields(message: memoryview | bytes) -> dict[int, list]:
     return fields
 
 
-def _first(fields: dict[int, list], number: int, default: int | bytes) -> int | memoryview | bytes:
-    """Returns the one value of a field; protocol buffers leave a default value out."""
+def _first(fields: dict[int, list], number: int, default: int | bytes) -> Any:
+    """Returns the single value of a field; protocol buffers omit default values."""
     return fields.get(number, [default])[0]

@@ -16,10 +16,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the constants of a graph model by name.
 
     Args:
-      path: the `.json`; the `.bin` files it names lie beside it.
+      path: the `.json`; the `.bin` files that it names lie beside it.
 
     Raises:
-      UserError: no graph model, a missing or truncated shard, quantised or unknown tensors.
+      UserError: the file is not a graph model, a shard is missing or truncated, or a tensor is quantised or unknown.
     """
     manifest = _json(path).get("weightsManifest")
     if not isinstance(manifest, list):
@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def nodes(path: Path) -> list[dict[str, Any]]:
-    """Returns the operations of the graph in topological order, as the JSON has them; for the parity check."""
+    """Returns the graph's operations in topological order, as in the JSON; for the parity check."""
     return [node for node in _json(path)["modelTopology"]["node"] if node["op"] != "Const"]
 
 

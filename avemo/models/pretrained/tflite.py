@@ -1,6 +1,6 @@
 """Reads the tensors of a TensorFlow Lite model into NumPy arrays, dequantised, without TensorFlow.
 
-A FlatBuffer is tables of fields found through offsets; only the handful of fields named here are read.
+A FlatBuffer consists of tables of fields found through offsets. Only the few fields named here are read.
 Schema: tensorflow/lite/schema/schema.fbs.
 """
 
@@ -17,7 +17,7 @@ _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "<u1", 4: "<i8", 6: "?", 7: "<i2", 9
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """One operation of the graph: `code` is the schema's BuiltinOperator number, the rest tensor indices."""
+    """One operation of the graph: `code` is the schema's BuiltinOperator number, the others are tensor indices."""
 
     code: int
     inputs: tuple[int, ...]
@@ -26,7 +26,7 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model's main graph: names of all tensors, the constant ones dequantised to float32, and the operations."""
+    """A model's main graph: the names of all tensors, the constants dequantised to float32, and the operations."""
 
     names: tuple[str, ...]
     constants: dict[int, np.ndarray]
@@ -34,14 +34,14 @@ class Model:
 
 
 class _Table:
-    """A FlatBuffer table: fields by number, each by the kind that the schema gives it."""
+    """A FlatBuffer table: reads fields by number, each by its kind in the schema."""
 
     def __init__(self, data: bytes, at: int):
         self.data, self.at = data, at
         self.vtable = at - struct.unpack_from("<i", data, at)[0]
         self.vtable_size = struct.unpack_from("<H", data, self.vtable)[0]
 
-    def _place(self, field: int) -> int | None:
+    def _position(self, field: int) -> int | None:
         slot = 4 + 2 * field
         if slot >= self.vtable_size:
             return None
@@ -49,12 +49,12 @@ class _Table:
         return self.at + offset if offset else None
 
     def scalar(self, field: int, code: str, default: int = 0) -> int:
-        place = self._place(field)
-        return default if place is None else struct.unpack_from(f"<{code}", self.data, place)[0]
+        position = self._position(field)
+        return default if position is None else struct.unpack_from(f"<{code}", self.data, position)[0]
 
     def _target(self, field: int) -> int | None:
-        place = self._place(field)
-        return None if place is None else place + struct.unpack_from("<I", self.data, place)[0]
+        position = self._position(field)
+        return None if position is None else position + struct.unpack_from("<I", self.data, position)[0]
 
     def table(self, field: int) -> "_Table | None":
         target = self._target(field)
@@ -65,8 +65,8 @@ class _Table:
         if target is None:
             return []
         (count,) = struct.unpack_from("<I", self.data, target)
-        places = [target + 4 + 4 * i for i in range(count)]
-        return [_Table(self.data, p + struct.unpack_from("<I", self.data, p)[0]) for p in places]
+        positions = [target + 4 + 4 * i for i in range(count)]
+        return [_Table(self.data, p + struct.unpack_from("<I", self.data, p)[0]) for p in positions]
 
     def array(self, field: int, dtype: str) -> np.ndarray:
         target = self._target(field)
@@ -83,7 +83,7 @@ def read_model(path: Path) -> Model:
     """Returns the main graph of a `.tflite` file.
 
     Raises:
-      UserError: no TensorFlow Lite model, or a truncated one.
+      UserError: the file is not a TensorFlow Lite model, or is truncated.
     """
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
@@ -115,7 +115,7 @@ def read_model(path: Path) -> Model:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Returns the constants of a `.tflite` file by name, float32 where they are float or quantised."""
+    """Returns the constants of a `.tflite` file by name; float and quantised ones are float32."""
     model = read_model(path)
     return {model.names[i]: value for i, value in model.constants.items()}
 
@@ -125,7 +125,7 @@ def _dequantised(tensor: _Table, raw: np.ndarray) -> np.ndarray:
     values = raw.view(_DTYPES[tensor.scalar(1, "b")]).reshape(shape)
     quantisation = tensor.table(4)
     scale = quantisation.array(2, "<f4") if quantisation else np.zeros(0, "<f4")
-    if not scale.size:
+    if quantisation is None or not scale.size:
         return values.astype(np.float32) if values.dtype == np.float16 else values
     zero = quantisation.array(3, "<i8")
     zero = zero if zero.size else np.zeros(scale.size, "<i8")

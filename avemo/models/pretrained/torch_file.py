@@ -1,7 +1,8 @@
 """Reads a PyTorch state dict (`.pt`, `.pth`) into NumPy arrays without PyTorch, running none of the file's code.
 
-Both formats are read: the zip archive of PyTorch ≥ 1.6 and the older stream of pickles, in which the published FaceNet
-and DenseNet weights lie. The unpickler builds ordered dicts and tensors only; any other global in the file is an error.
+Both formats are read: the zip archive of PyTorch ≥ 1.6, and the older stream of pickles in which the FaceNet and
+DenseNet weights are published. The unpickler builds ordered dicts and tensors only; any other global in the file is an
+error.
 """
 
 import collections
@@ -66,7 +67,7 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles tensors as descriptions, to be filled once the storages have been read."""
+    """Unpickles tensors as descriptions, which are filled once the storages have been read."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ALLOWED:
@@ -74,7 +75,7 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _STORAGE_DTYPES:
             return np.dtype(_STORAGE_DTYPES[name])
         raise UserError(
-            f"the file holds {module}.{name}, which is no plain tensor: save the model's state_dict() instead"
+            f"the file holds {module}.{name}, which is not a plain tensor: save the model's state_dict() instead"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -87,15 +88,15 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Returns the tensors of a state dict by name.
 
     Raises:
-      UserError: the file is no PyTorch file, is truncated, or holds anything but a flat dict of tensors.
+      UserError: the file is not a PyTorch file, is truncated, or holds anything but a flat dict of tensors.
     """
     try:
         state, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_stream(path)
         if not isinstance(state, dict):
-            raise UserError(f"{path}: holds a {type(state).__name__}, not a state dict")
-        return {name: _array(name, tensor, storages, path) for name, tensor in state.items()}
+            raise UserError(f"holds a {type(state).__name__}, not a state dict")
+        return {name: _array(name, tensor, storages) for name, tensor in state.items()}
     except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise UserError(f"{path}: {error}") from None
     except (
         pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, struct.error,
         AttributeError, IndexError, UnicodeDecodeError,
@@ -109,10 +110,10 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
-            raise UserError(f"{path}: a zip without data.pkl is not a PyTorch file")
+            raise UserError("a zip without data.pkl is not a PyTorch file")
         root = pickles[0].removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-            raise UserError(f"{path}: big-endian tensors are not supported")
+            raise UserError("big-endian tensors are not supported")
         state = _Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
         prefix = f"{root}data/"
         storages = {n.removeprefix(prefix): archive.read(n) for n in archive.namelist() if n.startswith(prefix)}
@@ -122,7 +123,7 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
 def _read_stream(path: Path) -> tuple[Any, dict[str, bytes]]:
     with open(path, "rb") as file:
         if _Unpickler(file).load() != _LEGACY_MAGIC or _Unpickler(file).load() != _LEGACY_PROTOCOL:
-            raise UserError(f"{path}: not a PyTorch file")
+            raise UserError("not a PyTorch file")
         _Unpickler(file).load()  # byte order and type sizes of the writer
         state = _Unpickler(file).load()
         sizes = {t.storage.key: t.storage for t in state.values() if isinstance(t, _Tensor)}
@@ -130,24 +131,24 @@ def _read_stream(path: Path) -> tuple[Any, dict[str, bytes]]:
         for key in _Unpickler(file).load():
             (count,) = struct.unpack("<q", file.read(8))
             if key not in sizes:
-                raise UserError(f"{path}: holds a storage that no tensor names; save the model's state_dict() instead")
+                raise UserError("holds a storage that no tensor names; save the model's state_dict() instead")
             storages[key] = file.read(count * sizes[key].dtype.itemsize)
     return state, storages
 
 
-def _array(name: str, tensor: Any, storages: dict[str, bytes], path: Path) -> np.ndarray:
+def _array(name: str, tensor: Any, storages: dict[str, bytes]) -> np.ndarray:
     if not isinstance(tensor, _Tensor):
-        raise UserError(f"{path}: {name} is a {type(tensor).__name__}, not a tensor")
+        raise UserError(f"{name} is a {type(tensor).__name__}, not a tensor")
     dtype = tensor.storage.dtype
     data = storages.get(tensor.storage.key, b"")
-    # The furthest element that the strides reach; a truncated or forged file must not be read past its end.
+    # The last element that the strides reach: a truncated or forged file must not be read past its end.
     reach = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)) + 1
     if min((tensor.offset, *tensor.shape, *tensor.strides)) < 0:
-        raise UserError(f"{path}: tensor {name} has a negative offset, size or stride")
+        raise UserError(f"tensor {name} has a negative offset, size or stride")
     if math.prod(tensor.shape) == 0:
         return np.zeros(tensor.shape, dtype)
     if len(data) < max(reach, tensor.storage.size) * dtype.itemsize:
-        raise UserError(f"{path}: truncated at tensor {name}; download it again")
+        raise UserError(f"truncated at tensor {name}; download it again")
     flat = np.frombuffer(data, dtype)[tensor.offset :]
     strides = tuple(s * dtype.itemsize for s in tensor.strides)
     return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).copy()

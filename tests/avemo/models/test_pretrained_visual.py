@@ -82,7 +82,7 @@ def test_both_tensorflow_formats_hold_what_tensorflow_wrote(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("module.pt", "holds torch.nn.modules.linear.Linear, which is no plain tensor: save the model's state_dict"),
+        ("module.pt", "holds torch.nn.modules.linear.Linear, which is not a plain tensor: save the model's state_dict"),
         ("nested.pt", "state is a dict, not a tensor"),
         ("v1.ckpt", "not a readable PyTorch state dict"),
     ],
