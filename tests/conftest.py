@@ -5,6 +5,7 @@ all processes of a session, and leave memory before they pile up.
 """
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -15,7 +16,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
+        # Compiles faster. Newer releases of XLA have no such flag, and stop at one that they do not know.
+        "--xla_cpu_use_fusion_emitters=false" if importlib.metadata.version("jax") < "0.11" else "",
     )
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
