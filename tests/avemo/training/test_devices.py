@@ -64,7 +64,7 @@ def fusion_run(tmp_path_factory):
     """An untrained fusion run over untrained encoders, which `end_to_end` starts from."""
     folder = tmp_path_factory.mktemp("runs")
     encoders = tiny_runs.visual(folder / "visual", width=0.125), tiny_runs.audio(folder / "audio", embedding_dim=128)
-    return tiny_runs.fusion(folder / "fusion", *encoders)
+    return tiny_runs.fusion(folder / "fusion", *encoders, dims={"visual": 128, "audio": 128})
 
 
 def problem(name, overrides=(), fusion=""):
