@@ -36,9 +36,7 @@ KNOWN_ARROWS: set[str] = set()  # imports that point upward or close a circle
 KNOWN_PRIVATE: set[str] = {  # private names of another module; torchvision's stays: the name its own code looks up
     "benchmarks.parity.references: utils._log_api_usage_once",
 }
-KNOWN_ALIASES: set[str] = {  # modules imported under another name
-    "benchmarks.parity.visual: benchmarks.parity.visual_references as references",
-}
+KNOWN_ALIASES: set[str] = set()  # modules imported under another name
 
 
 Arrow = tuple[str, str]  # importer, imported

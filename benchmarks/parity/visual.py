@@ -129,10 +129,10 @@ def _flat(tree: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 def output_rows(case: Case, train: bool) -> list[Row]:
     """Returns a row a stage and, in training, one for the running statistics; float32."""
-    from benchmarks.parity import visual_references as references
+    from benchmarks.parity import visual_references
 
-    ours, theirs = run_ours(case, train), references.run(case, train)
-    version, mode = references.version(case), "train" if train else "eval"
+    ours, theirs = run_ours(case, train), visual_references.run(case, train)
+    version, mode = visual_references.version(case), "train" if train else "eval"
     table = [
         Row(f"{case.name} {stage}, {mode}", version, difference(ours[0][stage], value), OUTPUT)
         for stage, value in theirs[0].items()
@@ -149,11 +149,11 @@ def gradient_row(case: Case, train: bool) -> Row:
     In float64: in float32 some of the ten million ReLU inputs lie within rounding of 0 and switch sides, which moves
     the gradient of a tensor fed by few places by percents, in any two implementations.
     """
-    from benchmarks.parity import visual_references as references
+    from benchmarks.parity import visual_references
 
     with jax.enable_x64(True):
         ours = run_ours(case, train, np.float64, gradients=True)[1]
-    theirs = references.run(case, train, np.float64)[1]
+    theirs = visual_references.run(case, train, np.float64)[1]
     if set(ours) != set(theirs):
         raise ValueError(f"parameters differ: {sorted(set(ours) ^ set(theirs))[:5]}")
     floor = gradient_floor(theirs)
@@ -161,7 +161,7 @@ def gradient_row(case: Case, train: bool) -> Row:
     value = difference(ours[worst], theirs[worst], floor)
     note = f"float64, so that no ReLU switches by rounding; {len(theirs)} tensors, worst {worst}"
     return Row(
-        f"{case.name} gradients, {'train' if train else 'eval'}", references.version(case), value, GRADIENT, note
+        f"{case.name} gradients, {'train' if train else 'eval'}", visual_references.version(case), value, GRADIENT, note
     )
 
 
@@ -172,21 +172,21 @@ def gradient_floor(gradients: dict[str, np.ndarray]) -> float:
 
 def conversion_rows() -> list[Row]:
     """A file that PyTorch writes, in both its formats, through the converter and the loader."""
-    from benchmarks.parity import visual_references as references
+    from benchmarks.parity import visual_references
 
     case = facenet_case(faces(2, 112))
-    theirs = references.run(case, train=False)[0]["embedding"]
+    theirs = visual_references.run(case, train=False)[0]["embedding"]
     table = []
     for kind in ("zip", "pre-1.6"):
         with tempfile.TemporaryDirectory() as folder:
             file, converted = Path(folder) / "facenet.pt", Path(folder) / "converted"
-            references.save(case, file, zipped=kind == "zip")
+            visual_references.save(case, file, zipped=kind == "zip")
             pretrained.convert("facenet_vggface2", file, converted)
             loaded = pretrained.load_pretrained(converted)
         apply = jax.jit(lambda v, x: case.ours.apply(v, x, False))
         ours = apply({"params": loaded.params, "batch_stats": loaded.batch_stats}, case.images)
         name = f"Inception-ResNet-v1 embedding, {kind} .pt file converted"
-        table.append(Row(name, references.version(case), difference(ours, theirs), OUTPUT))
+        table.append(Row(name, visual_references.version(case), difference(ours, theirs), OUTPUT))
     return table
 
 
@@ -214,12 +214,12 @@ def sample(name: str, value: np.ndarray) -> np.ndarray:
 
 def write_goldens() -> None:
     """Writes samples of the references' outputs and training-mode gradients."""
-    from benchmarks.parity import visual_references as references
+    from benchmarks.parity import visual_references
 
     arrays = {}
     for name, case in small_cases().items():
         for mode, dtype in (("eval", np.float32), ("train", np.float64)):
-            outputs, gradients, _ = references.run(case, mode == "train", dtype)
+            outputs, gradients, _ = visual_references.run(case, mode == "train", dtype)
             arrays |= {f"{name}/{mode}/{stage}": sample(stage, value) for stage, value in outputs.items()}
         arrays |= {f"{name}/gradient/{path}": sample(path, value) for path, value in gradients.items()}
     np.savez_compressed(GOLDEN, **{key: value.astype(np.float32) for key, value in arrays.items()})
