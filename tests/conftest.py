@@ -50,7 +50,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEMORY_LIMIT = 1.5e9  # bytes
 # The slowest files, so that the workers of `make test` end together.
 HEAVIEST_FIRST = (
-    *("test_devices.py", "test_sweep.py", "test_predict.py", "test_train.py", "test_aot.py", "test_legacy.py"),
+    *(
+        "test_configs.py",
+        "test_devices.py",
+        "test_sweep.py",
+        "test_predict.py",
+        "test_train.py",
+        "test_aot.py",
+        "test_legacy.py",
+    ),
     *("test_release.py", "test_gradients.py", "test_analysis.py", "test_losses.py"),
 )
 pytest_plugins = ("helpers.corpora",)
