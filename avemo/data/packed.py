@@ -1,0 +1,148 @@
+"""A split decoded once into plain arrays on the disk, then memory-mapped: the form in which data stays on a device.
+
+The cache lies beside the shards (`packed/` in the data set's folder), or in the user's cache folder if that cannot be
+written. Its name is a digest of what it was made from, and it appears under that name only when it is complete, so a
+cache of other shards or a half-written one is never read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from etils import epath
+
+from media.errors import UserError
+
+logger = logging.getLogger(__name__)
+_VERSION = 1  # part of every digest: rises whenever the same recipe would give other arrays
+_INDEX = "packed.json"
+
+Chunk = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """Arrays whose leading axis is records, or parts of records (frames, rows of a spectrogram).
+
+    Attributes:
+      folder: where they lie.
+      arrays: read-only memory maps by name.
+    """
+
+    folder: pathlib.Path
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Their size, bytes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+def open_or_pack(dataset: epath.Path, recipe: Mapping[str, Any], chunks: Callable[[], Iterable[Chunk]]) -> Packed:
+    """Opens the packed form of a split, making it first if it is not there.
+
+    Args:
+      dataset: the data set's folder, local or gs://.
+      recipe: everything that the arrays follow from, as JSON values: the data set's fingerprint, the split, sizes.
+      chunks: gives the arrays a few records at a time, so that memory does not grow with the split. All chunks have the
+        same names, dtypes and trailing shapes; they are joined along the leading axis.
+
+    Raises:
+      UserError: no folder can be written, or the disk is full.
+    """
+    name = hashlib.sha256(json.dumps([_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:16]
+    homes = _homes(dataset)
+    for home in homes:
+        found = _open(home / name)
+        if found is not None:
+            return found
+    failure: OSError | None = None
+    for home in homes:
+        try:
+            return _pack(home / name, recipe, chunks)
+        except OSError as error:
+            failure = error
+    reason = failure.strerror or failure if failure else "there is nowhere to write"
+    raise UserError(
+        f"the packed form of {dataset} cannot be written to {' or '.join(map(str, homes))} ({reason}): free some "
+        "space, set XDG_CACHE_HOME to a writable folder, or set --config.data.resident=off."
+    ) from failure
+
+
+def _homes(dataset: epath.Path) -> list[pathlib.Path]:
+    """Folders for the cache, in order of preference."""
+    user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo" / "packed"
+    return [user] if "://" in str(dataset) else [pathlib.Path(dataset) / "packed", user]
+
+
+def _open(folder: pathlib.Path) -> Packed | None:
+    """The arrays in a folder, or None (said in one line) if they are not what its index says."""
+    try:
+        index = json.loads((folder / _INDEX).read_text())
+        arrays = {}
+        for name, entry in index["arrays"].items():
+            dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+            path = folder / f"{name}.bin"
+            size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            if path.stat().st_size != size:
+                raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {size}")
+            arrays[name] = np.memmap(path, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
+        return Packed(folder, arrays)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s is damaged (%s); it is made anew.", folder, error)
+        return None
+
+
+def _pack(folder: pathlib.Path, recipe: Mapping[str, Any], chunks: Callable[[], Iterable[Chunk]]) -> Packed:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        index = _write(temporary, chunks())
+        (temporary / _INDEX).write_text(json.dumps({"recipe": recipe, "arrays": index}, indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not (folder / _INDEX).exists():  # otherwise another process was faster: its arrays are the same
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    found = _open(folder)
+    if found is None:
+        raise OSError(f"{folder} was changed while it was written")
+    return found
+
+
+def _write(folder: pathlib.Path, chunks: Iterable[Chunk]) -> dict[str, dict[str, Any]]:
+    """Appends every chunk to one file per name; returns dtypes and shapes."""
+    files: dict[str, BinaryIO] = {}
+    shapes: dict[str, list[int]] = {}
+    dtypes: dict[str, np.dtype] = {}
+    try:
+        for chunk in chunks:
+            for name, array in chunk.items():
+                if name not in files:
+                    files[name] = open(folder / f"{name}.bin", "wb")  # noqa: SIM115 — many, closed below
+                    shapes[name], dtypes[name] = [0, *array.shape[1:]], array.dtype
+                if list(array.shape[1:]) != shapes[name][1:] or array.dtype != dtypes[name]:
+                    raise ValueError(f"a chunk of {name!r} is {array.dtype}{array.shape}, unlike those before it")
+                # Plain writes: pages of a writable map would count as this process's memory.
+                files[name].write(np.ascontiguousarray(array).data)
+                shapes[name][0] += len(array)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for file in files.values():
+            file.close()
+    return {name: {"dtype": dtypes[name].str, "shape": shapes[name]} for name in files}
