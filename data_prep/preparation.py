@@ -94,7 +94,7 @@ def prepare(
         return target, False
     if not source.is_dir():
         raise UserError(f"--source={source} is not a folder.")
-    instance = kind(source, chosen)
+    instance = kind(source, chosen, output / name)
     items = select(list(instance.items()), max_items)
     check_items(instance, items)
     instance.gather(items, quiet)

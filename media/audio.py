@@ -13,6 +13,7 @@ import librosa
 import numpy as np
 
 from media.errors import BadItem
+from media.files import media_address
 
 SAMPLE_RATE = 16000
 WINDOW, HOP, FFT = 400, 160, 512
@@ -112,7 +113,7 @@ def decode(path: str | pathlib.Path) -> Iterator[tuple[float | None, np.ndarray]
       BadItem: the file cannot be opened, or its sound cannot be decoded.
     """
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(media_address(path), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 return
             stream = container.streams.audio[0]

@@ -32,6 +32,20 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
         raise
 
 
+def media_address(path: str | os.PathLike) -> str:
+    """Returns a local file's name as FFmpeg needs it if it has a colon, which would name a protocol."""
+    return f"file:{os.fspath(path)}"
+
+
+def shown(name: str | os.PathLike) -> str:
+    """Returns a file's name as text that can be printed and stored: bytes that are not UTF-8 are read as Latin-1."""
+    data = os.fsencode(name)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def read_json(
     path: str | os.PathLike, remedy: str = "remove it and run the stage that wrote it again"
 ) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from media.errors import BadItem
+from media.files import media_address
 
 SUFFIXES = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".flv", ".webm", ".m4v", ".wmv")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -39,7 +40,7 @@ def probe(path: str | pathlib.Path) -> Stream:
       BadItem: the file is not a video.
     """
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(media_address(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise BadItem("the file has no video track")
             stream = container.streams.video[0]
@@ -68,7 +69,7 @@ def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int =
     rate = probe(path).fps
     last, due = None, None
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(media_address(path), metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO" if threads != 1 else "NONE"
             stream.codec_context.thread_count = threads

@@ -1,5 +1,6 @@
 """`launch.py predict`: a recording, a folder of recordings or a pipe in, files out."""
 
+import collections
 import dataclasses
 import json
 import logging
@@ -166,12 +167,12 @@ def _predict_folder(
         failed.append({"input": str(error.filename), "error": f"{error.filename} cannot be read: {error.strerror}."})
         logger.warning("%s", failed[-1]["error"])
 
-    found = recording.find(input, unreadable)
+    found = recording.find(input, unreadable, skip=() if output.resolve() == input.resolve() else (output,))
+    namesakes = collections.Counter(path.with_suffix("") for path in found)
     for number, path in enumerate(found, 1):
         relative = path.relative_to(input)
         # Two files that differ only in their suffix must not share a folder.
-        twins = sum(other.with_suffix("") == path.with_suffix("") for other in found) > 1
-        target = output / (relative if twins else relative.with_suffix(""))
+        target = output / (relative if namesakes[path.with_suffix("")] > 1 else relative.with_suffix(""))
         try:
             done.append(predict_file(models, path, target, options, files, show))
         except UserError as error:

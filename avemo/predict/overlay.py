@@ -14,6 +14,7 @@ from avemo.predict.recording import Recording, decoding
 from avemo.predict.trace import Trace
 from media import video
 from media.errors import BadItem
+from media.files import media_address
 
 _TICKS = 90_000  # per second of the overlay's time base
 
@@ -28,7 +29,7 @@ def write(trace: Trace, recording: Recording, path: pathlib.Path) -> Layout | No
     with (
         decoding(recording),
         Prefetch(_painted(trace, recording), 8) as frames,
-        av.open(str(path), "w", format="mp4") as out,
+        av.open(media_address(path), "w", format="mp4") as out,
     ):
         layout, origin = next(frames)
         rate = fractions.Fraction(recording.fps).limit_denominator(1001)
@@ -111,7 +112,7 @@ def _sound_frames(recording: Recording) -> Iterator[av.AudioFrame]:
       BadItem: the sound cannot be decoded.
     """
     try:
-        with av.open(str(recording.path), metadata_errors="ignore") as source:
+        with av.open(media_address(recording.path), metadata_errors="ignore") as source:
             yield from source.decode(source.streams.audio[0])
     except av.FFmpegError as error:
         raise BadItem(f"sound cannot be decoded: {error}") from error
@@ -119,5 +120,5 @@ def _sound_frames(recording: Recording) -> Iterator[av.AudioFrame]:
 
 def write_sound(recording: Recording, path: pathlib.Path) -> None:
     """Writes the sound of a recording without a picture, as AAC; its time 0 is the first sample."""
-    with decoding(recording), av.open(str(path), "w", format="mp4") as out:
+    with decoding(recording), av.open(media_address(path), "w", format="mp4") as out:
         _Sound(recording, out, None).until(float("inf"))

@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import av
 
-from media import video
+from media import listing, video
 from media.errors import BadItem, UserError
+from media.files import media_address
 
 SUFFIXES = (*video.SUFFIXES, *video.SOUND_SUFFIXES)
 # A picture track that ends this long before its declared end was cut off.
@@ -50,7 +51,7 @@ def probe(path: str | os.PathLike) -> Recording:
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes): copy it again.")
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(media_address(path), metadata_errors="ignore") as container:
             pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
             sounds = list(container.streams.audio)
             if not pictures and not sounds:
@@ -93,11 +94,16 @@ def check_complete(recording: Recording, seconds: float) -> None:
         )
 
 
-def find(folder: pathlib.Path, unreadable: Callable[[OSError], None] = lambda error: None) -> list[pathlib.Path]:
-    """Finds video and sound files at any depth, sorted by name.
+def find(
+    folder: pathlib.Path,
+    unreadable: Callable[[OSError], None] = lambda error: None,
+    skip: Collection[pathlib.Path] = (),
+) -> list[pathlib.Path]:
+    """Finds video and sound files at any depth, sorted by name; hidden files and what was written here are left out.
 
     Args:
       folder: where to look.
+      skip: folders that are left out, such as the output.
       unreadable: called for every subfolder that cannot be read; the search goes on without it.
 
     Raises:
@@ -109,7 +115,7 @@ def find(folder: pathlib.Path, unreadable: Callable[[OSError], None] = lambda er
             raise UserError(f"--input={folder} cannot be read: {error.strerror}.") from error
         unreadable(error)
 
-    inside = (pathlib.Path(place) / name for place, _, names in os.walk(folder, onerror=note) for name in names)
+    inside = listing.files(folder, skip=skip, unreadable=note)
     found = sorted(path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise UserError(f"--input={folder} holds no video or sound ({', '.join(SUFFIXES)}).")

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import annotations, stills
 from data_prep.clips import Annotation, ClipOptions, segment_records
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from media import audio, video
 from media.errors import BadItem
 from media.faces import FaceFrame
@@ -61,7 +61,7 @@ class AffWild2(Corpus):
             for folder, split in SETS
             for base in (self.source / "VA_Estimation_Challenge", self.source)
             if (base / folder).is_dir()
-            for path in listing(base / folder, (".txt",), recursive=False)
+            for path in self.files(base / folder, (".txt",), recursive=False)
         ]
         if not tables:
             raise self.wrong_layout("VA_Estimation_Challenge/Train_Set is missing or empty")
@@ -70,7 +70,7 @@ class AffWild2(Corpus):
             path.stem: str(path)
             for folder in sorted(self.source.iterdir())
             if folder.is_dir() and folder.name != "cropped_aligned"
-            for path in listing(folder, video.SUFFIXES)
+            for path in self.files(folder, video.SUFFIXES)
         }
         return [
             Item(path.stem, split, path.stem, {"table": str(path), "video": videos.get(_video_of(path.stem), "")})
@@ -88,7 +88,7 @@ class AffWild2(Corpus):
             stream = video.probe(source)
             rate, heard = stream.fps, audio.load(source).shifted(-stream.start)
         time = np.arange(len(targets)) / rate
-        present = {path.stem: path for path in listing(crops, video.IMAGE_SUFFIXES, recursive=False)}
+        present = {path.stem: path for path in self.files(crops, video.IMAGE_SUFFIXES, recursive=False)}
         options = dataclasses.replace(self.options, fps=0.0)
         yield from segment_records(
             item.key,

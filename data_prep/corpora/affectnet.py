@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_prep import stills
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
 from media.images import check_image_format, encode_image
@@ -107,7 +107,7 @@ class AffectNet(Corpus):
         items = []
         for folder, split in (("train_set", "train"), ("val_set", "dev")):
             for path in (
-                listing(self.source / folder / "images", (".jpg", ".jpeg", ".png"), recursive=False)
+                self.files(self.source / folder / "images", (".jpg", ".jpeg", ".png"), recursive=False)
                 if (self.source / folder / "images").is_dir()
                 else ()
             ):

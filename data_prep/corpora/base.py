@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from media import listing
 from media.errors import UserError
 
 
@@ -38,7 +39,7 @@ class NoOptions:
 
 
 class Corpus(abc.ABC):
-    """One corpus. Instances hold only the source folder and the options, so they can be pickled.
+    """One corpus. Instances hold only folders and options, so they can be pickled.
 
     Attributes:
       name: on the command line, and of the data set's folder.
@@ -65,9 +66,11 @@ class Corpus(abc.ABC):
     Options: ClassVar[type] = NoOptions
     passing: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, source: pathlib.Path, options: Any):
+    def __init__(self, source: pathlib.Path, options: Any, output: pathlib.Path | None = None):
+        """Reads from `source`; `output`, the data set to be written, is never input even if it lies there."""
         self.source = pathlib.Path(source)
         self.options = options
+        self.output = output
 
     @abc.abstractmethod
     def features(self) -> tfds.features.FeaturesDict:
@@ -106,30 +109,23 @@ class Corpus(abc.ABC):
         tree = textwrap.indent(textwrap.dedent(cls.layout).strip(), "  ")
         return f"{cls.access}\nExpected below --source:\n{tree}"
 
+    def files(self, folder: pathlib.Path, suffixes: Sequence[str], recursive: bool = True) -> list[pathlib.Path]:
+        """Lists the files with one of the suffixes below a folder, sorted, each once even if links form a loop.
+
+        Hidden files, system folders and what this program wrote are left out.
+
+        Raises:
+          UserError: a folder cannot be read.
+        """
+
+        def unreadable(error: OSError) -> None:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+        skip = (self.output,) if self.output else ()
+        found = listing.files(folder, recursive=recursive, skip=skip, unreadable=unreadable)
+        return [path for path in found if path.suffix.lower() in suffixes]
+
     def wrong_layout(self, found: str) -> UserError:
         """Returns the error for a source that does not look like this corpus."""
         expected = " | ".join(line.strip() for line in self.layout.strip().splitlines())
         return UserError(f"{self.source} is not laid out as {self.name}: {found}. Expected below --source: {expected}")
-
-
-def listing(folder: pathlib.Path, suffixes: Sequence[str], recursive: bool = True) -> list[pathlib.Path]:
-    """Lists the files with one of the suffixes below a folder, sorted, each once even if links form a loop."""
-    found: list[pathlib.Path] = []
-    seen: set[pathlib.Path] = set()
-
-    def walk(directory: pathlib.Path) -> None:
-        real = directory.resolve()
-        if real in seen:
-            return
-        seen.add(real)
-        for entry in sorted(directory.iterdir(), key=lambda p: p.name):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if recursive:
-                    walk(entry)
-            elif entry.suffix.lower() in suffixes:
-                found.append(entry)
-
-    walk(folder)
-    return found

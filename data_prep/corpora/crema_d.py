@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_prep.clips import ClipOptions, clip_records
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from data_prep.corpora.speakers import by_speaker, numbers
 from media import video
 from media.errors import BadItem, UserError
@@ -65,7 +65,7 @@ class CremaD(Corpus):
         videos, sounds = self.source / "VideoFlash", self.source / "AudioWAV"
         wanted = videos if self.options.modality == "video" else sounds
         suffixes = video.SUFFIXES if self.options.modality == "video" else video.SOUND_SUFFIXES
-        paths = listing(wanted, suffixes) if wanted.is_dir() else []
+        paths = self.files(wanted, suffixes) if wanted.is_dir() else []
         actors = sorted({actor for path in paths if (actor := _actor(path.stem)) is not None})
         if not actors:
             raise self.wrong_layout(f"no clip in {wanted.name}")

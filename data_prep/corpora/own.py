@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import annotations
 from data_prep.clips import Annotation, ClipOptions, clip_records, no_annotation
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from media import video
 from media.errors import BadItem, UserError
 from media.records import CLASSES, clips_features
@@ -170,7 +170,7 @@ class Own(Corpus):
         table = self._table()
         paths = {
             str(path.relative_to(self.source)): str(path)
-            for path in listing(self.source, (*video.SUFFIXES, *video.SOUND_SUFFIXES))
+            for path in self.files(self.source, (*video.SUFFIXES, *video.SOUND_SUFFIXES))
         }
         names = sorted({*paths, *(table.files if table else ())})
         items = []

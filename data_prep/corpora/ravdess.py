@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_prep.clips import ClipOptions, clip_records
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from data_prep.corpora.speakers import by_speaker, numbers
 from media import video
 from media.errors import BadItem, UserError, unknown
@@ -105,7 +105,7 @@ class RAVDESS(Corpus):
         keep = kept(self.options.classes)
         takes: dict[str, tuple[pathlib.Path, dict[str, str]]] = {}
         odd: list[pathlib.Path] = []
-        for path in listing(self.source, suffixes):
+        for path in self.files(self.source, suffixes):
             try:
                 code = parse(path.stem)
             except BadItem:

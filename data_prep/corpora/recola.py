@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import annotations
 from data_prep.clips import Annotation, ClipOptions, clip_records
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, UserError
 from media.records import clips_features
 from media.video import SUFFIXES
@@ -159,10 +159,10 @@ class Recola(Corpus):
         return items
 
     def _public(self) -> list[Item]:
-        videos = _by_stem(self.source / "RECOLA-Video-recordings", SUFFIXES)
-        sounds = _by_stem(self.source / "RECOLA-Audio-recordings", (".wav", ".flac"))
+        videos = self._by_stem(self.source / "RECOLA-Video-recordings", SUFFIXES)
+        sounds = self._by_stem(self.source / "RECOLA-Audio-recordings", (".wav", ".flac"))
         ratings = self.source / "RECOLA-Annotation" / "emotional_behaviour"
-        traces = {name: _by_stem(ratings / name, (".csv",)) for name in DIMENSIONS}
+        traces = {name: self._by_stem(ratings / name, (".csv",)) for name in DIMENSIONS}
         present = set(videos) | set(sounds) | set(traces["valence"]) | set(traces["arousal"])
         annotated = set(traces["valence"]) & set(traces["arousal"])
         challenge = {f"P{number}": name for name, numbers in CHALLENGE_SPLIT.items() for number in numbers}
@@ -181,10 +181,10 @@ class Recola(Corpus):
         ]
 
     def _avec(self) -> list[Item]:
-        videos = _by_stem(self.source / "recordings_video", SUFFIXES)
-        sounds = _by_stem(self.source / "recordings_audio", (".wav", ".flac"))
-        single = {d: _by_stem(self.source / "ratings_individual" / d, (".csv",)) for d in DIMENSIONS}
-        gold = {d: _by_stem(self.source / "ratings_gold_standard" / d, (".arff",)) for d in DIMENSIONS}
+        videos = self._by_stem(self.source / "recordings_video", SUFFIXES)
+        sounds = self._by_stem(self.source / "recordings_audio", (".wav", ".flac"))
+        single = {d: self._by_stem(self.source / "ratings_individual" / d, (".csv",)) for d in DIMENSIONS}
+        gold = {d: self._by_stem(self.source / "ratings_gold_standard" / d, (".arff",)) for d in DIMENSIONS}
         if self.options.split == "all":
             raise UserError(
                 "--split=all needs the public download: the AVEC layouts hold the challenge's participants."
@@ -204,6 +204,12 @@ class Recola(Corpus):
                 files = {d: (single[d].get(name), gold[d].get(name)) for d in DIMENSIONS}
                 items.append(self._item(name, split, videos, sounds, files))
         return sorted(items, key=lambda item: (SPLITS.index(item.split), item.key))
+
+    def _by_stem(self, folder: pathlib.Path, suffixes: Sequence[str]) -> dict[str, str]:
+        """Files of a folder by their name without suffix; empty if the folder is missing."""
+        if not folder.is_dir():
+            return {}
+        return {path.stem: str(path) for path in self.files(folder, suffixes, recursive=False)}
 
     def _item(self, name: str, split: str, videos: Files, sounds: Files, annotated: AnnotationFiles) -> Item:
         payload = {"video": videos.get(name, ""), "sound": sounds.get(name, "")}
@@ -260,10 +266,3 @@ class _RatedTraces:
 
 def _unrated(at: np.ndarray) -> Annotation:
     return Annotation(np.full((len(at), 2), np.nan), np.full((len(at), len(RATERS), 2), np.nan))
-
-
-def _by_stem(folder: pathlib.Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """Files of a folder by their name without suffix; empty if the folder is missing."""
-    if not folder.is_dir():
-        return {}
-    return {path.stem: str(path) for path in listing(folder, suffixes, recursive=False)}

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_prep import stills
-from data_prep.corpora.base import Corpus, Item, listing
+from data_prep.corpora.base import Corpus, Item
 from media import video
 from media.errors import Dropped, UserError
 from media.faces import FaceOptions, Follower
@@ -53,7 +53,7 @@ class UnlabelledFaces(Corpus):
 
     def items(self) -> Sequence[Item]:
         """Lists every video and picture."""
-        paths = listing(self.source, (*video.SUFFIXES, *video.IMAGE_SUFFIXES))
+        paths = self.files(self.source, (*video.SUFFIXES, *video.IMAGE_SUFFIXES))
         return [Item(str(path.relative_to(self.source)), "train", payload={"path": str(path)}) for path in paths]
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
