@@ -26,8 +26,10 @@ def _run(argv: list[str] | None) -> int:
     from media.errors import Preempted, UserError
 
     try:
-        process.start(vars(args).pop("host_devices", None))
-        result = COMMANDS[args.command].run(args, rest)
+        command = COMMANDS[args.command]
+        if command.uses_jax:
+            process.start(vars(args).pop("host_devices", None))
+        result = command.run(args, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""`python -m avemo.doctor`: what this machine has, what JAX uses of it, and what is broken, on one page for bug reports.
+"""`python -m avemo.doctor`: what this machine has, what JAX uses of it, and what is broken: a page for bug reports.
 
 It imports nothing that may be missing before it has looked for it, so that it also runs in a broken environment.
 """
@@ -41,6 +41,7 @@ OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "o
 PLUGINS = ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "jax-rocm60-plugin", "jax-metal")
 DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
 LITTLE_DISK = 5.0  # GiB
+_ROOT = str(pathlib.Path(__file__).resolve().parents[1])
 _INSTALL = "pip install -r requirements.txt"
 # JAX is asked in a process of its own: a plugin that does not fit can end the process.
 _ASK_JAX = """
@@ -88,7 +89,7 @@ def page(findings: list[Finding]) -> str:
 
 
 def _system() -> Iterator[Finding]:
-    yield Finding("avemo", f"{__version__} in {pathlib.Path(__file__).resolve().parents[1]}")
+    yield Finding("avemo", f"{__version__} in {_ROOT}")
     version = platform.python_version()
     old = sys.version_info < (3, 11)
     yield Finding("python", f"{version} at {sys.executable}", "install Python 3.11 or newer" if old else "", old)
@@ -108,7 +109,9 @@ def _packages() -> Iterator[Finding]:
         version = _version(distribution)
         (found if version else missing).append(f"{distribution} {version}" if version else distribution)
         if version and (error := _import_error(module)):
-            yield Finding(distribution, f"{version} cannot be imported: {error}", f"pip install -U {distribution}", True)
+            yield Finding(
+                distribution, f"{version} cannot be imported: {error}", f"pip install -U {distribution}", True
+            )
     yield Finding("packages", ", ".join(found))
     if missing:
         yield Finding("packages missing", ", ".join(missing), _INSTALL, True)
@@ -145,7 +148,9 @@ def _accelerator() -> Iterator[Finding]:
         remedy = f'it is not of jaxlib {jaxlib}, so JAX ignores it: pip install "jax[{extra}]=={_version("jax")}"'
         yield Finding(name, version, remedy if other else "", other)
     asked = ", ".join(
-        f"{name}={os.environ[name]}" for name in ("JAX_PLATFORMS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES") if name in os.environ
+        f"{name}={os.environ[name]}"
+        for name in ("JAX_PLATFORMS", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES")
+        if name in os.environ
     )
     if asked:
         yield Finding("environment", asked)
@@ -153,16 +158,17 @@ def _accelerator() -> Iterator[Finding]:
         [sys.executable, "-c", _ASK_JAX],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parents[1]), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *sys.path]), "JAX_TRACEBACK_FILTERING": "off"},
         check=False,
     )
     if ran.returncode:
         said = (ran.stderr.strip().splitlines() or [f"ended with status {ran.returncode}"])[-1]
-        platforms = os.environ.get("JAX_PLATFORMS")
-        remedy = f"unset JAX_PLATFORMS (now {platforms})" if platforms not in (None, "", "cpu") else _INSTALL
-        yield Finding("JAX", said, remedy, True)
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        other = platforms not in ("", "cpu")
+        begin = f"does not start with JAX_PLATFORMS={platforms}: " if other else ""
+        yield Finding("JAX", begin + said, "unset JAX_PLATFORMS" if other else _INSTALL, True)
         return
-    summary, unused = (*ran.stdout.splitlines()[-2:],)[:2] if ran.stdout.count("\n") >= 2 else (ran.stdout.strip(), "")
+    summary, unused = ran.stdout.split("\n")[-3:-1]
     yield Finding("JAX runs on", summary)
     if unused:
         what, _, remedy = unused.partition(": ")

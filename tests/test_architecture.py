@@ -13,9 +13,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What each room may import of this project, besides itself.
 ROOMS = {"media": set(), "data_prep": {"media"}, "avemo": {"media"}}
 
-# The floors of avemo, top to bottom. A room imports its own floor and those below. `postprocess` is a command.
+# The floors of avemo, top to bottom. A room imports its own floor and those below. `postprocess` and `doctor` are
+# commands.
 FLOORS = (
-    {"cli", "postprocess"},
+    {"cli", "postprocess", "doctor"},
     {"sweep", "report", "analysis", "release", "predict", "aot"},
     {"evaluation", "training"},
     {"tasks"},

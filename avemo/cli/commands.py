@@ -16,11 +16,13 @@ class Command:
       flags: for each flag its help, or keyword arguments of `add_argument`. The name of a required flag ends in `!`,
         that of positional arguments in `*`.
       run: `(args, overrides) -> result`; the result is text or converts to JSON.
+      uses_jax: whether JAX has to work before the command begins.
     """
 
     text: str
     flags: Mapping[str, str | dict[str, Any]]
     run: Callable[[argparse.Namespace, list[str]], Any]
+    uses_jax: bool = True
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Adds the flags to a parser."""
@@ -110,6 +112,12 @@ def _demo(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo.cli import demo
 
     return demo.run(args.workdir, args.corpus, args.source, args.seed)
+
+
+def _doctor(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo import doctor
+
+    raise SystemExit(doctor.main())
 
 
 _ENCODERS = {
@@ -248,5 +256,11 @@ COMMANDS = {
             "seed": {"type": int, "default": 0, "help": "seed of the corpus and of every stage (default: 0)"},
         },
         _demo,
+    ),
+    "doctor": Command(
+        "Print versions, devices, decoders and writable places on one page for a bug report; 1 if something is broken.",
+        {},
+        _doctor,
+        uses_jax=False,
     ),
 }
