@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
-import signal
 import sys
 
 from avemo.cli.commands import COMMANDS
+from media.standard_output import ends_quietly
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -17,7 +16,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(argv: list[str] | None) -> int:
+@ends_quietly
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+      The exit status: 0, 1 if cells of a sweep failed, 2 for a user error, 130 when interrupted, 141 for a broken pipe.
+    """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
@@ -41,38 +46,6 @@ def _run(argv: list[str] | None) -> int:
         return 130
     print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     return 1 if isinstance(result, dict) and result.get("failed") else 0
-
-
-def _output_is_closed() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
-    try:
-        print(flush=True)
-    except BrokenPipeError:
-        return True
-    return False
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs a command and ends quietly if the reader of standard output has left, as in `launch.py … | head`.
-
-    A broken pipe of any other kind, such as a lost connection to a bucket, is raised.
-
-    Returns:
-      The exit status: 0, 1 if cells of a sweep failed, 2 for a user error, 130 when interrupted, 141 for a broken pipe.
-    """
-    try:
-        try:
-            status = _run(argv)
-        except SystemExit:  # argparse: --help, or a usage error
-            print(end="", flush=True)
-            raise
-        print(end="", flush=True)
-        return status
-    except BrokenPipeError:
-        if not _output_is_closed():
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
-        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def base(task: str) -> ConfigDict:
                 "learning_rate": 5e-3,
                 "schedule": "constant",  # constant, cosine, step
                 "warmup": 0.0,  # share of all steps
-                "momentum": 0.9,
-                "weight_decay": 0.0,  # sgd and adamw
+                "momentum": 0.9,  # of sgd; adam and adamw accept no other value
+                "weight_decay": 0.0,  # of sgd and adamw
                 "clip_norm": 0.0,  # 0: no clipping
                 "freeze": (),  # regular expressions; parameters with a matching path do not train
             },

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_prep import annotations
 from media.errors import BadItem, UserError
+from media.standard_output import ends_quietly
 
 DIMENSIONS = ("valence", "arousal")
 
@@ -166,6 +167,7 @@ def report(source: pathlib.Path) -> dict[str, Any]:
     return out
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.agreement", description=__doc__.split("\n")[0])

@@ -44,7 +44,11 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def ccc(x: np.ndarray, y: np.ndarray) -> float:
-    """Returns Lin's concordance (CCC) of two traces `[T]` with biased moments (1/n); 0 if both are equal constants."""
+    """Returns Lin's concordance (CCC) of two traces `[T]` with biased moments (1/n); 0 if both are equal constants.
+
+    It is not the CCC of `avemo.metrics`, which adds 1e-8 to the denominator as the loss does: rater weights of a
+    published standard have no such term.
+    """
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * ((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
 

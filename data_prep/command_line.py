@@ -14,6 +14,7 @@ from data_prep.corpora import CORPORA
 from data_prep.corpora.base import Corpus
 from data_prep.preparation import prepare
 from media.errors import UserError
+from media.standard_output import ends_quietly
 
 EPILOG = "For the options of a corpus: python -m data_prep CORPUS --help."
 
@@ -25,8 +26,9 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. See python -m data_prep --help.")
 
 
+@ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0 done, 2 user error, 130 interrupted."""
+    """Runs the command line; returns the exit status: 0 done, 2 user error, 130 interrupted, 141 broken pipe."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(arguments)

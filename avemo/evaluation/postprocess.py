@@ -22,6 +22,7 @@ from scipy import ndimage
 from avemo import metrics
 from avemo.metrics import significance
 from media.errors import UserError
+from media.standard_output import ends_quietly
 
 MEDIANS = (0.4, 0.8, 1.2, 2.0, 4.0, 8.0, 12.0, 20.0)  # s; the range searched by the challenges' entries
 LONGEST_SHIFT = 10.0  # s
@@ -253,6 +254,7 @@ def run(workdir: str | epath.Path, *, per: str = "concatenated") -> dict[str, An
     return out
 
 
+@ends_quietly
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m avemo.postprocess`."""
     parser = argparse.ArgumentParser(description="Fits post-processing on a run's dev predictions; scores every split.")

@@ -13,6 +13,7 @@ from media.errors import UserError, unknown
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
+FIRST_MOMENT = 0.9  # Adam's β₁; the same number as the configs' default momentum of SGD
 
 
 def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
@@ -22,10 +23,8 @@ def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
         main = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(peak, max(1, steps - warmup))
-    elif config.schedule == "step":  # ÷10 at 60 % and 85 %
+    else:  # step: ÷10 at 60 % and 85 %
         main = optax.piecewise_constant_schedule(peak, {round(steps * f) - warmup: 0.1 for f in (0.6, 0.85)})
-    else:
-        raise unknown("schedule", config.schedule, SCHEDULES)
     whole = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup]) if warmup else main
     # optax mixes the integer count with floats; strict promotion does not.
     return lambda count: jnp.asarray(whole(jnp.asarray(count, jnp.float32)), jnp.float32)
@@ -57,8 +56,32 @@ def frozen_mask(params: Any, patterns: Sequence[str]) -> Any:
     return jax.tree.map(lambda name: any(re.search(p, name) for p in patterns), names)
 
 
+def check(config: ConfigDict) -> None:
+    """Checks `config.optimizer`, as far as that needs no parameters.
+
+    Raises:
+      UserError: the optimizer or schedule is unknown, or a field is set that the optimizer would ignore.
+    """
+    options = config.optimizer
+    if options.name not in OPTIMIZERS:
+        raise unknown("optimizer", options.name, OPTIMIZERS)
+    if options.schedule not in SCHEDULES:
+        raise unknown("schedule", options.schedule, SCHEDULES)
+    if options.name == "adam" and options.weight_decay:
+        raise _no_effect(options, "weight_decay", "use adamw, or set it to 0")
+    if options.name != "sgd" and options.momentum != FIRST_MOMENT:
+        raise _no_effect(options, "momentum", f"use sgd, or set it to {FIRST_MOMENT:g}, the decay of the first moment")
+
+
+def _no_effect(options: ConfigDict, field: str, remedy: str) -> UserError:
+    return UserError(
+        f"optimizer.{field}={options[field]:g} has no effect with optimizer.name={options.name}: {remedy}."
+    )
+
+
 def make(config: ConfigDict, steps: int, params: Any) -> optax.GradientTransformation:
     """The optimizer of `config.optimizer` for a run of `steps` steps; weight decay spares biases and normalisation."""
+    check(config)
     options = config.optimizer
     rate = schedule(options, steps)
     decayed = lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree)  # noqa: E731
@@ -68,16 +91,9 @@ def make(config: ConfigDict, steps: int, params: Any) -> optax.GradientTransform
             optax.sgd(rate, momentum=options.momentum, nesterov=True),
         )
     elif options.name == "adam":
-        if options.weight_decay:
-            raise UserError(
-                f"optimizer.weight_decay={options.weight_decay:g} has no effect with optimizer.name=adam: "
-                "use adamw, or set it to 0."
-            )
-        core = optax.adam(rate)
-    elif options.name == "adamw":
-        core = optax.adamw(rate, weight_decay=options.weight_decay, mask=decayed)
+        core = optax.adam(rate, b1=FIRST_MOMENT)
     else:
-        raise unknown("optimizer", options.name, OPTIMIZERS)
+        core = optax.adamw(rate, b1=FIRST_MOMENT, weight_decay=options.weight_decay, mask=decayed)
     if options.clip_norm:
         core = optax.chain(optax.clip_by_global_norm(options.clip_norm), core)
     patterns = tuple(options.freeze)

@@ -22,7 +22,7 @@ from avemo.evaluation.scoring import try_to_score
 from avemo.runs import checkpoints, metrics_log, result_file, run_folder
 from avemo.tasks.audiovisual import AudioVisual
 from avemo.tasks.audiovisual_data import FeatureData
-from avemo.training import loop, seed_mesh, seed_scores, seed_step
+from avemo.training import loop, optimizer, seed_mesh, seed_scores, seed_step
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import TrainState
 from media.errors import UserError
@@ -42,6 +42,7 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
       UserError: bad config or data.
     """
     began = time.time()
+    optimizer.check(configs[0])
     stage = tasks.make(configs[0])
     data = tasks.open_data(stage)
     if not isinstance(stage, AudioVisual) or not isinstance(data, FeatureData):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from avemo import tasks
 from avemo.runs import compilation_cache, run_folder
-from avemo.training import loop
+from avemo.training import loop, optimizer
 from avemo.training.preemption import catch_sigterm
 from avemo.training.single import SingleRun
 from media.errors import UserError
@@ -42,6 +42,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
             f"eval_every ({config.eval_every}) must be a multiple of log_every ({config.log_every}): a resumed run "
             "starts there, and would average other steps into its next line."
         )
+    optimizer.check(config)
     workdir = run_folder.prepare_workdir(config, workdir)
     compilation_cache.keep(workdir)
     done = run_folder.finished(workdir, config)

@@ -6,18 +6,18 @@ import sys
 
 from benchmarks.parity.table import Row, render
 
-PARTS = ("visual", "audio")
+GROUPS = ("visual", "audio")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
-    parts = parser.parse_args(argv).parts or list(PARTS)
-    if not set(parts) <= set(PARTS):
-        parser.error(f"parts are {', '.join(PARTS)}")
+    parser.add_argument("groups", nargs="*", metavar="group", help=f"{' or '.join(GROUPS)} (default: both)")
+    groups = parser.parse_args(argv).groups or list(GROUPS)
+    if not set(groups) <= set(GROUPS):
+        parser.error(f"groups are {', '.join(GROUPS)}")
     rows: list[Row] = []
-    for part in parts:
-        rows += importlib.import_module(f"benchmarks.parity.{part}").rows()
+    for group in groups:
+        rows += importlib.import_module(f"benchmarks.parity.{group}").rows()
     print(render(rows))
     failed = [row.name for row in rows if not row.passed]
     if failed:

@@ -1,7 +1,7 @@
 """Parity of the audio networks and features, the recurrences, CCC and the distillation losses.
 
-`python -m benchmarks.parity.audio` writes the goldens of tests/golden from the references, so that the ordinary suite
-checks the same without PyTorch.
+`python -m benchmarks.parity.audio` writes the references' outputs to tests/golden, so that the test suite checks the
+same without PyTorch.
 """
 
 import functools
@@ -30,13 +30,13 @@ CELLS = {"gru": GRU, "lstm": LSTM}
 
 
 def sequences() -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [3, 17, 5] of the recurrences and the gradient from above [3, 17, 8]."""
+    """Inputs of the recurrences [3, 17, 5], and the gradient with respect to their hidden states [3, 17, 8]."""
     rng = np.random.default_rng(SEED)
     return rng.standard_normal((3, 17, 5)).astype(np.float32), rng.standard_normal((3, 17, 8)).astype(np.float32)
 
 
 def voice(seconds: float = 1.2) -> np.ndarray:
-    """A made-up voice at 16 kHz, float32 [N] in [−1, 1]: gliding harmonics, noise, a pause."""
+    """A synthetic voice at 16 kHz, float32 [N] in [−1, 1]: gliding harmonics, noise, a pause."""
     rng = np.random.default_rng(SEED)
     t = np.arange(int(16000 * seconds)) / 16000
     phase = 2 * np.pi * np.cumsum(140 + 40 * np.sin(3 * t)) / 16000
@@ -45,20 +45,20 @@ def voice(seconds: float = 1.2) -> np.ndarray:
 
 
 def windows(count: int = 2) -> np.ndarray:
-    """Log-mel windows [count, 96, 64] of the made-up voice."""
+    """Log-mel windows [count, 96, 64] of the synthetic voice."""
     rows = audio.log_mel(voice())
     return np.stack([rows[10 * i : 10 * i + 96] for i in range(count)])
 
 
 def embeddings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Outputs of a student and a teacher [12, 6], and labels [12]."""
+    """Outputs of a student and of a teacher, each [12, 6], and labels [12]."""
     rng = np.random.default_rng(SEED)
     student, teacher = rng.standard_normal((2, 12, 6)).astype(np.float32)
     return student, 2 * teacher, rng.integers(0, 6, 12)
 
 
 def run_cell(kind: str, params: Any, x: np.ndarray, probe: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Our recurrence: outputs and gradients under the names of `audio_references.recurrent`."""
+    """Runs our cell; returns outputs and gradients under the names that `audio_references.recurrent` uses."""
     mask = jnp.ones(x.shape[:2], bool)
 
     def loss(params: Any, x: jax.Array) -> Any:
@@ -71,12 +71,12 @@ def run_cell(kind: str, params: Any, x: np.ndarray, probe: np.ndarray) -> tuple[
 
 
 def cell_params(kind: str, x: np.ndarray, size: int) -> Any:
-    """Drawn parameters of our recurrence."""
+    """Random parameters of our cell."""
     return weights.variables(CELLS[kind](size), x, jnp.ones(x.shape[:2], bool), seed=SEED)["params"]
 
 
 def recurrent_rows() -> list[Row]:
-    """GRU and LSTM, values and gradients."""
+    """Compares values and gradients of GRU and LSTM."""
     import torch
 
     from benchmarks.parity import audio_references
@@ -86,16 +86,16 @@ def recurrent_rows() -> list[Row]:
     for kind in CELLS:
         params = cell_params(kind, x, probe.shape[-1])
         ours, theirs = run_cell(kind, params, x, probe), audio_references.recurrent(kind, params, x, probe)
-        for part, group, allowed in (("values", 0, OUTPUT), ("gradients", 1, GRADIENT)):
-            assert set(ours[group]) == set(theirs[group])
-            worst = max(difference(ours[group][k], v) for k, v in theirs[group].items())
-            name = f"{kind.upper()}, {part} ({len(theirs[group])} tensors)"
-            rows.append(Row(name, f"torch.nn.{kind.upper()} {torch.__version__}", worst, allowed))
+        for what, index, tolerance in (("values", 0, OUTPUT), ("gradients", 1, GRADIENT)):
+            assert set(ours[index]) == set(theirs[index])
+            worst = max(difference(ours[index][k], v) for k, v in theirs[index].items())
+            name = f"{kind.upper()}, {what} ({len(theirs[index])} tensors)"
+            rows.append(Row(name, f"torch.nn.{kind.upper()} {torch.__version__}", worst, tolerance))
     return rows
 
 
 def vggish_rows() -> list[Row]:
-    """The network under shared drawn weights, its own last activation included, and the log-mel."""
+    """Compares VGGish under the same random weights, including torchvggish's last ReLU, and the log-mel."""
     from benchmarks.parity import audio_references, references
 
     version = references.version("torchvggish")
@@ -122,7 +122,7 @@ def _data() -> Path:
 
 
 def _sounds() -> list[tuple[str, np.ndarray]]:
-    found = [("a made-up voice", voice())]
+    found = [("a synthetic voice", voice())]
     for name, pattern in (("RAVDESS", "ravdess_speech/Actor_01/*"), ("GRID", "grid/*.mpg")):
         files = sorted(_data().glob(pattern))[:3]
         if files:
@@ -136,7 +136,7 @@ def _at_yamnets_offset(log_mel: np.ndarray) -> np.ndarray:
 
 
 def yamnet_rows() -> list[Row]:
-    """The converted file against its own graph in float32, and against LiteRT as it runs."""
+    """Compares the converted YAMNet with the file's own graph in float32 and with LiteRT."""
     from benchmarks.parity import audio_references, references
 
     file = _data() / "weights" / "yamnet.tflite"
@@ -157,7 +157,7 @@ def yamnet_rows() -> list[Row]:
     return [
         Row(
             "YAMNet embedding, converted file",
-            "the file's graph dequantised, in torch",
+            "the file's dequantised graph in torch",
             difference(ours, graph),
             OUTPUT,
         ),
@@ -171,17 +171,17 @@ def yamnet_rows() -> list[Row]:
             f"{difference(graph[0], embedding):.3f}",
         ),
         Row(
-            "log-mel of a made-up voice, median abs diff",
+            "log-mel of a synthetic voice, median abs diff",
             f"YAMNet's own front end, {version}",
             float(np.median(front_end)),
             5e-2,
-            f"ours moved to its offset, 0.001; its int8 DFT loses quiet bands: up to {front_end.max():.1f} ln units",
+            f"at YAMNet's offset of 0.001; its int8 DFT loses quiet bands: up to {front_end.max():.1f} ln units",
         ),
     ]
 
 
 def ccc_rows() -> list[Row]:
-    """CCC of the metric and of the loss."""
+    """Compares the CCC of the metric and of the loss."""
     import audmetric
     import torch
 
@@ -200,17 +200,17 @@ def ccc_rows() -> list[Row]:
         Row("CCC metric (moments)", references.version("audmetric"), difference(metrics.ccc(state), theirs), 1e-6),
         Row("CCC loss, float32", references.version("audmetric"), abs(1 - loss - theirs.mean()), 1e-5),
         Row(
-            "CCC from our moments by their n-1",
+            "CCC from our moments, divided by n-1 as torchmetrics does",
             references.version("torchmetrics"),
             difference(unbiased, other),
             1e-6,
-            f"its variances are unbiased; with ours (1/n) it differs by {difference(metrics.ccc(state), other):.1e}",
+            f"with our convention (1/n) the difference is {difference(metrics.ccc(state), other):.1e}",
         ),
     ]
 
 
 def distillation_rows() -> list[Row]:
-    """RKD, DKD and KD, values and gradients."""
+    """Compares values and gradients of RKD, DKD and KD."""
     from benchmarks.parity import audio_references
 
     student, teacher, labels = embeddings()
@@ -237,12 +237,12 @@ def distillation_rows() -> list[Row]:
 
 
 def rows() -> list[Row]:
-    """Returns all rows of this part."""
+    """Returns all rows of this group."""
     return [*recurrent_rows(), *vggish_rows(), *yamnet_rows(), *ccc_rows(), *distillation_rows()]
 
 
 def write_goldens() -> None:
-    """Writes what the references say, for the ordinary suite."""
+    """Writes the references' outputs for the test suite."""
     from benchmarks.parity import audio_references
 
     GOLDEN.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""The references of the audio networks, recurrences and losses, as functions from arrays to arrays.
+"""References for the audio networks, recurrences and losses, as functions from arrays to arrays.
 
-PyTorch, torchvggish and LiteRT are what somebody else wrote; RKD and DKD are their authors' formulas, written out in
-PyTorch. Inputs and weights are drawn from a fixed seed, so that a golden needs no more than the outputs.
+PyTorch, torchvggish and LiteRT are other people's code; RKD and DKD follow their authors' formulas in PyTorch. Inputs
+and weights come from a fixed seed, so a golden file holds outputs only.
 """
 
 import functools
@@ -20,13 +20,13 @@ Arrays = dict[str, np.ndarray]
 
 
 def recurrent(kind: str, params: dict[str, Any], x: np.ndarray, probe: np.ndarray) -> tuple[Arrays, Arrays]:
-    """`torch.nn.GRU` or `LSTM` under our parameters.
+    """Runs `torch.nn.GRU` or `LSTM` with our parameters.
 
     Args:
       kind: "gru" or "lstm".
       params: parameters of our cell, {"ir": {"kernel", "bias"}, …}.
       x: [B, T, D].
-      probe: [B, T, H], the gradient that comes back from above.
+      probe: [B, T, H], the gradient of the loss with respect to the hidden states.
 
     Returns:
       {"hidden" [B, T, H], "carry" [B, H]} and the gradients, by our names ("x", "ir/kernel", …).
@@ -58,7 +58,7 @@ def recurrent(kind: str, params: dict[str, Any], x: np.ndarray, probe: np.ndarra
 
 
 def place_torchvggish(name: str, value: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """torchvggish's tensor name and value as ours: convolutions are `features.N`, dense layers `embeddings.N`."""
+    """Maps torchvggish's convolutions (`features.N`) and dense layers (`embeddings.N`) to our path and layout."""
     part, number, leaf = name.split(".")
     layers = {
         "features": {0: "conv1", 3: "conv2", 6: "conv3_1", 8: "conv3_2", 11: "conv4_1", 13: "conv4_2"},
@@ -70,7 +70,7 @@ def place_torchvggish(name: str, value: np.ndarray) -> tuple[tuple[str, ...], np
 
 
 def vggish(windows: np.ndarray, seed: int) -> np.ndarray:
-    """torchvggish's network with drawn weights: windows [B, 96, 64] -> [B, 128], ReLU at the end as it has it."""
+    """Runs torchvggish's network, which ends in ReLU, with random weights: windows [B, 96, 64] -> [B, 128]."""
     module = importlib.import_module("torchvggish.torchvggish")
     network = module.VGG(module.make_layers(), postprocess=False).eval()
     references.load(network, weights.torch_state(network.state_dict(), place_torchvggish, seed))
@@ -79,7 +79,7 @@ def vggish(windows: np.ndarray, seed: int) -> np.ndarray:
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """The public definition (AudioSet's `mel_features.py`, as torchvggish ships it): [N] at 16 kHz -> [M, 64]."""
+    """AudioSet's `mel_features.py`, as torchvggish ships it: [N] at 16 kHz -> [M, 64]."""
     features = importlib.import_module("torchvggish.mel_features")
     p = importlib.import_module("torchvggish.vggish_params")
     return features.log_mel_spectrogram(
@@ -95,7 +95,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def yamnet_litert(file: Path, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """LiteRT runs the file itself on 15,600 samples: its log-mel [96, 64] and embedding [1024]."""
+    """Runs the file in LiteRT on 15,600 samples; returns its log-mel [96, 64] and embedding [1024]."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -113,7 +113,7 @@ def yamnet_litert(file: Path, samples: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def yamnet_float(file: Path, windows: np.ndarray) -> np.ndarray:
-    """The file's own graph with its constants dequantised, run by PyTorch in float32: [B, 96, 64] -> [B, 1024]."""
+    """Runs the file's graph with dequantised constants in PyTorch, in float32: [B, 96, 64] -> [B, 1024]."""
     constants = tflite.read(file)
     kernels, biases = {}, {}
     for name, value in constants.items():
@@ -125,7 +125,7 @@ def yamnet_float(file: Path, windows: np.ndarray) -> np.ndarray:
     halving = {"layer1", "layer3_depthwise", "layer5_depthwise", "layer7_depthwise", "layer13_depthwise"}
     for name in order:
         depthwise = name.endswith("depthwise")
-        # TFLite keeps [O, H, W, I], and [1, H, W, C] for depthwise.
+        # TFLite stores [O, H, W, I], and [1, H, W, C] for depthwise kernels.
         kernel = (
             torch.tensor(kernels[name]).permute(3, 0, 1, 2)
             if depthwise
@@ -138,7 +138,7 @@ def yamnet_float(file: Path, windows: np.ndarray) -> np.ndarray:
 
 
 def _same(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-    """TensorFlow's SAME padding: what is odd goes to the end."""
+    """TensorFlow's SAME padding: an odd pixel goes to the end."""
     pads = []
     for size in reversed(x.shape[2:]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -147,7 +147,7 @@ def _same(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
 
 
 def distillation(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> Arrays:
-    """RKD, DKD and KD by their authors' formulas, with gradients: {name, name_gradient}."""
+    """RKD, DKD and KD by their authors' formulas: {name: value, name_gradient: gradient of `student`}."""
     formulas = {
         "rkd_distance": _rkd_distance,
         "rkd_angle": _rkd_angle,
@@ -171,7 +171,7 @@ def _kd(s: torch.Tensor, t: torch.Tensor, temperature: float) -> torch.Tensor:
 def _dkd(
     s: torch.Tensor, t: torch.Tensor, labels: torch.Tensor, alpha: float, beta: float, temperature: float
 ) -> torch.Tensor:
-    """arXiv 2203.08679, equations 5 to 8: probabilities, not logarithms, are split and renormalised."""
+    """arXiv 2203.08679, equations 5 to 8; splits and renormalises probabilities, not logarithms."""
     ps, pt = F.softmax(s / temperature, 1), F.softmax(t / temperature, 1)
     chosen = F.one_hot(labels, s.shape[1]).bool()
     binary = [torch.stack([p[chosen], 1 - p[chosen]], 1) for p in (ps, pt)]
@@ -181,7 +181,7 @@ def _dkd(
 
 
 def _rkd_distance(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """arXiv 1904.05068, equations 3 to 5; distances in units of their mean over pairs, Huber over all pairs."""
+    """arXiv 1904.05068, equations 3 to 5; distances are divided by their mean over pairs; Huber over all pairs."""
 
     def relative(x: torch.Tensor) -> torch.Tensor:
         off_diagonal = ~torch.eye(len(x), dtype=torch.bool)
@@ -192,7 +192,7 @@ def _rkd_distance(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
 
 
 def _rkd_angle(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """arXiv 1904.05068, equations 6 to 8; cosines at each vertex, Huber over all triples."""
+    """arXiv 1904.05068, equations 6 to 8; the cosine at each vertex; Huber over all triples."""
 
     def cosines(x: torch.Tensor) -> torch.Tensor:
         unit = F.normalize(x[None] - x[:, None], dim=2)

@@ -1,7 +1,7 @@
-"""The TF.js face net: its graph interpreted operation by operation in PyTorch, against the converted MobileNet-v1.
+"""The converted MobileNet-v1 against the TF.js face net's own graph, interpreted in PyTorch node by node.
 
-Needs the published `faceres-deep.json` and the clips (`AVEMO_DATA`); where they are absent the rows say so.
-`python -m benchmarks.parity.face_net` writes the golden.
+Needs the published `faceres-deep.json` and the clips (`AVEMO_DATA`); without them, the row says so.
+`python -m benchmarks.parity.face_net` writes the golden file.
 """
 
 import base64
@@ -27,7 +27,7 @@ DATA = Path(os.environ.get("AVEMO_DATA", Path(__file__).resolve().parents[3] / "
 GOLDEN = VISUAL_GOLDEN.with_name("face_net.npz")
 GRAPH = "weights/faceres-deep.json"
 DETECTOR = "weights/face_detection_yunet_2026may.onnx"
-# Two takes of one face (sad, surprised), and another face.
+# Two takes of one person (sad, surprised), and another person.
 SAME, OTHER = ("ravdess_clips/01-01-04-*.mp4", "ravdess_clips/01-01-08-*.mp4"), "grid/*.mpg"
 REFERENCE = "its TF.js graph, interpreted"
 DESCRIPTOR = "global_pooling/Mean"
@@ -35,7 +35,7 @@ SIZE = 224
 
 
 def interpret(path: Path, images: np.ndarray, result: str = DESCRIPTOR) -> np.ndarray:
-    """Returns a node's value for `images` [B, H, W, 3] as the graph expects them, node by node."""
+    """Returns the value of the node `result` for `images` [B, H, W, 3], scaled as the graph expects them."""
     values = {name: torch.tensor(value) for name, value in tfjs.read(path).items()}
     for node in tfjs.nodes(path):
         name, inputs = node["name"], [values[i.split(":")[0]] for i in node.get("input", [])]
@@ -69,7 +69,7 @@ def _convolution(node: dict, x: torch.Tensor, kernel: torch.Tensor) -> torch.Ten
         raise NotImplementedError("padding")
     stride = int(node["attr"]["strides"]["list"]["i"][1])
     depthwise = node["op"] == "DepthwiseConv2dNative"
-    # HWIO -> OIHW, or HWC1 -> C1HW
+    # HWC1 -> C1HW for depthwise, else HWIO -> OIHW
     weight = kernel.permute(2, 3, 0, 1) if depthwise else kernel.permute(3, 2, 0, 1)
     pads = []
     for axis in (2, 1):  # F.pad starts from the last axis
@@ -93,7 +93,7 @@ def face(path: Path) -> np.ndarray:
 
 
 def rows() -> list[Row]:
-    """Returns the rows of the face net: descriptor against the graph, and the identity check."""
+    """Compares the descriptor with the graph's, and checks that it tells one person from another."""
     if not (DATA / GRAPH).is_file():
         return [Row("MobileNet-v1 face net", REFERENCE, float("nan"), 1e-4, f"no {DATA / GRAPH}: set AVEMO_DATA")]
     images = np.stack([face(next(iter(sorted(DATA.glob(pattern))))) for pattern in (*SAME, OTHER)])
@@ -108,17 +108,17 @@ def rows() -> list[Row]:
     return [
         Row("MobileNet-v1 face net, 1024-d descriptor", REFERENCE, difference(ours, theirs), 1e-4),
         Row(
-            "MobileNet-v1 face net, identity: cosine with another face less with the same face's other take",
+            "MobileNet-v1 face net, identity: cosine between persons less that between takes of one",
             "two RAVDESS takes, one GRID face",
             other - same,
             -0.1,
-            f"same {same:.2f}, other {other:.2f}; must be below, not near 0",
+            f"same {same:.2f}, other {other:.2f}; the difference must not exceed -0.1",
         ),
     ]
 
 
 def write_goldens() -> None:
-    """Writes what the graph says of two made-up images, for the test that has the weights but not PyTorch."""
+    """Writes the graph's descriptors of two synthetic images, for a test with the weights but without PyTorch."""
     images = faces(2, 96)
     descriptors = interpret(DATA / GRAPH, images[..., ::-1] - np.array(BGR_MEAN, np.float32))
     np.savez_compressed(GOLDEN, descriptor=descriptors)

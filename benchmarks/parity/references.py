@@ -1,7 +1,7 @@
-"""The PyTorch references, imported file by file: neither package is needed whole.
+"""The PyTorch references. Single files are imported, because neither package is needed as a whole.
 
-facenet-pytorch pins old versions of PyTorch and torchvision, and torchvision wants its compiled operators; the two
-network definitions use none of that. `pip install --no-deps -r requirements-parity-nodeps.txt` is enough.
+facenet-pytorch pins old versions of PyTorch and torchvision, and torchvision needs its compiled operators; the two
+network definitions use neither. `pip install --no-deps -r requirements-parity-nodeps.txt` is enough.
 """
 
 import functools
@@ -43,7 +43,7 @@ def densenet() -> types.ModuleType:
 def torchmetrics_ccc() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Returns torchmetrics' `concordance_corrcoef`.
 
-    torchmetrics imports torchvision wherever it is installed; here only its files are, so it is told that it is not.
+    torchmetrics imports torchvision if it is installed. Here only its files are, so we say that it is not installed.
     """
     from lightning_utilities.core.imports import RequirementCache
 
@@ -56,12 +56,12 @@ def torchmetrics_ccc() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
 
 
 def version(package: str) -> str:
-    """Returns "package 1.2.3" as installed."""
+    """Returns the name and the installed version, such as "torchvision 0.21.0"."""
     return f"{package} {importlib.metadata.version(package)}"
 
 
 def load(module: torch.nn.Module, state: dict[str, np.ndarray]) -> None:
-    """Gives `module` the drawn weights; only batch counters and the classifier, which we have not, may be missing."""
+    """Loads random weights into `module`; only batch counters and the classifier, which ours lack, may be missing."""
     missing, unexpected = module.load_state_dict({k: torch.tensor(v.copy()) for k, v in state.items()}, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked") and "classifier" not in name]
     if missing or unexpected:
@@ -69,12 +69,12 @@ def load(module: torch.nn.Module, state: dict[str, np.ndarray]) -> None:
 
 
 def images(array: np.ndarray) -> torch.Tensor:
-    """Returns NHWC as NCHW."""
+    """Converts NHWC to NCHW."""
     return torch.tensor(np.moveaxis(array, -1, 1).copy())
 
 
 def channels_last(tensor: torch.Tensor) -> np.ndarray:
-    """Returns NCHW as NHWC; others unchanged."""
+    """Converts NCHW to NHWC; returns tensors of other ranks unchanged."""
     array = tensor.detach().numpy()
     return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
 
@@ -87,7 +87,7 @@ def _folder(package: str) -> Path:
 
 
 def _shell(name: str, folder: Path | None = None) -> types.ModuleType:
-    """Enters an empty package that finds its submodules in `folder` without running its `__init__`."""
+    """Registers an empty package that finds its submodules in `folder` without running its `__init__`."""
     if name not in sys.modules:
         module = types.ModuleType(name)
         if folder:

@@ -10,11 +10,11 @@ class Row:
     """One comparison.
 
     Attributes:
-      name: what of ours, under which conditions.
+      name: what is compared, and in which mode.
       reference: package and version, or the formula.
-      max_abs_diff: as `difference` measures it; nan where the reference could not be run.
-      tolerance: what is allowed.
-      note: why the tolerance is what it is, or why the row is missing.
+      max_abs_diff: the value of `difference`; NaN if the reference could not be run.
+      tolerance: the largest difference allowed.
+      note: the reason for the tolerance, or for the NaN.
     """
 
     name: str
@@ -30,9 +30,9 @@ class Row:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, floor: float = 1e-12) -> float:
-    """Returns the largest absolute difference after scaling by the reference's largest absolute value (unit range).
+    """Returns the largest absolute difference divided by the reference's largest absolute value.
 
-    `floor` is the least value to scale by: a gradient that is 0 but for rounding is no tensor to take a ratio of.
+    The divisor is at least `floor`, because a gradient of 0 is only rounding noise.
     """
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:

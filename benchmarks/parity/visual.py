@@ -1,7 +1,7 @@
-"""Parity of the visual networks: facenet-pytorch, torchvision, and the TF.js face net's own graph.
+"""Parity of the visual networks with facenet-pytorch, torchvision and the graph of the TF.js face net.
 
-`python -m benchmarks.parity.visual` writes the goldens of tests/golden from the references, so that the ordinary suite
-checks the same without PyTorch.
+`python -m benchmarks.parity.visual` writes the references' outputs to tests/golden, so that the test suite checks the
+same without PyTorch.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ SEED = 0
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden" / "visual.npz"
 GOLDEN_VALUES = 24
 
-# Outputs by stage; gradients and statistics by parameter path, "trunk/conv/kernel".
+# Outputs by stage; gradients and statistics by parameter path, such as "trunk/conv/kernel".
 Result = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network of ours, built to the numbers of a reference's.
+    """One of our networks and the reference that it is compared with.
 
     Attributes:
-      kind: "facenet" or "densenet", which reference it is.
-      numbers: of the reference, see `visual_references`.
-      ours: the module.
-      place: the converter's rule from the reference's tensors to ours.
+      kind: the reference, "facenet" or "densenet".
+      numbers: the reference's hyperparameters; see `visual_references`.
+      ours: our module, with the same hyperparameters.
+      place: maps a tensor of the reference to one of ours, as the converter does.
       images: [B, H, W, 3] float32, 0..255.
-      scale: images to the reference's input.
-      outputs: our result and the sown intermediates to outputs by stage, the result last.
+      scale: maps images to the reference's input.
+      outputs: maps our result and the sown intermediates to outputs by stage; the result comes last.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Case:
 
 
 def faces(count: int, size: int) -> np.ndarray:
-    """Returns [count, size, size, 3] float32 images of coarse and fine noise, 0..255, from a fixed seed."""
+    """Returns images of coarse and fine noise from a fixed seed: float32 [count, size, size, 3], 0..255."""
     rng = np.random.default_rng(SEED)
     coarse = rng.uniform(0, 255, (count, 8, 8, 3))
     fine = np.repeat(np.repeat(coarse, -(-size // 8), 1), -(-size // 8), 2)[:, :size, :size]
@@ -65,7 +65,7 @@ def faces(count: int, size: int) -> np.ndarray:
 
 
 def facenet_case(images: np.ndarray, repeats: tuple[int, int, int] = (5, 10, 5)) -> Case:
-    """The whole Inception-ResNet-v1, every stage; with fewer repeats for goldens."""
+    """The whole Inception-ResNet-v1, compared stage by stage; golden files use fewer repeats."""
     return Case(
         name="Inception-ResNet-v1" if repeats == (5, 10, 5) else "Inception-ResNet-v1, short",
         kind="facenet",
@@ -79,7 +79,7 @@ def facenet_case(images: np.ndarray, repeats: tuple[int, int, int] = (5, 10, 5))
 
 
 def densenet_case(images: np.ndarray, layers: tuple[int, ...] = (6, 12, 48, 32), growth: int = 32) -> Case:
-    """DenseNet to the last ReLU, with a stem of twice the growth; DenseNet-201 by default."""
+    """DenseNet up to its last ReLU, by default DenseNet-201; the stem has twice the growth rate's channels."""
     return Case(
         name="DenseNet-201" if sum(layers) == 98 else "DenseNet, small",
         kind="densenet",
@@ -93,7 +93,7 @@ def densenet_case(images: np.ndarray, layers: tuple[int, ...] = (6, 12, 48, 32),
 
 
 def small_cases() -> dict[str, Case]:
-    """The cases of the goldens, by the name that their arrays start with."""
+    """The cases in the golden file, by the prefix of their arrays' names."""
     return {
         "facenet": facenet_case(faces(4, 112), repeats=(1, 1, 1)),
         "densenet": densenet_case(faces(4, 96), layers=(2, 2, 2, 2), growth=8),
@@ -101,12 +101,12 @@ def small_cases() -> dict[str, Case]:
 
 
 def probe(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the gradient from above: the loss is the sum of result · probe."""
+    """Returns the gradient of the loss with respect to the result; the loss is the sum of result · probe."""
     return np.random.default_rng(SEED + 1).standard_normal(shape).astype(np.float32)
 
 
 def run_ours(case: Case, train: bool, dtype: type = np.float32, gradients: bool = False) -> Result:
-    """Returns our outputs, the statistics after the pass and, only where asked for, the gradients of the probe loss."""
+    """Returns our outputs, the gradients of the probe loss (empty unless `gradients`) and the updated statistics."""
     module = case.ours.clone(dtype=dtype)
     variables = weights.variables(module, jnp.zeros((1, *case.images.shape[1:])), seed=SEED)
 
@@ -128,7 +128,7 @@ def _flat(tree: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def output_rows(case: Case, train: bool) -> list[Row]:
-    """Returns a row a stage and, in training, one for the running statistics; float32."""
+    """Returns one row per stage and, in training, one for the running statistics; float32."""
     from benchmarks.parity import visual_references
 
     ours, theirs = run_ours(case, train), visual_references.run(case, train)
@@ -144,10 +144,10 @@ def output_rows(case: Case, train: bool) -> list[Row]:
 
 
 def gradient_row(case: Case, train: bool) -> Row:
-    """Returns the row of the parameter whose gradient differs most.
+    """Returns the row of the parameter whose gradient differs most, in float64.
 
-    In float64: in float32 some of the ten million ReLU inputs lie within rounding of 0 and switch sides, which moves
-    the gradient of a tensor fed by few places by percents, in any two implementations.
+    In float32, rounding moves some of the ten million ReLU inputs across 0. In any two implementations that changes the
+    gradient of a small feature map's parameters by several percent.
     """
     from benchmarks.parity import visual_references
 
@@ -159,19 +159,19 @@ def gradient_row(case: Case, train: bool) -> Row:
     floor = gradient_floor(theirs)
     worst = max(theirs, key=lambda name: difference(ours[name], theirs[name], floor))
     value = difference(ours[worst], theirs[worst], floor)
-    note = f"float64, so that no ReLU switches by rounding; {len(theirs)} tensors, worst {worst}"
+    note = f"float64, so that rounding flips no ReLU; {len(theirs)} tensors, worst {worst}"
     return Row(
         f"{case.name} gradients, {'train' if train else 'eval'}", visual_references.version(case), value, GRADIENT, note
     )
 
 
 def gradient_floor(gradients: dict[str, np.ndarray]) -> float:
-    """Returns the scale below which a gradient counts as 0 (a bias in front of a BatchNorm in training)."""
+    """Returns the scale below which a gradient counts as 0, as that of a bias before BatchNorm is in training."""
     return 1e-6 * max(np.abs(value).max() for value in gradients.values())
 
 
 def conversion_rows() -> list[Row]:
-    """A file that PyTorch writes, in both its formats, through the converter and the loader."""
+    """Converts and loads a file that PyTorch wrote, in each of its two formats."""
     from benchmarks.parity import visual_references
 
     case = facenet_case(faces(2, 112))
@@ -194,7 +194,7 @@ def rows() -> list[Row]:
     """Returns all rows of the visual networks."""
     from benchmarks.parity import face_net
 
-    # XLA:CPU compiles the gradient of DenseNet-201's 98 concatenations for minutes; the small one has the same code.
+    # The small DenseNet runs the same code; XLA:CPU takes minutes to compile the gradient of DenseNet-201.
     small = small_cases()["densenet"]
     table = []
     for train in (False, True):
@@ -206,14 +206,14 @@ def rows() -> list[Row]:
 
 
 def sample(name: str, value: np.ndarray) -> np.ndarray:
-    """Returns a few elements of an array, at places drawn from its name, and last its largest absolute value."""
+    """Returns a few elements of an array, at positions drawn from its name, then its largest absolute value."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     places = rng.integers(0, value.size, min(GOLDEN_VALUES, value.size))
     return np.append(np.ravel(value)[places], np.abs(value).max())
 
 
 def write_goldens() -> None:
-    """Writes samples of the references' outputs and training-mode gradients."""
+    """Writes samples of the references' outputs and of their gradients in training mode."""
     from benchmarks.parity import visual_references
 
     arrays = {}

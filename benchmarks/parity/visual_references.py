@@ -12,7 +12,7 @@ from benchmarks.parity.visual import SEED, Case, Result, probe
 
 PACKAGES = {"facenet": "facenet-pytorch", "densenet": "torchvision"}
 
-# Everything that facenet-pytorch's forward pass names.
+# Every stage that facenet-pytorch's forward pass names.
 STAGES = (
     "conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b", "repeat_1", "mixed_6a",
     "repeat_2", "mixed_7a", "repeat_3", "block8", "avgpool_1a", "last_linear", "last_bn",
@@ -25,7 +25,7 @@ def version(case: Case) -> str:
 
 
 def run(case: Case, train: bool, dtype: type = np.float32) -> Result:
-    """Returns outputs by stage, gradients of the probe loss, and statistics after the pass, by our paths."""
+    """Returns outputs by stage, and the gradients of the probe loss and the updated statistics by our paths."""
     network = _network(case).train(train).to(getattr(torch, np.dtype(dtype).name))
     outputs = _outputs(network, case, references.images(case.scale(case.images).astype(dtype)))
     result = list(outputs.values())[-1]
@@ -37,7 +37,7 @@ def run(case: Case, train: bool, dtype: type = np.float32) -> Result:
 
 
 def save(case: Case, file: Path, *, zipped: bool) -> None:
-    """Writes the network's state dict as PyTorch does today (`zipped`), or as it did before 1.6."""
+    """Writes the network's state dict in PyTorch's present format (`zipped`) or in that before 1.6."""
     torch.save(_network(case).state_dict(), file, _use_new_zipfile_serialization=zipped)
 
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.parity.weight_files`: writes tests/golden/weights, tiny files in the formats that we read.
 
-PyTorch writes its two formats and TensorFlow its two, each where it is installed; the tests read them with neither.
-The values are drawn from the tensors' names, so that the tests know them.
+PyTorch and TensorFlow, if installed, write two formats each; the tests read them with neither. The values are drawn
+from the tensors' names, so the tests know them.
 """
 
 import importlib.util
@@ -32,12 +32,12 @@ TF_SHAPES = {
 
 
 def values(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Returns the tensors of a file: standard normal, drawn from seed and name."""
+    """Returns the tensors of a file, drawn from a standard normal by seed and name."""
     return {name: 10 * weights.draw((name, "bias"), shape, SEED) for name, shape in shapes.items()}
 
 
 def write_torch() -> None:
-    """Writes `zip.pt` and `legacy.pt`; one tensor is a transposed view, and a counter comes along, as in real files."""
+    """Writes the `.pt` files. As in real ones, one tensor is a transposed view and one is a batch counter."""
     import torch
 
     state = {name: torch.tensor(value) for name, value in values(TORCH_SHAPES).items()}

@@ -1,6 +1,6 @@
-"""Random weights that any implementation can be given: drawn by NumPy from a seed and the tensor's name alone.
+"""Random weights for any implementation, drawn by NumPy from a seed and the tensor's name.
 
-So a golden output needs no stored weights: the test draws them again.
+A golden file therefore stores no weights: the test draws them again.
 """
 
 import math
@@ -14,7 +14,7 @@ from flax import linen as nn
 
 
 def draw(path: tuple[str, ...], shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Returns the float32 tensor for `path` (as in the Flax tree, kernels [h, w, I, O] or [I, O])."""
+    """Returns the float32 tensor for a path of the Flax tree; kernels are [h, w, I, O] or [I, O]."""
     rng = np.random.default_rng([seed, zlib.crc32("/".join(path).encode())])
     leaf = path[-1]
     if leaf == "kernel":
@@ -27,7 +27,7 @@ def draw(path: tuple[str, ...], shape: tuple[int, ...], seed: int) -> np.ndarray
 
 
 def variables(module: nn.Module, *inputs: Any, seed: int) -> dict[str, Any]:
-    """Returns drawn {"params", "batch_stats"} for `module(*inputs, train=False)`; compiles nothing."""
+    """Returns random {"params", "batch_stats"} for `module(*inputs, train=False)`; compiles nothing."""
     shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x, train=False), *inputs)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: draw(tuple(str(key.key) for key in path), leaf.shape, seed), dict(shapes)
@@ -35,11 +35,11 @@ def variables(module: nn.Module, *inputs: Any, seed: int) -> dict[str, Any]:
 
 
 def torch_state(names: Mapping[str, Any], place: Callable[[str, np.ndarray], Any], seed: int) -> dict[str, np.ndarray]:
-    """Returns the same draw in PyTorch's names and layouts.
+    """Returns the weights of `variables` in PyTorch's names and layouts.
 
     Args:
-      names: a state dict of tensors, for names and shapes.
-      place: the converter's rule from name and value to our path and value.
+      names: a state dict, for its names and shapes.
+      place: maps a name and value to our path and value, as the converter does.
       seed: as for `variables`.
     """
     state = {}

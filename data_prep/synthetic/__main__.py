@@ -9,12 +9,14 @@ import tqdm
 
 from data_prep.synthetic.corpus import Settings, generate
 from media.errors import UserError
+from media.standard_output import ends_quietly
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split(","))
 
 
+@ends_quietly
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and generates the corpus.
 

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import builder, command_line, corpora, preparation, task_runner
 from data_prep.preparation import prepare
+from helpers.processes import to_a_closed_pipe
 from media import tfrecord
 from media.errors import UserError
 from media.records import Serializer
@@ -50,6 +51,11 @@ def test_list_names_every_corpus_and_help_its_options(capsys):
     shown = capsys.readouterr().out
     assert "--gold_standard" in shown
     assert "RECOLA-Video-recordings" in shown
+
+
+@pytest.mark.parametrize("arguments", [["data_prep", "--list"], ["data_prep", "recola", "--help"]])
+def test_a_reader_that_leaves_ends_the_command_quietly(arguments):
+    assert to_a_closed_pipe("-m", *arguments) == (141, "")
 
 
 def test_prepared_says_so_and_again_does_nothing(tmp_path, draw, capsys):

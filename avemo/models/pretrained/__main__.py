@@ -11,8 +11,10 @@ from avemo.data.network_inputs import network_inputs
 from avemo.models import pretrained
 from avemo.models.pretrained import networks
 from media.errors import UserError
+from media.standard_output import ends_quietly
 
 
+@ends_quietly
 def main(argv: list[str] | None = None) -> int:
     """Runs the converter; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m avemo.models.pretrained", description=pretrained.__doc__)

@@ -1,6 +1,5 @@
 """The command line as a user meets it: help, exit status, one clear line."""
 
-import os
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import pytest
 
 import launch
 from avemo.cli.commands import COMMANDS
+from helpers.processes import to_a_closed_pipe
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -48,20 +48,6 @@ def test_an_unknown_fusion_lists_the_known_ones(tmp_path, capsys):
     assert "did you mean 'bottleneck'" in capsys.readouterr().err
 
 
-def to_a_closed_pipe(code):
-    """Runs code whose standard output has no reader; returns exit status and standard error."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, stdout=writer, stderr=subprocess.PIPE, check=False, text=True
-        )
-    finally:
-        os.close(writer)
-    return done.returncode, done.stderr
-
-
 COMMAND = """
 import sys, launch
 from avemo.cli import commands
@@ -83,12 +69,12 @@ sys.exit(launch.main())
     ],
 )
 def test_a_reader_that_leaves_ends_the_command_quietly(body):
-    assert to_a_closed_pipe(COMMAND.format(body=body)) == (141, "")
+    assert to_a_closed_pipe("-c", COMMAND.format(body=body)) == (141, "")
 
 
 def test_help_to_a_reader_that_has_left_ends_quietly():
     code = "import sys, launch; sys.argv = ['launch.py', '--help']; sys.exit(launch.main())"
-    assert to_a_closed_pipe(code) == (141, "")
+    assert to_a_closed_pipe("-c", code) == (141, "")
 
 
 def test_a_broken_pipe_that_is_not_standard_output_is_not_hidden():

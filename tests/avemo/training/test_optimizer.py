@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avemo import configuration
-from avemo.training import optimizer
+from avemo.training import optimizer, seeds_together, train
 from media.errors import UserError
 
 PARAMS = {
@@ -42,6 +42,24 @@ def test_adam_refuses_a_weight_decay_that_it_would_ignore():
     with pytest.raises(UserError, match=r"weight_decay=0\.1 .* use adamw"):
         updates("name=adam", "weight_decay=0.1")
     assert np.all(updates("name=adamw", "weight_decay=0.1")["head"]["kernel"])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_refuses_a_momentum_that_it_would_ignore(name):
+    with pytest.raises(UserError, match=rf"momentum=0\.5 has no effect with optimizer\.name={name}: use sgd"):
+        updates(f"name={name}", "momentum=0.5")
+    assert np.any(updates("momentum=0.5")["head"]["kernel"] != updates("momentum=0.9")["head"]["kernel"])
+
+
+def test_a_bad_optimizer_is_named_before_data_and_run_folder_are_touched(tmp_path):
+    bad = config("name=adam", "momentum=0.5")
+    bad.data.faces = str(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"optimizer\.momentum"):
+        train.train_and_evaluate(bad, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"optimizer\.momentum"):
+        seeds_together.train_seeds([bad], [tmp_path / "run"])
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
