@@ -29,7 +29,7 @@ test: $(VENV)/test       ## the test suite
 test-slow: $(VENV)/test  ## the checks that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-chaos: $(VENV)/test      ## kill training 20 times a task at random moments; it must end as if nothing had happened
+chaos: $(VENV)/test      ## kill training at random moments, 20 times per task; every run must end as if nothing had happened
 	$(BIN)/python -m benchmarks.chaos
 
 lint: $(VENV)/test       ## ruff
@@ -56,7 +56,7 @@ parity: .venv-parity/ready     ## our networks, losses and features against the 
 
 RESULTS ?= runs/results
 SOURCE ?= ../shared/data
-results: $(VENV)/runtime .venv-peers/ready     ## docs/results.md from the corpora in SOURCE=folder; hours, and it goes on where it was
+results: $(VENV)/runtime .venv-peers/ready     ## docs/results.md from the corpora in SOURCE=folder; takes hours, resumes where it stopped
 	$(BIN)/python -m benchmarks.results --source=$(SOURCE) --workdir=$(RESULTS)
 
 RUNS = $(firstword $(wildcard $(RESULTS)/runs) $(RESULTS))
@@ -66,7 +66,7 @@ comma := ,
 release: $(VENV)/runtime     ## the runs of RESULTS=folder named in RELEASED as one archive with a model card
 	$(BIN)/python launch.py release --workdir=$(RUNS)/$(subst $(comma),$(comma)$(RUNS)/,$(RELEASED)) --output=$(RELEASE)
 
-bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 where a row is below its requirement
+bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 if a row misses its requirement
 	.venv-parity/bin/python -m benchmarks.speed
 
 CLIPS ?= ../shared/data/grid
@@ -74,7 +74,7 @@ YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))
 bench-predict: $(VENV)/test .venv-peers/ready  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
 	$(BIN)/python -m benchmarks.predict speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
 
-bench-input: .venv-parity/ready     ## our reading of faces against a PyTorch DataLoader
+bench-input: .venv-parity/ready     ## speed of our face reading against a PyTorch DataLoader
 	.venv-parity/bin/python -m benchmarks.input
 
 clean:           ## remove the environments and the demo's runs

@@ -200,7 +200,7 @@ COMMANDS = {
             "workdir!": "run folder of any stage, or name of a released run; DIR,DIR averages several of one kind",
             "input!": "video or sound file, folder, or - for a container on standard input",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
-            "face": "largest (default), all, or the number that a face has with all",
+            "face": "largest (default), all, or the number of a face in the output of all",
             "fps": {"type": float, "help": "analyse at most this many frames per second (default: as in training)"},
             "files": "files to write: csv,json,png,overlay,viewer (default: all)",
             "detector": "face detector (default: as in training)",
