@@ -64,6 +64,21 @@ def read_json(
 
 
 @contextlib.contextmanager
+def storage_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Reports in one line that the disk or bucket does not give a file. The file need not be damaged.
+
+    Raises:
+      UserError: an OSError was raised in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}): check its permissions and the disk."
+        ) from error
+
+
+@contextlib.contextmanager
 def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a folder to write into; its files move to `output` on success and are removed on failure.
 

@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 
 from media.errors import UserError, unknown
+from media.files import storage_errors
 from media.tfrecord import masked_crc
 
 
@@ -47,13 +48,36 @@ def find_dataset(folder: str | epath.Path) -> epath.Path:
     return max(below, key=lambda p: tuple(int(n) for n in p.name.split(".") if n.isdigit()))
 
 
+def _open_dataset(folder: epath.Path) -> Any:
+    """Opens a TFDS data set; returns its builder.
+
+    Raises:
+      UserError: a JSON file cannot be read, or is damaged.
+    """
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+
+    texts = []
+    for path in (folder / "features.json", folder / "dataset_info.json"):
+        if not path.exists():
+            raise UserError(f"{path} is missing: prepare the data set again.")
+        with storage_errors(path):
+            texts.append(path.read_bytes())
+    try:
+        if not all(isinstance(json.loads(text), dict) for text in texts):
+            raise ValueError("a JSON object was expected")
+        return tfds.builder_from_directory(str(folder))
+    except (ValueError, json_format.ParseError) as error:
+        raise UserError(f"{folder} cannot be opened as a data set ({error}): prepare it again.") from error
+
+
 class _TFRecordFile:
     """A TFRecord file as a sequence of records. One pass over the length headers finds the offsets."""
 
     def __init__(self, path: epath.Path, expected: int) -> None:
         self._path = path
         self._spans: list[tuple[int, int]] = []
-        with path.open("rb") as file:
+        with storage_errors(path), path.open("rb") as file:
             offset, size = 0, path.stat().length
             while offset < size:
                 header = file.read(12)
@@ -68,7 +92,8 @@ class _TFRecordFile:
 
     def read(self, position: int) -> bytes:
         offset, length = self._spans[position]
-        with self._path.open("rb") as file:  # one handle per call, because grain reads from several threads
+        # One handle per call, because grain reads from several threads.
+        with storage_errors(self._path), self._path.open("rb") as file:
             file.seek(offset)
             data, checksum = file.read(length), file.read(4)
         if masked_crc(data) != checksum:
@@ -85,7 +110,10 @@ class _ArrayRecordFile:
         try:
             self._source = array_record_data_source.ArrayRecordDataSource([str(path)])
             found = len(self._source)
-        except Exception as error:
+        except RuntimeError as error:  # raised for a damaged file and for a failing disk alike
+            with storage_errors(path), path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
             raise UserError(f"{path} is not a readable ArrayRecord file: prepare the data set again.") from error
         if found != expected:
             raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
@@ -145,15 +173,11 @@ class Shards:
     """
 
     def __init__(self, folder: str | epath.Path, split: str) -> None:
-        import tensorflow_datasets as tfds
         from tensorflow_datasets.core import example_parser
         from tensorflow_datasets.proto import tf_example_pb2
 
         self.folder, self.split = find_dataset(folder), split
-        try:
-            builder = tfds.builder_from_directory(str(self.folder))
-        except Exception as error:
-            raise UserError(f"{self.folder} cannot be opened as a data set ({error}): prepare it again.") from error
+        builder = _open_dataset(self.folder)
         if split not in builder.info.splits:
             raise unknown(f"split of {self.folder}", split, builder.info.splits)
         self.features = builder.info.features

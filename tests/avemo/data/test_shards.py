@@ -70,6 +70,40 @@ def test_a_half_written_shard_is_named(tmp_path):
         shards.Shards(folder, "train")
 
 
+@pytest.mark.parametrize("format", ["array_record", "tfrecord"])
+def test_a_shard_that_the_disk_does_not_give_is_not_called_damaged(formats, tmp_path, format):
+    folder = shutil.copytree(formats[format], tmp_path / "1.0.0")
+    shard = sorted(folder.glob(f"*{format}-00001*"))[0]
+    shard.unlink()
+    shard.mkdir()  # read by nobody, not even root
+    with pytest.raises(UserError, match=f"{shard.name} cannot be read .*: check its permissions and the disk") as found:
+        shards.Shards(folder, "train")
+    assert "again" not in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"features": 3}', "\udcff"])
+def test_a_damaged_description_is_to_be_prepared_again(formats, tmp_path, name, content):
+    folder = shutil.copytree(formats["tfrecord"], tmp_path / "1.0.0")
+    (folder / name).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"cannot be opened as a data set .*prepare it again"):
+        shards.Shards(folder, "train")
+
+
+def test_a_description_that_the_disk_does_not_give_is_not_called_damaged(formats, tmp_path):
+    folder = shutil.copytree(formats["tfrecord"], tmp_path / "1.0.0")
+    (folder / "features.json").unlink()
+    (folder / "features.json").mkdir()
+    with pytest.raises(UserError, match=r"features\.json cannot be read .*: check its permissions and the disk"):
+        shards.Shards(folder, "train")
+
+
+def test_a_bug_is_not_called_damage(formats, monkeypatch):
+    monkeypatch.setattr("tensorflow_datasets.builder_from_directory", lambda folder: None + 1)
+    with pytest.raises(TypeError):
+        shards.Shards(formats["tfrecord"], "train")
+
+
 @pytest.fixture(scope="module")
 def formats(tmp_path_factory):
     """The same faces as ArrayRecord and as TFRecord, in three shards."""
