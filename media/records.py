@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from media.tf_example import Encoder
+from media.tf_example import ExampleEncoder
 
 # The TFDS version, which names the data set's folder. Increase it when a field changes its name, type or meaning.
 SCHEMA_VERSION = "1.0.0"
@@ -199,7 +199,7 @@ class Serializer:
         from tensorflow_datasets.core import example_parser
 
         self._features = features
-        self._encoder = Encoder(features)
+        self._encoder = ExampleEncoder(features)
         self._parser = example_parser.ExampleParserNp(features.get_serialized_info())
 
     def encode(self, record: Mapping[str, Any]) -> bytes:

@@ -84,7 +84,7 @@ def _encoder(name: str, feature: Any) -> Callable[[Any], bytes]:
     return _tensor(name, feature, _floats if np.issubdtype(feature.np_dtype, np.floating) else _integers)
 
 
-class Encoder:
+class ExampleEncoder:
     """Serialises the records of a schema; equal records give equal bytes in any process."""
 
     def __init__(self, features: tfds.features.FeaturesDict):

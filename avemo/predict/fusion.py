@@ -17,7 +17,7 @@ WINDOW, CONTEXT = 1500, 250  # frames per call of a network that needs its whole
 _OUTPUTS = ("traces", "rater_traces", "logits", "gates", "carry")
 
 
-class Fusion:
+class FusionNetwork:
     """A fusion network on one device: features and masks on the host to outputs on the host.
 
     Attributes:
@@ -78,7 +78,7 @@ class FusionStream:
     2·`CONTEXT` frames, and each window gives its middle. Live, it takes the last `CONTEXT` frames at every frame.
     """
 
-    def __init__(self, fusion: Fusion, live: bool = False):
+    def __init__(self, fusion: FusionNetwork, live: bool = False):
         self._fusion, self._live, self._carry = fusion, live, None
         self._held: dict[str, np.ndarray] = {}
         self._given = 0  # held frames whose outputs have been given

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from avemo.predict.fusion import Fusion
+from avemo.predict.fusion import FusionNetwork
 from avemo.runs import checkpoints, installed, recorded_encoders, run_folder, subruns
 from avemo.runs.encoder import BATCH, TASKS, Encoder
 from media.errors import UserError
@@ -28,7 +28,7 @@ class RunNetworks:
     task: str
     visual: Encoder | None
     audio: Encoder | None
-    fusion: Fusion | None
+    fusion: FusionNetwork | None
     faces: FaceOptions
     fps: float
     delay: float
@@ -68,7 +68,7 @@ class Models:
         return next((run.audio for run in self.runs if run.audio), None)
 
     @property
-    def fusion(self) -> Fusion | None:
+    def fusion(self) -> FusionNetwork | None:
         """The first run's fusion network."""
         return self.runs[0].fusion
 
@@ -140,7 +140,7 @@ def _open(
     faces, fps, fusion, encoders = FaceOptions(), recorded_encoders.DEFAULT_FPS, None, {}
     if config.task == "audiovisual":
         found = recorded_encoders.resolve(workdir, config, visual, audio)
-        faces, fps, fusion = found.faces, found.fps, Fusion(workdir, config, variables)
+        faces, fps, fusion = found.faces, found.fps, FusionNetwork(workdir, config, variables)
         for modality, folder, other in (("visual", found.visual, "audio"), ("audio", found.audio, "visual")):
             if folder and config.model.fusion != other:  # a fusion named after one modality does not read the other
                 made_by = found.outputs[modality], found.fingerprints.get(modality, "")
@@ -168,7 +168,7 @@ def _class_names(workdir: str, count: int) -> tuple[str, ...]:
     return names if len(names) == count else tuple(f"class_{i}" for i in range(count))
 
 
-def _check_dims(workdir: str, fusion: Fusion, encoders: dict[str, Encoder]) -> None:
+def _check_dims(workdir: str, fusion: FusionNetwork, encoders: dict[str, Encoder]) -> None:
     for modality, encoder in encoders.items():
         if encoder.dim != fusion.dims[modality]:
             raise UserError(

@@ -15,7 +15,7 @@ import jax
 import jax.export
 import numpy as np
 
-from avemo.predict.fusion import WINDOW, Fusion
+from avemo.predict.fusion import WINDOW, FusionNetwork
 from avemo.predict.models import RunNetworks, open_models
 from avemo.runs.encoder import Encoder
 from avemo.version import __version__
@@ -85,13 +85,13 @@ def _encoder(encoder: Encoder, folder: pathlib.Path) -> dict[str, Any]:
     return _write(lambda inputs: encoder.network(variables, inputs), folder / f"{encoder.modality}.jaxexport", example)
 
 
-def _inputs(fusion: Fusion, batch: Any, frames: Any) -> dict[str, jax.ShapeDtypeStruct]:
+def _inputs(fusion: FusionNetwork, batch: Any, frames: Any) -> dict[str, jax.ShapeDtypeStruct]:
     shapes = {m: jax.ShapeDtypeStruct((batch, frames, d), np.float32) for m, d in fusion.dims.items()}
     masks = {name: jax.ShapeDtypeStruct((batch, frames), np.bool_) for name in ("audio_mask", "visual_mask", "mask")}
     return {**shapes, **masks}
 
 
-def _fusion(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
+def _fusion(fusion: FusionNetwork, folder: pathlib.Path) -> dict[str, Any]:
     """Exports the fusion over whole sequences: audio and visual `[b, t, D]`, their masks and `mask` `[b, t]`.
 
     Time is symbolic if every layer allows it. Positions of attention and associative scans do not; such a program takes
@@ -112,7 +112,7 @@ def _fusion(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
         return {**_write(whole, path, _inputs(fusion, batch, WINDOW)), "frames": WINDOW}
 
 
-def _step(fusion: Fusion, folder: pathlib.Path) -> dict[str, Any]:
+def _step(fusion: FusionNetwork, folder: pathlib.Path) -> dict[str, Any]:
     """Exports the fusion frame by frame: (carry, features of one frame `[b, 1, D]`) to (carry, outputs `[b, 1, ...]`).
 
     The carry is exported as a flat list of its leaves.

@@ -36,13 +36,13 @@ class Task:
     open: Callable[[Any, str | None], StageData]
 
 
-_EXPRESSION = Task(expression.Expression.required, expression.make, expression_data.open_data)
+_EXPRESSION = Task(expression.ExpressionStage.required, expression.make, expression_data.open_data)
 TASKS = {
     "teacher": _EXPRESSION,
     "student": _EXPRESSION,
-    "audio": Task(audio.Audio.required, audio.make, audio_data.open_data),
-    "audiovisual": Task(audiovisual.AudioVisual.required, audiovisual.make, audiovisual_data.open_data),
-    "end_to_end": Task(end_to_end.EndToEnd.required, end_to_end.make, end_to_end_data.open_data),
+    "audio": Task(audio.AudioStage.required, audio.make, audio_data.open_data),
+    "audiovisual": Task(audiovisual.AudioVisualStage.required, audiovisual.make, audiovisual_data.open_data),
+    "end_to_end": Task(end_to_end.EndToEndStage.required, end_to_end.make, end_to_end_data.open_data),
 }
 
 

@@ -22,7 +22,7 @@ from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Audio(Stage):
+class AudioStage(Stage):
     """The stage `audio`.
 
     Attributes:
@@ -104,6 +104,6 @@ def _by_clip(out: Any, windows: jax.Array) -> dict[str, jax.Array]:
     return {k: v.reshape(*windows.shape[:2], -1) for k, v in out.items() if k != "embedding"}
 
 
-def make(config: ConfigDict) -> Audio:
+def make(config: ConfigDict) -> AudioStage:
     """Makes the stage `audio` from its config."""
-    return Audio(config, audio_regressor.build(config.model))
+    return AudioStage(config, audio_regressor.build(config.model))

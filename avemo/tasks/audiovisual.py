@@ -63,7 +63,7 @@ def sequence_spec(size: int, length: int, dims: Mapping[str, int], raters: int) 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class AudioVisual(Stage):
+class AudioVisualStage(Stage):
     """The stage `audiovisual`.
 
     Attributes:
@@ -153,6 +153,6 @@ def criterion(config: ConfigDict, sequences: Any, out: Any) -> tuple[jax.Array, 
     return losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options), {}
 
 
-def make(config: ConfigDict) -> AudioVisual:
+def make(config: ConfigDict) -> AudioVisualStage:
     """Makes the stage `audiovisual` from its config."""
-    return AudioVisual(config, audiovisual.build(config.model))
+    return AudioVisualStage(config, audiovisual.build(config.model))

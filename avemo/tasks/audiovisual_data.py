@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from avemo import metrics
 from avemo.data import features, padding, pipeline, shards
 from avemo.runs import recorded_encoders
-from avemo.tasks.audiovisual import INPUTS, MODALITIES, AudioVisual
+from avemo.tasks.audiovisual import INPUTS, MODALITIES, AudioVisualStage
 from avemo.tasks.data import (
     Metrics,
     Predict,
@@ -36,7 +36,7 @@ class FeatureData(StageData):
       recordings: loads the recordings of a split.
     """
 
-    stage: AudioVisual
+    stage: AudioVisualStage
     recordings: Callable[[str], list[features.Recording]]
 
     @property
@@ -101,7 +101,7 @@ class FeatureData(StageData):
             recorded_encoders.record(workdir, self.folder)
 
 
-def open_data(stage: AudioVisual, folder: str | None = None) -> FeatureData:
+def open_data(stage: AudioVisualStage, folder: str | None = None) -> FeatureData:
     """Opens the features that the config names, or `folder`."""
     folder = folder or stage.config.data.features
     if not folder:

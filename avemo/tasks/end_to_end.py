@@ -22,7 +22,7 @@ from avemo.runs.encoder import EncoderNetwork, network
 from avemo.runs.recorded_encoders import RecordedEncoders, resolve
 from avemo.runs.weights import fingerprint
 from avemo.tasks import audio, audiovisual, expression
-from avemo.tasks.audiovisual import MODALITIES, PAPER_DIMS, AudioVisual
+from avemo.tasks.audiovisual import MODALITIES, PAPER_DIMS, AudioVisualStage
 from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
 from media.errors import UserError
 
@@ -31,7 +31,7 @@ _PAPER = pathlib.Path(__file__).parents[2] / "configs" / "paper"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EndToEnd(Stage):
+class EndToEndStage(Stage):
     """The stage `end_to_end`.
 
     Attributes:
@@ -42,7 +42,7 @@ class EndToEnd(Stage):
       recorded: how the fusion run's features were made; None if the config names no fusion run.
     """
 
-    fusion: AudioVisual
+    fusion: AudioVisualStage
     encoders: Mapping[str, Stage]
     runs: Mapping[str, str]
     recorded: RecordedEncoders | None
@@ -141,7 +141,7 @@ class EndToEnd(Stage):
         return self.fusion.predict({"params": params["fusion"], **state}, batch)
 
 
-def make(config: ConfigDict) -> EndToEnd:
+def make(config: ConfigDict) -> EndToEndStage:
     """Makes the stage `end_to_end` from its config and the configs of the runs that it starts from."""
     dtype = config.model.get("dtype")
     if config.fusion:
@@ -155,7 +155,7 @@ def make(config: ConfigDict) -> EndToEnd:
     fusion = audiovisual.make(configs.pop("fusion"))
     stages = {"visual": expression.make, "audio": audio.make}
     encoder_stages = {modality: stages[modality](run) for modality, run in configs.items()}
-    return EndToEnd(config, fusion, encoder_stages, runs, recorded)
+    return EndToEndStage(config, fusion, encoder_stages, runs, recorded)
 
 
 def _runs(fusion: str) -> tuple[dict[str, str], RecordedEncoders]:

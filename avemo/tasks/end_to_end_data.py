@@ -14,7 +14,7 @@ from avemo.runs import run_folder, subruns
 from avemo.tasks import audiovisual_data
 from avemo.tasks.audiovisual import MODALITIES
 from avemo.tasks.data import Metrics, Predict, Predictions, Scoring, StageData
-from avemo.tasks.end_to_end import FIELDS, EndToEnd
+from avemo.tasks.end_to_end import FIELDS, EndToEndStage
 from avemo.tasks.stage import Variables
 from media.errors import UserError
 from media.images import resize
@@ -83,7 +83,7 @@ class ClipData(StageData):
       clips: opens a split.
     """
 
-    stage: EndToEnd
+    stage: EndToEndStage
     clips: Callable[[str], Clips]
 
     def _example(self, *item: Any) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _as_trained(run: ConfigDict, config: ConfigDict) -> ConfigDict:
     return ConfigDict({**run.to_dict(), **{name: config[name] for name in ("steps", "seed", "best_metric", "ema")}})
 
 
-def open_data(stage: EndToEnd, folder: str | None = None) -> ClipData:
+def open_data(stage: EndToEndStage, folder: str | None = None) -> ClipData:
     """Opens the clips that the config names, or `folder`."""
     folder = folder or stage.config.data.clips
     if not folder:

@@ -27,7 +27,7 @@ from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Expression(Stage):
+class ExpressionStage(Stage):
     """The stage `teacher`, or `student` if the config's task says so.
 
     Attributes:
@@ -145,6 +145,6 @@ class Expression(Stage):
         return out
 
 
-def make(config: ConfigDict) -> Expression:
+def make(config: ConfigDict) -> ExpressionStage:
     """Makes the stage `teacher` or `student` from its config."""
-    return Expression(config, expression.build(config.model))
+    return ExpressionStage(config, expression.build(config.model))

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from avemo.data import features
 from avemo.tasks import Scoring
-from avemo.tasks.audiovisual import INPUTS, AudioVisual
+from avemo.tasks.audiovisual import INPUTS, AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import flops, seed_mesh
 from avemo.training.seed_step import over_seeds
@@ -53,7 +53,7 @@ def _score(found: Mapping[str, list[Scored]], seed: int, metric: str, number: in
 class Evaluator:
     """Scores all seeds on a split through the stage's own evaluation; each batch is predicted once for all seeds."""
 
-    def __init__(self, stage: AudioVisual, data: FeatureData, seeds: int, over: Mesh | None):
+    def __init__(self, stage: AudioVisualStage, data: FeatureData, seeds: int, over: Mesh | None):
         def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
             out = over_seeds(lambda v: stage.predict(v, batch), variables)
             return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)  # the leading axis is the batch's
@@ -94,7 +94,7 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     return jax.tree.map(jnp.copy, state.variables)
 
 
-def flops_per_frame(stage: AudioVisual, data: FeatureData, variables: Any) -> int:
+def flops_per_frame(stage: AudioVisualStage, data: FeatureData, variables: Any) -> int:
     """Operations of the forward pass of one sequence, per frame."""
     one = jax.tree.map(lambda x: x[0], variables)
     length = stage.config.data.sequence_length

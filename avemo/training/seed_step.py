@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from avemo.data import features, padding, pipeline
-from avemo.tasks.audiovisual import MODALITIES, AudioVisual
+from avemo.tasks.audiovisual import MODALITIES, AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import seed_mesh
 from avemo.training.state import TrainState, initial_state
@@ -20,7 +20,7 @@ from avemo.training.step import make_step
 
 
 def prepare(
-    stage: AudioVisual, data: FeatureData, configs: Sequence[ConfigDict], over: Mesh | None
+    stage: AudioVisualStage, data: FeatureData, configs: Sequence[ConfigDict], over: Mesh | None
 ) -> tuple[tuple[jax.Array, TrainState], Callable]:
     """Stacked states `(seeds [S], TrainState of [S, ...])` and the mapped step over them."""
     repeats = seed_mesh.slots(len(configs), over) - len(configs)

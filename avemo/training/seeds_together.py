@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from avemo import tasks
 from avemo.evaluation.scoring import try_to_score
 from avemo.runs import checkpoints, metrics_log, result_file, run_folder
-from avemo.tasks.audiovisual import AudioVisual
+from avemo.tasks.audiovisual import AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import loop, optimizer, seed_mesh, seed_scores, seed_step
 from avemo.training.prefetch import Prefetch
@@ -45,7 +45,7 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     optimizer.check(configs[0])
     stage = tasks.make(configs[0])
     data = tasks.open_data(stage)
-    if not isinstance(stage, AudioVisual) or not isinstance(data, FeatureData):
+    if not isinstance(stage, AudioVisualStage) or not isinstance(data, FeatureData):
         raise UserError(f"seeds of task {stage.name!r} do not train together: only those of audiovisual do.")
     workdirs = [run_folder.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
     program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
@@ -72,7 +72,7 @@ class SeedsTogether(loop.Program):
 
     def __init__(
         self,
-        stage: AudioVisual,
+        stage: AudioVisualStage,
         data: FeatureData,
         configs: Sequence[ConfigDict],
         workdirs: Sequence[epath.Path],

@@ -56,7 +56,7 @@ class Pose:
         self.speech, self.rounding, self.blink, self.gaze, self.turn = speech, rounding, blink, gaze, turn
 
 
-class Face:
+class DrawnFace:
     """One head that can be drawn with any expression."""
 
     def __init__(self, layers: Layers):

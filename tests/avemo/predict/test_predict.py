@@ -104,7 +104,7 @@ def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, feat
 def test_pieces_equal_the_whole(temporal, runs, features, tmp_path, monkeypatch):
     workdir = tiny_runs.fusion(tmp_path / "run", runs["visual"], runs["audio"], temporal=temporal)
     config, _, variables = checkpoints.load(workdir)
-    head = fusion.Fusion(workdir, config, variables)
+    head = fusion.FusionNetwork(workdir, config, variables)
     assert head.streams == (temporal == "gru")
     monkeypatch.setattr(fusion, "CHUNK", 16)
     fused = fusion.FusionStream(head)
