@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# What each room may import of this project, besides itself.
+# The rooms of this project that each room may import, besides itself.
 ROOMS = {"media": set(), "data_prep": {"media"}, "avemo": {"media"}}
 
 # The floors of avemo, top to bottom. A room imports its own floor and those below. `postprocess` and `doctor` are
@@ -26,15 +26,15 @@ FLOORS = (
     {"configuration", "version"},
 )
 
-# Aliases of third-party modules that everybody in the field writes.
+# Aliases of third-party modules that are customary in the field.
 ALIASES = {"np", "jnp", "nn", "tfds", "ocp", "pd", "plt", "tf", "F"}
 
-# Private by spelling only: the documented interface of NamedTuple, and the documented `os._exit`.
+# Private in spelling only: the documented interface of NamedTuple, and the documented `os._exit`.
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
-# What still breaks a rule. These lists only shrink: an entry that no longer applies fails the test.
+# Exceptions to the rules. These lists only shrink: an entry that no longer applies fails the test.
 KNOWN_ARROWS: set[str] = set()  # imports that point upward or close a circle
-KNOWN_PRIVATE: set[str] = {  # private names of another module; torchvision's stays: the name its own code looks up
+KNOWN_PRIVATE: set[str] = {  # private names of another module; torchvision's own code looks this name up
     "benchmarks.parity.references: utils._log_api_usage_once",
 }
 KNOWN_ALIASES: set[str] = set()  # modules imported under another name
@@ -44,7 +44,7 @@ Arrow = tuple[str, str]  # importer, imported
 
 
 class Import(NamedTuple):
-    """One imported name: `module` is the longest prefix that is a module of ours, else what the statement names."""
+    """One imported name: `module` is the longest prefix that is one of our modules, else the name in the statement."""
 
     importer: str
     module: str
@@ -102,7 +102,7 @@ def imports() -> tuple[Import, ...]:
 def room(module: str) -> str:
     """The room of a module: `media`, `data_prep`, or a folder or file directly inside avemo, as `avemo.tasks`.
 
-    A `__main__` inside avemo is a command, wherever it lies.
+    A `__main__` anywhere inside avemo is a command.
     """
     if module.startswith("avemo.") and module.endswith(".__main__"):
         return "avemo.cli"
@@ -120,7 +120,7 @@ def arrows() -> set[Arrow]:
 
 
 def on_circle(graph: set[Arrow]) -> set[Arrow]:
-    """The arrows from which some path leads back to their start."""
+    """The arrows whose start can be reached from their end."""
     below: dict[str, set[str]] = {}
     for start, end in graph:
         below.setdefault(start, set()).add(end)
@@ -139,7 +139,7 @@ def on_circle(graph: set[Arrow]) -> set[Arrow]:
 
 def _check(found: set[str], known: set[str], rule: str) -> None:
     assert not found - known, f"{rule}: {sorted(found - known)}"
-    assert not known - found, f"mended, so take it from the list of exceptions ({rule}): {sorted(known - found)}"
+    assert not known - found, f"fixed, so remove it from the list of exceptions ({rule}): {sorted(known - found)}"
 
 
 @pytest.mark.parametrize("name", ROOMS)
@@ -176,7 +176,7 @@ def test_arrows_point_down_and_close_no_circle():
     assert not wrong, f"these imports point upward or lie on a circle: {_shown(wrong)}"
     mended = {arrow for arrow in known if arrow not in upward(graph) | circling(rest | {arrow})}
     mended |= known - graph
-    assert not mended, f"mended, so take them from KNOWN_ARROWS: {_shown(mended)}"
+    assert not mended, f"fixed, so remove them from KNOWN_ARROWS: {_shown(mended)}"
 
 
 def _shown(graph: set[Arrow]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the documentation names is there: files, links, commands, modules."""
+"""The files, links, commands and modules named in the documentation exist."""
 
 import pathlib
 import re

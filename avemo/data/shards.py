@@ -68,7 +68,8 @@ def _open_dataset(folder: epath.Path) -> Any:
             raise ValueError("a JSON object was expected")
         return tfds.builder_from_directory(str(folder))
     except (ValueError, json_format.ParseError) as error:
-        raise UserError(f"{folder} cannot be opened as a data set ({error}): prepare it again.") from error
+        reason = " ".join(str(error).split())  # protobuf's are several lines
+        raise UserError(f"{folder} cannot be opened as a data set ({reason}): prepare it again.") from error
 
 
 class _TFRecordFile:

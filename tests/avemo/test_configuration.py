@@ -16,7 +16,7 @@ def load(name, text):
     return configuration.load(TEACHER, [f"--config.{name}={text}"])
 
 
-def test_override_takes_the_fields_type():
+def test_an_override_takes_the_fields_type():
     overrides = ["--config.optimizer.learning_rate=1", "--config.data.faces=5", "--config.steps=7"]
     config = configuration.load(TEACHER, overrides)
     assert config.optimizer.learning_rate == 1.0
@@ -25,7 +25,7 @@ def test_override_takes_the_fields_type():
     assert config.steps == 7
 
 
-def test_a_margin_may_become_one_a_triplet_type():
+def test_a_margin_may_become_one_per_triplet_type():
     config = configuration.load(TEACHER, ["--config.loss.margin=(0.1,0.2,0.2)"])
     assert config.loss.margin == (0.1, 0.2, 0.2)
 
@@ -47,7 +47,7 @@ def test_numbers_written_in_any_form_are_read_as_they_are(numbers, form):
     text = form.format(", ".join(map(repr, numbers)))
     weights = load("loss.class_weights", text).loss.class_weights
     assert weights == tuple(map(float, numbers))
-    if len(numbers) > 1:  # one number alone takes the place of the flat margin
+    if len(numbers) > 1:  # a single number replaces the flat margin
         assert load("loss.margin", text).loss.margin == weights
     assert load("optimizer.learning_rate", repr(numbers[0])).optimizer.learning_rate == numbers[0]
 
@@ -193,10 +193,10 @@ def test_json_round_trip(tmp_path):
     assert configuration.difference(config, configuration.from_json(tmp_path / "config.json")) == []
 
 
-def test_none_takes_a_number_out_of_the_model_for_a_network_that_has_no_such_number():
+def test_none_removes_a_field_from_the_model_for_a_network_without_that_field():
     compact = ["--config.model.name=compact", "--config.model.repeats_35=None", "--config.model.repeats_17=None"]
     model = configuration.load(TEACHER, compact).model
     assert "repeats_35" not in model
     assert expression.build(model).trunk.width == 1.0
-    with pytest.raises(UserError, match="steps"):  # elsewhere every field is needed
+    with pytest.raises(UserError, match="steps"):  # all other fields are needed
         configuration.load(TEACHER, ["--config.steps=None"])

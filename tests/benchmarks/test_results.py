@@ -1,4 +1,4 @@
-"""The loop behind docs/results.md: steps done once, rows that fail alone, a document from what there is."""
+"""The loop behind docs/results.md: steps run once, a failing row stops no other, the document shows what exists."""
 
 import json
 import sys
@@ -89,7 +89,7 @@ def test_commands_are_written_with_the_default_folders(place):
 
 
 def test_the_commands_of_rows_are_known_to_the_programs_that_they_call(place):
-    """Configs that are named exist, and no two steps of the face rows share a name with different commands."""
+    """Named configs exist, and steps of the face rows that share a name share their command."""
     seen = {}
     for one in (*faces.EXPERIMENTS.values(), *embedding.EXPERIMENTS.values(), *folded.EXPERIMENTS.values()):
         for step in one.steps(place):

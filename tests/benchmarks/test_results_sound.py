@@ -1,4 +1,4 @@
-"""Rows of sound, takes and traces read what their steps leave: fabricated here, with scores that are known."""
+"""The rows of sound, takes and traces, measured on fabricated results with known scores."""
 
 import json
 import pathlib
@@ -24,12 +24,12 @@ def save(path: pathlib.Path, **arrays):
 
 
 def said(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Probabilities that name the label where `right`, the next class elsewhere."""
+    """Probabilities that favour the label where `right`, and the next class elsewhere."""
     return np.eye(8)[np.where(right, labels, (labels + 1) % 8)]
 
 
 def speech_runs(place: Place, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of all folds of which the given share of clips is right; the names and labels."""
+    """Writes runs of all folds with the given share of correct clips; returns names and labels."""
     names, labels = [], []
     for fold in range(len(speech.FOLDS)):
         label = np.arange(40) % 8
@@ -54,7 +54,7 @@ def test_speech_is_paired_with_the_peers_by_name(place):
     assert [score["value"] for score in value["scores"]] == pytest.approx([0.75, 0.5, 0.25, 0.6])
     assert [score["ours"] for score in value["scores"]] == [True, False, False, False]
     assert [one["value"] for one in value["differences"]] == pytest.approx([0.25, 0.5, 0.15])
-    # Every clip that a peer has right ours has too: paired, the difference is far surer than either score.
+    # Ours is right wherever a peer is, so the paired difference is far more certain than either score.
     assert value["differences"][2]["low"] > 0.09
     assert [check["met"] for check in value["checks"]] == [True, True, True]
     assert value["minutes"] == 4.0
@@ -63,7 +63,7 @@ def test_speech_is_paired_with_the_peers_by_name(place):
         speech.EXPERIMENTS["speech"].measure(place)
 
 
-def test_no_fold_tests_a_speaker_that_it_has_heard(place):
+def test_no_fold_tests_a_speaker_heard_in_training(place):
     tested = [speaker for test, _ in speech.FOLDS for speaker in test.split(",")]
     assert sorted(map(int, tested)) == list(range(1, 13))
     for fold, (test, dev) in enumerate(speech.FOLDS):
@@ -73,7 +73,7 @@ def test_no_fold_tests_a_speaker_that_it_has_heard(place):
         # Statistics and weights come from this fold's training part alone.
         assert f"--statistics={place.data(f'speech_f{fold}')}" in convert.arguments
         assert f"--config.model.init_from={place.weights(f'yamnet_f{fold}')}" in train.arguments
-    assert "1" in speech.FOLDS[0][0].split(",")  # the encoder of the takes, all of speaker 1
+    assert "1" in speech.FOLDS[0][0].split(",")  # the takes are speaker 1's, and so must not be in its training
     assert any("speech_f0" in argument for s in fusion.EXPERIMENTS["fusion"].steps(place) for argument in s.arguments)
 
 
@@ -126,7 +126,7 @@ def test_takes_are_pooled_over_folds_and_seeds(place):
 
 
 def test_the_truth_itself_reaches_the_ceiling(place):
-    """Predictions that are the late latent traces have a share of 1, and a reader of the cues comes close."""
+    """The delayed latent traces as predictions have a share of 1, and a reader of the cues comes close."""
     settings, delay = traces.SETTINGS, round(traces.SETTINGS.delay * latent.FPS)
     frames, folder = round(settings.seconds * latent.FPS), place.data(traces.CORPUS)
     names, truth, gold = ("P13", "P20"), [], []

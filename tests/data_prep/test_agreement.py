@@ -60,7 +60,7 @@ def test_real_raters(real_data):
     assert len(tables) == 8
     raters = tables["V1"]["arousal"]
     assert raters.shape[1] == 16
-    # EWE by an independent route: the correlation matrix of NumPy.
+    # EWE computed independently, from NumPy's correlation matrix.
     whole = raters[np.isfinite(raters).all(axis=1)]
     with np.errstate(invalid="ignore", divide="ignore"):
         matrix = np.nan_to_num(np.corrcoef(whole.T))

@@ -1,4 +1,4 @@
-"""Gold standards against independent arithmetic; the files of RECOLA and AVEC, spelling included."""
+"""Gold standards against independent arithmetic; RECOLA's and AVEC's files with their odd spellings."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_ccc_centring_against_an_independent_implementation(raters):
 
 
 @pytest.mark.parametrize("method", ["mean", "ewe", "ccc"])
-def test_an_absent_rater_does_not_count_and_one_alone_is_the_standard(raters, method):
+def test_an_absent_rater_does_not_count_and_a_single_rater_is_the_standard(raters, method):
     alone = annotations.gold_standard(raters[:, :1], method)
     np.testing.assert_allclose(alone, raters[:, 0], atol=1e-12)
     absent = np.concatenate([raters[:, :1], np.full((400, 2), np.nan)], axis=1)

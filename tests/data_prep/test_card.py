@@ -14,7 +14,7 @@ from data_prep.preparation import prepare
 from media import augment
 from media.images import encode_jpeg
 
-FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, four of ours, RandAugment's except identity
+FACES = 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, four of ours, and RandAugment's operations except identity
 
 
 class Page(html.parser.HTMLParser):
@@ -37,7 +37,7 @@ def test_the_card_of_faces(tmp_path, draw):
     train = card["splits"]["train"]
     assert train["counts"] == {"records": 22}
     assert sum(train["labels"].values()) == 22
-    assert train["subjects"] is None  # unknown, which is not zero
+    assert train["subjects"] is None  # unknown, not zero
     assert np.sum(train["plane"]) == 21  # one record has no valence and arousal
     column, row = int((0.5 + 1) / 2 * CELLS), int((-0.25 + 1) / 2 * CELLS)
     assert train["plane"][row][column] == 21
@@ -101,7 +101,7 @@ def test_share_of_nothing_is_unknown():
     assert share(1, 3) == 0.3333
 
 
-def test_markup_in_a_name_is_shown_and_not_run():
+def test_markup_in_a_name_is_shown_as_text():
     card = {
         "corpus": "own", "kind": "clips", "title": "<script>", "citation": "", "licence": "", "schema": "1.0.0",
         "classes": [], "splits": {}, "items": 1, "items_skipped": 1, "items_left_out": {},

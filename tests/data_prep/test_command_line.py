@@ -58,7 +58,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(arguments):
     assert to_a_closed_pipe("-m", *arguments) == (141, "")
 
 
-def test_prepared_says_so_and_again_does_nothing(tmp_path, draw, capsys):
+def test_a_finished_preparation_says_so_and_is_not_repeated(tmp_path, draw, capsys):
     source = draw.affectnet(tmp_path / "a")
     arguments = ("affectnet", f"--source={source}", f"--output={tmp_path / 'out'}", "--workers=1", "--quiet")
     status, out, err = run(capsys, *arguments)
@@ -162,7 +162,7 @@ def test_more_than_one_in_twenty_corrupt_stops_and_leaves_nothing(tmp_path, draw
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_cut_short_or_a_label_missing_is_a_failure_of_its_own(tmp_path, draw):
+def test_a_truncated_picture_and_a_missing_label_are_separate_failures(tmp_path, draw):
     source = draw.affectnet(tmp_path / "a", train=60, dev=1)
     path = source / "train_set" / "images" / "5.jpg"
     path.write_bytes(path.read_bytes()[:-200])
@@ -188,7 +188,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, draw, capsys, monk
     assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path, interrupted, monkeypatch):
+def test_an_interrupted_run_resumes_where_it_stopped(tmp_path, interrupted, monkeypatch):
     source, whole, done = interrupted
     assert not (tmp_path / "cut" / "affectnet" / "1.0.0").exists()
     real, later = task_runner.run_task, []
@@ -206,7 +206,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, interrupted, monkeypa
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_next_run_gives_the_same_bytes(tmp_path, draw):
+def test_a_run_after_a_kill_at_any_moment_gives_the_same_bytes(tmp_path, draw):
     source = draw.recola(tmp_path / "a", (16, 21, 23, 19, 26), seconds=4)
     arguments = [sys.executable, "-m", "data_prep", "recola", f"--source={source}", "--workers=2", "--quiet"]
     subprocess.run([*arguments, f"--output={tmp_path / 'whole'}"], check=True)

@@ -1,4 +1,4 @@
-"""Each corpus from its exact layout, with the traps that other readers fell into."""
+"""Each corpus in its exact layout, with the pitfalls that caught other readers."""
 
 import csv
 import itertools
@@ -57,7 +57,7 @@ def test_affectnets_new_release(tmp_path, draw):
     assert record["arousal"] == -0.25
     assert np.isnan(train["train_set/3.jpg"]["valence"])  # -2 is "no label", not a value
     stored = cv2.imread(str(source / "train_set" / "images" / "5.jpg"))[..., ::-1]
-    np.testing.assert_array_equal(record["image"], stored)  # bytes pass unchanged, and come out RGB
+    np.testing.assert_array_equal(record["image"], stored)  # bytes are stored unchanged and decode to RGB
 
 
 def test_an_alphabetical_repack_is_refused_and_the_remedy_works(tmp_path, draw):
@@ -344,7 +344,7 @@ def write_fer(folder, count=40):
     return folder
 
 
-def test_ferplus_keeps_a_share_of_training_aside_and_its_validation_part_becomes_the_test(tmp_path):
+def test_ferplus_holds_out_a_share_of_training_and_its_validation_part_becomes_the_test(tmp_path):
     source = write_fer(tmp_path / "fer")
     whole, _ = run("fer", source, tmp_path / "whole")
     target, _ = run("fer", source, tmp_path / "out", holdout=0.3)
@@ -463,7 +463,7 @@ def test_ravdess_folds_share_neither_sentence_nor_repetition(tmp_path, draw):
         builder(source, builder.Options(modality="audio", split="fold", fold=1)).items()
 
 
-# ---- folders of one's own
+# ---- your own folders
 
 
 def test_unlabelled_faces_from_videos_and_pictures(tmp_path, draw, red_square):
@@ -537,7 +537,7 @@ def test_every_corpus_says_where_it_comes_from(tmp_path, name):
     assert kind.access in maker.MANUAL_DOWNLOAD_INSTRUCTIONS
     assert all(line.strip() in maker.MANUAL_DOWNLOAD_INSTRUCTIONS for line in kind.layout.strip().splitlines())
     assert info.redistribution_info.license == kind.licence != ""
-    if name not in ("own", "unlabelled"):  # the user's own files have no paper and no page
+    if name not in ("own", "unlabelled"):  # your own files have no paper and no web page
         assert info.citation == kind.citation != ""
         assert info.homepage == kind.homepage
         assert kind.homepage.startswith("http")
@@ -569,7 +569,7 @@ def test_pictures_as_webp(tmp_path, draw, red_square):
     assert read(triplets, "train")[0]["images"][0].shape == (48, 48, 3)
 
 
-def test_clips_of_no_length_and_empty_files_are_each_accounted_for(tmp_path, draw, red_square):
+def test_clips_without_frames_and_empty_files_are_all_accounted_for(tmp_path, draw, red_square):
     source = write_own(tmp_path / "ein Ordner é", draw, 40)
     draw.video(source / "one frame.mp4", [draw.picture((30, 30, 30))], [0.0])
     draw.sound(source / "no sample.wav", np.zeros(0))

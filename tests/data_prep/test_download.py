@@ -30,7 +30,7 @@ class Web(http.server.BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Logs nothing."""
 
     def do_GET(self):
         with Web.lock:
@@ -104,7 +104,7 @@ def test_every_kind_of_answer_is_tallied_and_good_pictures_are_whole(tmp_path, w
     assert set(download.dead_links(tmp_path)) == {f"{web}/{name}" for name in ("404.jpg", "410.jpg", "page.jpg")}
 
 
-def test_run_again_it_goes_on_and_leaves_dead_links_alone(tmp_path, web):
+def test_a_second_run_resumes_and_skips_dead_links(tmp_path, web):
     files = wanted(web, tmp_path, "good.jpg", "404.jpg", "503.jpg")
     download.fetch_all(files, tmp_path, QUICK, quiet=True)
     before = Web.asked.copy()

@@ -1,4 +1,4 @@
-"""Mutated files cause no crash and no hang, and each is accounted for."""
+"""Mutated files cause neither a crash nor a hang, and each is accounted for."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ from media.errors import UserError
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """Flips, cuts, doubles or blanks a part of a file."""
+    """Flips, cuts, doubles or blanks a stretch of a file."""
     out = bytearray(data)
     kind = rng.integers(5)
     start = int(rng.integers(len(out)))

@@ -1,4 +1,4 @@
-"""The generated corpus: layouts, reproducibility, and content that means what its labels say."""
+"""The generated corpus: layouts, reproducibility, and content that matches its labels."""
 
 import collections
 import csv
@@ -128,7 +128,7 @@ def test_sound_of_video_and_wav_agree(corpus):
     wav, _ = soundfile.read(root / "RECOLA-Audio-recordings" / "P16.wav")
     with av.open(str(root / "RECOLA-Video-recordings" / "P16.mp4")) as video:
         blocks = [(frame.time, frame.to_ndarray()[0]) for frame in video.decode(audio=0)]
-    assert blocks[0][0] == 0  # the encoder's priming is cut off again by the edit list
+    assert blocks[0][0] == 0  # the edit list removes the encoder's priming
     sound = np.concatenate([block for _, block in blocks])[: len(wav)]
     assert np.corrcoef(sound, wav)[0, 1] > 0.95
 
@@ -209,7 +209,7 @@ def test_similar_pair_is_more_alike_and_most_annotators_say_so():
         assert near <= stills.SIMILAR * min(expression.distance(faces[p], faces[odd]) for p in pair)
         agreeing.append(np.mean(np.array(votes) == odd + 1))
     assert 0.7 < np.mean(agreeing) < 0.95
-    assert 0.6 < np.mean(np.array(agreeing) >= 2 / 3) < 1.0  # and some are too close to call
+    assert 0.6 < np.mean(np.array(agreeing) >= 2 / 3) < 1.0  # some are too close to call
 
 
 def test_splits_share_nobody(corpus):
@@ -233,7 +233,7 @@ def test_detector_finds_faces_and_nothing_else():
     assert np.mean(hidden) <= 0.05
 
 
-def test_landmarks_lie_on_what_is_drawn():
+def test_landmarks_lie_on_the_drawn_features():
     rng = latent.stream(3, "landmarks")
     scene = Scene(rng, Identity.sample(rng), 176, noise=0)
     neutral = scene.render(expression.make(), Pose(), tilt=0.1)

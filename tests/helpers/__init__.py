@@ -1,1 +1,1 @@
-"""Shared by the tests."""
+"""Helpers that several tests share."""

@@ -1,4 +1,4 @@
-"""Random arrays that cost no compilation, and a function with its gradients as one program."""
+"""Random arrays without compilation, and a function with its gradients as one program."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def image(*shape: int, seed: int = 0) -> jax.Array:
-    """Standard normal float32 numbers."""
+    """Standard normal numbers, float32."""
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 

@@ -1,4 +1,4 @@
-"""Small files in the exact layouts of the corpora, pitfalls included; all made here, so none is licensed."""
+"""Small files in the exact layouts of the corpora, pitfalls included; all are made here, so no licence is needed."""
 
 import csv
 import pathlib
@@ -12,7 +12,7 @@ import pytest
 
 from media import faces
 
-RATERS_HEADER = "time;FM1 ;FM2 ;FM3 ;FF1 ;FF2 ;FF3"  # the trailing spaces are RECOLA's own
+RATERS_HEADER = "time;FM1 ;FM2 ;FM3 ;FF1 ;FF2 ;FF3"  # RECOLA's files have these trailing spaces
 
 
 @faces.DETECTORS.register("red")
@@ -39,7 +39,7 @@ def red_square():
 
 
 def picture(square: tuple[int, int, int] | None, size: tuple[int, int] = (96, 128)) -> np.ndarray:
-    """Draws a blue-grey picture uint8 `[H, W, 3]`, with a red square (x, y, side) or without."""
+    """Draws a blue-grey picture uint8 `[H, W, 3]`, with a red square (x, y, side) if given."""
     image = np.full((*size, 3), (60, 90, 120), np.uint8)
     if square is not None:
         x, y, side = square
@@ -55,7 +55,7 @@ def write_video(
     sound_start: float = 0.0,
     rate: int = 16000,
 ) -> pathlib.Path:
-    """Writes an H.264 video with frames at `times` (seconds), and AAC sound from `sound_start` on if there is any."""
+    """Writes an H.264 video with frames at `times` (seconds), and AAC sound, if any, from `sound_start` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=30, options={"crf": "10", "preset": "ultrafast"})
@@ -100,7 +100,7 @@ def talking(seconds: float, fps: float, seed: int = 0) -> tuple[list[np.ndarray]
 def write_recola(
     folder: pathlib.Path, participants: Sequence[int], seconds: float = 2.0, unlabelled=()
 ) -> pathlib.Path:
-    """Writes RECOLA's public layout: valence rises, arousal falls, and each rater has another offset."""
+    """Writes RECOLA's public layout: valence rises, arousal falls, and each rater has a different offset."""
     for number in participants:
         name = f"P{number}"
         images, times, sound = talking(seconds, 25, number)
@@ -195,7 +195,7 @@ def stopped(monkeypatch):
 
 @pytest.fixture
 def interrupted(tmp_path, draw, stopped, monkeypatch):
-    """AffectNet in six tasks: its source, its complete data set, and the three tasks that a run to `cut` finished."""
+    """AffectNet in six tasks: its source, its complete data set, and the three that an interrupted run did."""
     from data_prep import corpora
     from data_prep.preparation import prepare
 

@@ -1,4 +1,4 @@
-"""A fabricated demo folder: random curves and traces in the formats of real runs, for tests of the report only.
+"""A fabricated demo folder for tests of the report: random curves and traces in the formats of real runs.
 
 Nothing in it was trained or measured. `python tests/helpers/fabricated.py DIR` writes one to look at.
 """
@@ -37,7 +37,7 @@ def gaps(rng: np.random.Generator, length: int, number: int) -> np.ndarray:
 
 
 def traces(rng: np.random.Generator, recordings: int, frames: int, noise: Sequence[float], gates: bool) -> dict:
-    """Arrays of `predictions/<split>.npz`: gold is the same for every run, the error grows with `noise`."""
+    """Arrays of `predictions/<split>.npz`: all runs have the same gold, and the error grows with `noise`."""
     gold = np.random.default_rng(7)
     parts: dict[str, list] = {}
     for _ in range(recordings):

@@ -10,7 +10,7 @@ import numpy as np
 from media.faces import DETECTORS, Face, FaceOptions
 
 WIDTH, HEIGHT = 192, 128
-# A square's centre (x, y) and side in pixels at a time in s; None where it is away.
+# A square's centre (x, y) and side in pixels at a time in s; None while it is absent.
 Path = Callable[[float], tuple[float, float, float] | None]
 
 
@@ -42,7 +42,7 @@ def still(x: float = 96, y: float = 64, side: float = 48) -> Path:
 
 
 def picture(time: float, squares: Sequence[Path]) -> np.ndarray:
-    """A frame: dark noise with the squares on it, each with a texture that changes over time."""
+    """A frame of dark noise and the squares, each with a texture that changes over time."""
     rng = np.random.default_rng(round(time * 1000))
     image = rng.integers(0, 60, (HEIGHT, WIDTH, 3))
     for path in squares:

@@ -1,4 +1,4 @@
-"""Checks one of the small parity cases against the goldens that facenet-pytorch and torchvision left."""
+"""Checks a small parity case against the golden file of facenet-pytorch and torchvision."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ GOLDENS = np.load(visual.GOLDEN)
 
 
 def check_outputs(name, mode):
-    """Every stage within 1e-4 of the reference's unit range."""
+    """Every stage equals the reference within 1e-4 of its largest value."""
     case = visual.small_cases()[name]
     outputs, _, _ = visual.run_ours(case, mode == "train")
     prefix = f"{name}/{mode}/"
@@ -23,7 +23,7 @@ def check_outputs(name, mode):
 
 
 def check_gradients(name):
-    """Training-mode gradients of every parameter within 1e-3 of each tensor's largest; float64 (see `gradient_row`)."""
+    """Every gradient in training mode is within 1e-3 of its tensor's largest value; float64 (see `gradient_row`)."""
     with jax.enable_x64(True):
         gradients = visual.run_ours(visual.small_cases()[name], True, np.float64, gradients=True)[1]
     prefix = f"{name}/gradient/"

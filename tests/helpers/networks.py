@@ -1,4 +1,4 @@
-"""Face networks narrow enough for a test, with weights drawn the same way everywhere."""
+"""Face networks narrow enough for a test, with reproducible random weights."""
 
 import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Processes whose surroundings a test chooses."""
+"""Processes with an unusual environment."""
 
 import os
 import subprocess

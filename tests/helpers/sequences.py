@@ -1,4 +1,4 @@
-"""Small feature data sets whose targets are a known function of what lies in each modality."""
+"""Small feature data sets whose targets are a known function of each modality's signal."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from media import records
 
 
 def recording(rng, name, frames=40, dim=4, kind="both"):
-    """Features whose first column carries a smooth signal of their own; the target is made of them as `kind` says."""
+    """Features whose first column is a smooth signal, one per modality; `kind` says how they make the target."""
     kernel = np.hanning(9) / np.hanning(9).sum()
     a, v = (2 * np.convolve(rng.normal(0, 1, frames + 8), kernel, "valid") for _ in range(2))
     target = {"audio": a, "visual": v, "both": (a + v) / 2, "product": a * v}[kind]

@@ -1,4 +1,4 @@
-"""Run folders of untrained networks, small enough to be made in a test: what `predict` and `export` open."""
+"""Run folders of untrained networks for `predict` and `export`, small enough to be made in a test."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ AUDIO = {"name": "vggish", "width": 0.0625, "fc_dim": 16, "embedding_dim": 16, "
 
 
 def _run(folder: pathlib.Path, config: ConfigDict, variables: dict[str, Any], class_names: tuple[str, ...]) -> str:
-    """Writes the folder that a finished training run of these variables would have left."""
+    """Writes these variables as the folder of a finished training run."""
     run_folder.prepare_workdir(config, folder)
     state = TrainState(jnp.zeros((), jnp.int32), variables.pop("params"), variables, {}, {})
     with checkpoints.manager(folder) as manager:
@@ -34,7 +34,7 @@ def _run(folder: pathlib.Path, config: ConfigDict, variables: dict[str, Any], cl
 
 
 def _drawn(init: Callable, seed: int, *example: Any) -> dict[str, Any]:
-    """Variables of a network drawn from a seed and their shapes alone: nothing is compiled."""
+    """A network's variables, drawn from a seed and their shapes without compiling anything."""
     rng = np.random.default_rng(seed)
 
     def leaf(path: Any, like: Any) -> np.ndarray:
@@ -76,7 +76,7 @@ def fusion(
     dims: dict[str, int] | None = None,
     **model: Any,
 ) -> str:
-    """A fusion run over those two encoders; `dims` are the lengths of the features it reads."""
+    """A fusion run with these two encoders; `dims` are the lengths of the features it reads."""
     fields = {"fusion": "gmu", "fusion_args": {"features": 8}, "temporal": "gru", "temporal_args": {"features": 8}}
     fields |= {"num_classes": 0, "dropout": 0.0, **model}
     config = ConfigDict(

@@ -1,5 +1,5 @@
-"""Tiny data sets in the real record schemas, whose signal can be learnt: brightness is the label, loudness the
-arousal."""
+"""Tiny data sets in the real record schemas, with a signal that can be learned: brightness is the label, loudness
+the arousal."""
 
 import pathlib
 from collections.abc import Callable, Iterator

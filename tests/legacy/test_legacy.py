@@ -81,7 +81,7 @@ def resumed() -> dict:
 
 
 def done_already(run: str) -> dict:
-    """Trains a finished run again, which only returns the recorded result."""
+    """Trains a finished run again, which must only return the recorded result."""
     return json.loads(launched("train", f"--config=configs/{run}.py", f"--workdir=runs/{run}"))
 
 
@@ -99,7 +99,7 @@ def predicted() -> dict:
 
 
 def prepared() -> str:
-    """Prepares an existing data set again, which `python -m data_prep` recognises and leaves alone."""
+    """Prepares an existing data set again, which `python -m data_prep` must recognise and leave alone."""
     card = next(pathlib.Path("data/faces").glob("*/card.json"))
     stored = json.loads(card.read_text())
     stored["arguments"]["source"] = str(pathlib.Path("gone").resolve())  # the path in this folder
@@ -188,7 +188,7 @@ def test_features_are_extracted(name, expected):
     same(extracted(name), expected["extracted"][name])
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(expected):
+def test_a_stopped_run_resumes_to_the_same_end(expected):
     same(resumed(), expected["resumed"])
 
 

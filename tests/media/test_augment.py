@@ -46,7 +46,7 @@ def test_the_generator_decides_everything_and_the_picture_stays(name):
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, st.integers(0, 2**32), st.integers(1, 32))
-def test_any_picture_becomes_one_of_the_asked_size(shape, seed, size):
+def test_any_picture_gets_the_requested_size(shape, seed, size):
     strength = {"crop": 0.9, "flip": True, "colour": 1.0, "operations": 4, "magnitude": 1.0, "erase": 1.0}
     out = augment.face(picture(*shape), np.random.default_rng(seed), strength, size)
     assert out.shape == (size, size, 3)
@@ -89,7 +89,7 @@ def test_operations_do_what_their_names_say():
     assert ops["sharpness"](image, 1.0).std() > image.std() > ops["sharpness"](image, -1.0).std()
 
 
-def test_channels_keep_their_places():
+def test_channels_keep_their_order():
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0], red[::4, ::4, 0] = 180, 90
     for name, operation in augment.OPERATIONS.items():
@@ -116,7 +116,7 @@ def test_an_erased_part_is_one_rectangle_of_the_papers_size(height, width, seed)
     assert erased[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
 
 
-def test_erasing_happens_as_often_as_asked():
+def test_erasing_happens_as_often_as_requested():
     image = picture()
     changed = [augment.erase(image, np.random.default_rng(seed), 0.25) is not image for seed in range(400)]
     assert 0.18 < np.mean(changed) < 0.32
@@ -124,7 +124,7 @@ def test_erasing_happens_as_often_as_asked():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 200), st.integers(0, 100), st.integers(0, 2**32))
-def test_spec_augment_masks_one_band_and_one_stretch_a_window(time, freq, seed):
+def test_spec_augment_masks_one_band_and_one_stretch_per_window(time, freq, seed):
     windows = np.random.default_rng(seed).normal(size=(3, 96, 64)).astype(np.float32)
     windows[2] = 0  # no sound
     out = augment.spec_augment(windows, np.random.default_rng(seed), time, freq)

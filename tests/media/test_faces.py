@@ -34,7 +34,7 @@ def test_no_frame_is_lost_or_shifted_for_any_pattern_of_missing_faces(red_square
         assert face.mask or face.box == (0, 0, 0, 0)
     if every == 1:
         assert [face.mask for face in found] == pattern
-    # A face, or its absence, that lasts longer than the time between detections cannot be missed.
+    # A face or an absence that lasts longer than the time between detections cannot be missed.
     runs = np.split(np.array(pattern), np.flatnonzero(np.diff(pattern)) + 1)
     mask = np.split(np.array([face.mask for face in found]), np.flatnonzero(np.diff(pattern)) + 1)
     for run, seen in zip(runs, mask, strict=True):
@@ -42,7 +42,7 @@ def test_no_frame_is_lost_or_shifted_for_any_pattern_of_missing_faces(red_square
             assert np.all(seen == run)
 
 
-def test_between_two_detections_the_box_moves_along(red_square, draw):
+def test_the_box_moves_evenly_between_two_detections(red_square, draw):
     images = [draw.picture((20 + 2 * i, 30, 32)) for i in range(11)]
     found = follow(images, FaceOptions(detector=red_square, detect_every=5, crop_size=24, margin=0.0))
     left = np.array([face.box[0] for face in found]) * 128
@@ -129,7 +129,7 @@ def test_options_that_cannot_work_are_refused_before_any_video_is_opened(change,
         FaceOptions(**change).check()
 
 
-def test_a_file_that_is_no_yunet_is_refused(tmp_path):
+def test_a_file_that_is_not_a_yunet_model_is_refused(tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"nothing")
     with pytest.raises(UserError, match="is not a YuNet model"):

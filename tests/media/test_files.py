@@ -14,7 +14,7 @@ def test_published_files_appear_together_on_success(tmp_path):
     assert [path.name for path in output.iterdir()] == ["a.txt"]
 
 
-def test_a_full_disk_is_the_users_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_a_user_error_and_leaves_nothing(tmp_path):
     def write():
         with files.publish(tmp_path / "out") as folder:
             (folder / "a.txt").write_text("a")

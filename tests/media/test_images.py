@@ -1,4 +1,4 @@
-"""Images are RGB on both sides of encoding, and are resized by area averaging only if they shrink."""
+"""Images are RGB before encoding and after decoding; resizing averages areas only if it shrinks them."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def test_decoding_gives_back_what_was_encoded_in_rgb():
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8 no picture"])
-def test_bytes_that_are_no_image_are_a_bad_item_with_its_name(data):
+def test_bytes_that_are_not_an_image_are_a_bad_item_with_its_name(data):
     with pytest.raises(BadItem, match=r"image a\.jpg cannot be decoded"):
         decode(data, "a.jpg")
 
@@ -39,6 +39,6 @@ def test_shrinking_averages_and_the_same_size_is_left_alone():
     assert resize(board, 16).shape == (16, 16, 3)
 
 
-def test_an_image_format_that_is_not_stored_is_refused():
+def test_an_unknown_image_format_is_refused():
     with pytest.raises(UserError, match="did you mean 'webp'"):
         check_image_format("wepb")

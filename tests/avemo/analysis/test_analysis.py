@@ -49,7 +49,7 @@ def save(path, **arrays):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The run folders of a demo with made-up predictions: gold half a second late, and bad at 2 s."""
+    """Run folders as the demo leaves them, with invented predictions: gold half a second late, and wrong at 2 s."""
     folder = tmp_path_factory.mktemp("runs")
     faces, clips = toy.faces(folder / "data", dev=24), toy.clips(folder / "data", train=1, dev=4)
     rng = np.random.default_rng(0)
@@ -158,7 +158,7 @@ def test_tables_find_what_was_put_there(fusion, student):
 
 def test_speakers_pool_their_recordings(fusion, student):
     by_name = analysis.speakers(fusion)
-    assert set(by_name.index) == {f"dev{i}" for i in range(4)}  # as the features say
+    assert set(by_name.index) == {f"dev{i}" for i in range(4)}  # the features name them
     pooled = analysis.speakers(fusion, speaker=lambda name: "ab"[int(name[-1]) // 2])
     traces = {t.recording: t for t in fusion.traces("dev")}
     for name, members in (("a", ("dev0", "dev1")), ("b", ("dev2", "dev3"))):
@@ -190,13 +190,13 @@ def test_attention_is_what_the_network_attends_to(folder, tmp_path, monkeypatch)
     monkeypatch.setattr(attention, "masked_exp", watch)
     found = analysis.attention(run, "dev1", seconds=2.0)
     assert list(found) == ["fusion/audio_0", "fusion/visual_0", "temporal/layer_0"]
-    actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)][::2]  # then the analysis' own
+    actual = [weights for weights in used if not isinstance(weights, jax.core.Tracer)][::2]  # then the analysis's own
     for weights, expected in zip(found.values(), actual, strict=True):
         assert weights.shape == (2, 50, 50)
         np.testing.assert_allclose(weights, expected[0], atol=1e-6)
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
     seen = analysis.features_of(run, "dev1").visual_mask[:50]
-    assert not found["fusion/audio_0"][:, :, ~seen].any()  # where no face is, audio has nothing to look at
+    assert not found["fusion/audio_0"][:, :, ~seen].any()  # audio attends to no frame without a face
     assert not np.triu(found["temporal/layer_0"], 1).any()
     assert len(analysis.plot_attention(run, "dev1", seconds=2.0).axes) == 4
     assert analysis.plot_attention(avemo.load(folder / "fusion")) is None
@@ -248,7 +248,7 @@ def test_occlusion_moves_the_trace_only_of_a_modality_that_is_there(fusion):
     assert time.shape == (10,)
     assert (change[:2] > 1e-4).all()
     hidden = (time > 1.0) & (time < 1.5)
-    assert (change[hidden] < 1e-6).all()  # no face there: nothing to take away
+    assert (change[hidden] < 1e-6).all()  # without a face there is nothing to occlude
     with pytest.raises(UserError, match="modality"):
         analysis.occlusion(fusion, "smell")
 
@@ -286,7 +286,7 @@ def notebooks(folder, tmp_path):
 
 
 def test_the_notebook_runs_from_top_to_bottom_where_it_lies(notebooks, monkeypatch):
-    """Every code cell, in order, as Jupyter would; IPython's display is replaced, for what matters here is the code."""
+    """Runs every code cell in order, as Jupyter does, with a stand-in for IPython's display."""
     monkeypatch.chdir(notebooks)
     shown = []
     display = types.ModuleType("IPython.display")
@@ -299,7 +299,7 @@ def test_the_notebook_runs_from_top_to_bottom_where_it_lies(notebooks, monkeypat
     monkeypatch.delenv("AVEMO_RUNS", raising=False)
     names: dict = {}
     for number, cell in enumerate(json.loads(NOTEBOOK.read_text())["cells"]):
-        assert not cell.get("outputs")  # no output of anybody's data is committed
+        assert not cell.get("outputs")  # no output made from data is committed
         if cell["cell_type"] == "code":
             tree = ast.parse("".join(cell["source"]))
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None

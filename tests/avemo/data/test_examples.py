@@ -1,4 +1,4 @@
-"""Examples for training are augmented, those for evaluation are not."""
+"""Training examples are augmented, evaluation examples are not."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A source made of several data sets: shares, order over processes, resuming, evaluation, bad input."""
+"""A mixture of data sets: shares, order over processes, resuming, evaluation, bad input."""
 
 import collections
 
@@ -49,7 +49,7 @@ class Records:
 
 
 def drawn(source, config, batches, processes=1):
-    """The rows of the first global batches, joined from every process's share."""
+    """The rows of the first global batches, collected from every process's share."""
     parts = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "process_count", lambda: processes)
@@ -96,11 +96,11 @@ def test_shares_follow_weights_and_nothing_is_lost_or_repeated_early(sizes, weig
     for letter, size, weight in zip("abc", sizes, weights, strict=False):
         mine = [n for n in names if n[0] == letter]
         assert abs(len(mine) / len(names) - weight / sum(weights)) < 0.025
-        epochs = collections.Counter(mine).values()  # each epoch whole before the next begins
+        epochs = collections.Counter(mine).values()  # each epoch ends before the next begins
         assert max(epochs) - (min(epochs) if len(epochs) == size else 0) <= 1
 
 
-def test_a_mixed_run_goes_on_where_it_was(folders, config):
+def test_a_mixed_run_resumes_where_it_stopped(folders, config):
     source = pipeline.Source(f"{folders['a']}:3,{folders['b']}", examples.face_example, 8)
     first = [b for b, _ in zip(pipeline.train_batches({"faces": source}, config), range(6), strict=False)]
     iterator = iter(pipeline.train_batches({"faces": source}, config))

@@ -86,8 +86,9 @@ def test_a_shard_that_the_disk_does_not_give_is_not_called_damaged(formats, tmp_
 def test_a_damaged_description_is_to_be_prepared_again(formats, tmp_path, name, content):
     folder = shutil.copytree(formats["tfrecord"], tmp_path / "1.0.0")
     (folder / name).write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(UserError, match=r"cannot be opened as a data set .*prepare it again"):
+    with pytest.raises(UserError, match=r"cannot be opened as a data set .*prepare it again") as found:
         shards.Shards(folder, "train")
+    assert "\n" not in str(found.value)
 
 
 def test_a_description_that_the_disk_does_not_give_is_not_called_damaged(formats, tmp_path):
@@ -127,7 +128,7 @@ def test_tfrecord_gives_the_records_of_array_record(formats):
         np.testing.assert_equal(one, other)
 
 
-def test_tfrecord_trains_in_the_same_order_and_goes_on_where_it_was(formats):
+def test_tfrecord_trains_in_the_same_order_and_resumes_where_it_stopped(formats):
     config = configuration.load("configs/demo/teacher.py:smoke", ["--config.model.image_size=48"])
     array, sequential = (
         pipeline.train_batches({"faces": pipeline.Source(str(folder), examples.face_example, 6)}, config)

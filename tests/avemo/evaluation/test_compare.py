@@ -47,7 +47,7 @@ def test_scores_differences_and_intervals(tmp_path):
     assert row.difference == pytest.approx(row.value - table["a", "ccc_mean"].value)
     assert 0 < row.difference_low < row.difference < row.difference_high
     assert row.low < row.value < row.high
-    assert row.p == pytest.approx(2 / 2**6)  # all six recordings agree: the smallest there is
+    assert row.p == pytest.approx(2 / 2**6)  # all six recordings agree, so this is the smallest possible p
     assert table["a", "ccc_mean"].difference is None
 
 
@@ -85,7 +85,7 @@ def test_files(tmp_path):
     with (tmp_path / "out/compare.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(result["rows"])
-    assert rows[1]["run"].endswith("y/run")  # of one name: told apart by their paths
+    assert rows[1]["run"].endswith("y/run")  # equal names are told apart by their paths
     text = (tmp_path / "out/compare.md").read_text()
     assert len({len(line) for line in text.splitlines()}) == 1
     assert "ccc_recording_arousal" in text
@@ -112,7 +112,7 @@ def test_runs_that_cannot_be_compared(tmp_path):
 
 
 def unlabel(folder, reason="no record has a label"):
-    """What a run leaves whose test split has no labels: predictions without gold, and a line in result.json."""
+    """Makes a run's test split unlabelled: predictions without gold, and a line in result.json."""
     path = folder / "predictions/test.npz"
     arrays = dict(np.load(path))
     np.savez(

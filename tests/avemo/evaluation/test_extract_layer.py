@@ -1,4 +1,4 @@
-"""Features that are the encoders' logits: extracted, remembered, and what a fusion run reads when it predicts."""
+"""The encoders' logits as features: extracted, recorded, and read by a fusion run when it predicts."""
 
 import json
 import pathlib
@@ -61,7 +61,7 @@ def test_a_fusion_run_reads_the_same_layer(made, tmp_path):
     (pathlib.Path(fusion) / "encoders.json").write_text(json.dumps(card))
     models = predict.open_models(fusion)
     assert (models.visual.dim, models.audio.dim) == (3, 5)
-    # Beside a run that reads the descriptor of the same encoder, each keeps its own.
+    # A run that reads the descriptor of the same encoder keeps its own layer.
     dims = {"visual": 128, "audio": 16}
     other = tiny_runs.fusion(tmp_path / "other", made["visual"], made["audio"], dims=dims)
     first, second = predict.open_models(f"{fusion},{other}").runs

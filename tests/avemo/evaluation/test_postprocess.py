@@ -46,7 +46,7 @@ def test_it_recovers_a_known_delay_bias_scale_and_removes_spikes():
     assert after[0].dtype == np.float32
     assert min(scores(after, targets, masks)) > 0.97
     assert max(scores(bent, targets, masks)) < 0.6
-    # The numbers that fitting reports are those of applying.
+    # Fitting reports the scores that applying gives.
     each = metrics.ccc_of_sums(metrics.recording_sums(after, targets, masks)).mean(0)
     assert [s.after for s in steps] == pytest.approx(each, abs=1e-5)
 
@@ -89,7 +89,7 @@ def test_dev_never_falls_whatever_the_trace(seed, per):
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.data())
 def test_dev_never_falls_for_traces_that_hypothesis_makes(data):
-    """Levels, spreads, delays, noise, gaps in the labels and lengths of any combination, either convention."""
+    """Any combination of level, spread, delay, noise, gaps in the labels and length, under either convention."""
     rng = np.random.default_rng(data.draw(st.integers(0, 10_000)))
     level, spread = data.draw(st.floats(-3, 3)), data.draw(st.floats(-3, 3))
     noise, delay = data.draw(st.floats(0, 2)), data.draw(st.integers(-40, 40))
@@ -106,12 +106,12 @@ def test_dev_never_falls_for_traces_that_hypothesis_makes(data):
         assert now >= before - 1e-6
 
 
-def test_test_is_processed_by_devs_numbers_alone():
+def test_test_is_processed_with_the_steps_fitted_on_dev_alone():
     rng = np.random.default_rng(9)
     targets = gold(rng)
     masks = [np.ones(len(t), bool) for t in targets]
     steps = postprocess.fit([0.5 * t + 0.4 for t in targets], targets, masks, [FPS] * 4)
-    trace = rng.normal(0, 3, (80, 2)) + 7  # another level and spread than dev's
+    trace = rng.normal(0, 3, (80, 2)) + 7  # level and spread differ from dev's
     whole = postprocess.apply(steps, trace, FPS)
     expected = [s.centre + s.scale * (trace[:, k] + s.bias - s.centre) for k, s in enumerate(steps)]
     np.testing.assert_allclose(whole, np.stack(expected, -1), rtol=1e-5)
@@ -126,7 +126,7 @@ def test_bad_input_is_named():
 
 
 def predictions(traces, targets):
-    """The arrays of predictions/<split>.npz."""
+    """The arrays in predictions/<split>.npz."""
     return {
         "recording": np.array([f"r{n}" for n in range(len(traces))]),
         "length": np.array([len(t) for t in traces]),

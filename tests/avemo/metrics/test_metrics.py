@@ -115,7 +115,7 @@ def test_triplet_accuracy_by_type():
     embeddings = np.array([good, bad, collapsed, good])
     scores = metrics.triplet_scores(embeddings, np.array([0, 0, 1, 1]))
     assert scores == {"triplet_accuracy": 0.5, "triplet_accuracy_one_class": 0.5, "triplet_accuracy_two_class": 0.5}
-    moved = np.stack([embeddings[:, 2], embeddings[:, 0], embeddings[:, 1]], 1)  # the odd one first
+    moved = np.stack([embeddings[:, 2], embeddings[:, 0], embeddings[:, 1]], 1)  # puts the odd one first
     assert metrics.triplet_scores(moved, np.array([0, 0, 1, 1]), np.zeros(4, int)) == scores
 
 

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy, and against what is known by hand."""
+"""Intervals and tests against SciPy and against hand calculations."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from media.errors import UserError
 
 
 def traces(rng, recordings=8, frames=60, seeds=1, noise=0.5):
-    """`seeds` predictions of two-dimensional traces, as sums [S, R, 2, 6], and the arrays they come from."""
+    """Predictions of two-dimensional traces by several seeds, as sums [S, R, 2, 6] and as arrays."""
     targets = [np.cumsum(rng.normal(0, 0.1, (frames + 5 * r, 2)), 0) for r in range(recordings)]
     masks = [rng.random(len(t)) < 0.9 for t in targets]
     predictions = [[t + rng.normal(0, noise, t.shape) for t in targets] for _ in range(seeds)]
@@ -31,7 +31,7 @@ def test_both_ccc_conventions_equal_the_formula():
     joined, gold = (np.concatenate([a[m] for a, m in zip(b, masks, strict=True)]) for b in (predictions[0], targets))
     whole = np.mean([by_hand(joined[:, k], gold[:, k]) for k in range(2)])
     assert significance.ccc_concatenated(sums).mean() == pytest.approx(whole, abs=1e-7)
-    assert abs(whole - np.mean(each)) > 0.01  # they are two different numbers
+    assert abs(whole - np.mean(each)) > 0.01  # the two conventions differ
 
 
 def test_a_recording_without_labels_is_left_out_and_a_constant_trace_scores_zero():
@@ -140,7 +140,7 @@ def test_permutation_is_calibrated_under_the_null():
 
 
 def test_holm():
-    # Worked by hand: sorted 0.01·4, 0.02·3, 0.03·2 -> 0.04, 0.06, 0.06 and 0.04·1 -> at least the one before.
+    # By hand: sorted 0.01·4, 0.02·3, 0.03·2 -> 0.04, 0.06, 0.06; 0.04·1 -> not below the one before.
     np.testing.assert_allclose(significance.holm([0.03, 0.01, 0.04, 0.02]), [0.06, 0.04, 0.06, 0.06])
     np.testing.assert_allclose(significance.holm([0.6, 0.7]), [1.0, 1.0])
     assert significance.holm([]).shape == (0,)

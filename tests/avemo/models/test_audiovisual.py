@@ -1,4 +1,4 @@
-"""The audio-visual model: outputs, carry, decision level, missing modalities, modality dropout, config errors."""
+"""The audiovisual model: outputs, carry, decision level, missing modalities, modality dropout, config errors."""
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def test_the_learned_token_stands_in_and_zero_does_not():
     assert "audio_token" not in made({"fusion": "concat"})[1]["params"]
 
 
-def test_modality_dropout_takes_one_never_both():
+def test_modality_dropout_drops_one_modality_never_both():
     model = audiovisual.build({**SMALL, "modality_dropout": 0.6})
     rows = 4000
     audio, visual = np.ones((2, rows, 3), bool)

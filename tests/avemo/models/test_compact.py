@@ -1,4 +1,4 @@
-"""The compact student keeps its budget: at most 3 M parameters and 250 MFLOP a face, counted twice."""
+"""The compact student stays within 3 M parameters and 250 MFLOP per face, counted in two ways."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def test_multiply_adds_by_layers_and_operations_by_xla():
     assert macs == 83_530_368
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, False), FACE)
     flops = jax.jit(lambda v, x: net.apply(v, x, False)).lower(variables, FACE).cost_analysis()["flops"]
-    # Two operations a multiply-add; XLA counts BatchNorm and activations too.
+    # A multiply-add is two operations; XLA also counts BatchNorm and activations.
     assert 2 * macs <= flops <= 250e6
 
 
@@ -35,8 +35,8 @@ def test_count_macs_of_a_network_counted_by_hand():
     class Tiny(nn.Module):
         @nn.compact
         def __call__(self, x, train):
-            x = Conv(4, (3, 3), (2, 2), name="conv")(x)  # 3·3·3·4 at 4 × 5 places
-            x = Conv(4, (3, 3), feature_group_count=4, name="depthwise")(x)  # 3·3·4 at 4 × 5 places
+            x = Conv(4, (3, 3), (2, 2), name="conv")(x)  # 3·3·3·4 at 4 × 5 positions
+            x = Conv(4, (3, 3), feature_group_count=4, name="depthwise")(x)  # 3·3·4 at 4 × 5 positions
             return nn.Dense(7, name="head")(x.mean(axis=(1, 2)))  # 4·7
 
     assert cost.count_macs(Tiny(), jax.ShapeDtypeStruct((1, 8, 10, 3), jnp.float32)) == 108 * 20 + 36 * 20 + 28

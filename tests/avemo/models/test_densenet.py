@@ -1,4 +1,4 @@
-"""DenseNet: parameters of DenseNet-201 by shape, values against torchvision's goldens."""
+"""DenseNet: the parameters of DenseNet-201 by shape, and values against torchvision's golden file."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Inception-ResNet-v1: sizes and parameters at full size by shape alone, values against facenet-pytorch's goldens."""
+"""Inception-ResNet-v1: sizes and parameters at full size by shape alone, values against a golden file."""
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,6 @@ def test_every_stage_equals_facenet_pytorch(mode):
     golden_visual.check_outputs("facenet", mode)
 
 
-@pytest.mark.slow  # XLA:CPU convolves float64 with plain loops: two minutes
+@pytest.mark.slow  # XLA:CPU convolves float64 in plain loops, which takes two minutes
 def test_every_gradient_equals_facenet_pytorch():
     golden_visual.check_gradients("facenet")

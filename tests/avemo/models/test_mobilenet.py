@@ -15,7 +15,7 @@ def test_feature_map_and_parameters(size, last):
     images = jnp.zeros((2, size, size, 3), jnp.uint8)
     net = MobileNetV1()
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), images, False))
-    # Keras's MobileNet without its classifier: 3,228,864 less the running statistics, which are no parameters.
+    # Keras's MobileNet without its classifier has 3,228,864, which includes the running statistics.
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 3_206_976
     assert jax.eval_shape(lambda v: net.apply(v, images, False), variables).shape == (2, last, last, 1024)
 

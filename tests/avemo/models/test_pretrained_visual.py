@@ -1,4 +1,4 @@
-"""Published weights in: the file formats, the names, the errors, and what a model is initialised with."""
+"""Published weights: file formats, names, errors, and initialising a model with them."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ FILES = weight_files.FOLDER
 
 
 class Tiny(nn.Module):
-    """The network that tests/golden/weights/*.pt are of."""
+    """The network whose weights are in tests/golden/weights/*.pt."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -32,7 +32,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """A known network, small enough to convert often."""
+    """A registered network, small enough to convert often."""
     source = dataclasses.replace(networks.SOURCES["facenet_vggface2"], network=Tiny, inputs=(1, 6, 6, 3))
     monkeypatch.setitem(networks.SOURCES, "tiny", source)
     return source
@@ -87,7 +87,7 @@ def test_both_tensorflow_formats_hold_what_tensorflow_wrote(name):
         ("v1.ckpt", "not a readable PyTorch state dict"),
     ],
 )
-def test_files_that_are_no_state_dict_are_refused(name, message):
+def test_files_that_are_not_a_state_dict_are_refused(name, message):
     with pytest.raises(UserError, match=message):
         torch_file.read(FILES / name)
 
@@ -240,7 +240,7 @@ def test_every_tensor_of_the_published_networks_has_a_place_in_pytorchs_names(na
 
 
 def to_torch(network, path, value):
-    """The inverse of the converter's rule, written independently of it."""
+    """The inverse of the converter's rule, written independently."""
     _, *modules, leaf = path
     leaves = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     if network == "densenet201":

@@ -83,14 +83,14 @@ def test_contract(entry):
     for path, gradient in jax.tree_util.tree_leaves_with_path(run.gradients):
         assert np.abs(gradient).max() > 1e-7, jax.tree_util.keystr(path)
 
-    # What lies in the padding is not read, and does not reach the carry.
+    # The padding is not read, and does not reach the carry.
     spoilt = np.where(mask[..., None], x, 7.0).astype(np.float32)
     again, carry_again = run(spoilt, mask)
     np.testing.assert_array_equal(np.asarray(hidden)[mask], np.asarray(again)[mask])
     if entry in STREAMING:
         jax.tree.map(np.testing.assert_array_equal, carry, carry_again)
 
-    # The future is not read, where that is claimed, and is read, where it is not.
+    # The future is read if, and only if, the model is not causal.
     later = x.copy()
     later[:, CUT:] += 1
     changed, _ = run(later, mask)
@@ -144,7 +144,7 @@ def test_equals_pytorch(kind):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_takes_flax_parameters_and_gives_flax_numbers(ours, theirs, reverse):
     x, mask = batch()
-    # In reverse Flax flips by length; the longest row only, so that there is nothing to flip.
+    # In reverse, Flax flips each row by its length; the longest row alone needs no flipping.
     x, mask = x[:1], mask[:1]
     rnn = nn.RNN(theirs(H), reverse=reverse, keep_order=True)
     params = weights.variables(ours(H), x, mask, seed=2)["params"]
@@ -206,7 +206,7 @@ def test_attention_in_blocks_of_queries_is_attention_whole(monkeypatch):
     np.testing.assert_allclose(run(), whole, atol=1e-6)
 
 
-def test_wrong_use_is_a_users_error():
+def test_wrong_use_is_a_user_error():
     with pytest.raises(UserError, match="did you mean 'gru'"):
         temporal.build_temporal("grou")
     with pytest.raises(UserError, match="num_layers"):

@@ -1,4 +1,4 @@
-"""VGGish: published size, order of the flattened map, golden of the PyTorch port, options."""
+"""VGGish: published size, order of the flattened map, the PyTorch port's golden file, options."""
 
 import pathlib
 
@@ -29,7 +29,7 @@ def test_published_size():
 
 
 def test_equals_torchvggish_under_shared_weights():
-    """The whole published network: 12,288 inputs of the first dense layer in the order (H, W, C), ReLU at the end."""
+    """The whole published network: the first dense layer's 12,288 inputs are in (H, W, C) order; ReLU at the end."""
     golden = np.load(GOLDEN)
     model = audio_encoders.build({"name": "vggish", "final_activation": "relu"})
     params = weights.variables(model, jnp.zeros((1, 96, 64)), seed=parity.SEED)

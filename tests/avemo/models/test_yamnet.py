@@ -1,4 +1,4 @@
-"""YAMNet: published size, golden of the TFLite graph, trainability."""
+"""YAMNet: published size, the TFLite graph's golden file, trainability."""
 
 import pathlib
 
@@ -18,7 +18,7 @@ def test_published_size():
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 96, 64))))
     convolutions = sum(v["conv"]["kernel"].size for v in variables["params"].values())
     norms = sum(v["bn"]["bias"].size for v in variables["params"].values())
-    # 3,751,369 published, less the classifier's 1024·521 + 521; theirs counts mean and variance but has no scale.
+    # 3,751,369 published, less the classifier's 1024·521 + 521; the published count has mean and variance, no scale.
     assert convolutions + 3 * norms == 3_751_369 - 1024 * 521 - 521
     assert len(variables["params"]) == 27
 

@@ -41,7 +41,7 @@ def test_batch_norm_over_eight_devices_equals_one_in_value_gradient_and_statisti
 
         def loss(x):
             y, changed = norm.apply(variables, x, True, mutable=["batch_stats"])
-            # A device's own share: the transposed mean carries the others' gradients back to it.
+            # One device's share; the transposed mean brings it the other devices' gradients.
             return jnp.sum(y * above), (y, changed["batch_stats"])
 
         slope, (y, stats) = jax.grad(loss, has_aux=True)(x)

@@ -1,4 +1,4 @@
-"""Convolutions, over places, by channel and of single places, against XLA's own."""
+"""Spatial, depthwise and pointwise convolutions against XLA's own."""
 
 import functools
 
@@ -22,7 +22,7 @@ def drawn(conv, x):
 
 @functools.cache
 def xla(stride, padding, groups=1):
-    """XLA's own convolution; the same function for the same arguments, so that it is compiled once."""
+    """XLA's own convolution; equal arguments give the same function, so that it is compiled once."""
 
     def convolution(params, x):
         return lax.conv_general_dilated(
@@ -70,12 +70,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters_and_statisti
     ("channels", "kernel", "stride"), [(4, (3, 3), 1), (64, (3, 3), 1), (64, (3, 3), 2), (4, (1, 3), 1), (4, (2, 4), 1)]
 )
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_the_convolution_over_places_and_its_gradients_equal_xla(
-    channels, kernel, stride, padding, at_once, monkeypatch
-):
+def test_the_spatial_convolution_and_its_gradients_equal_xla(channels, kernel, stride, padding, at_once, monkeypatch):
     x = image(3, 9, 8, channels)
     monkeypatch.setattr(spatial, "_at_once", lambda batch, *_: at_once)
-    monkeypatch.setattr(spatial, "_LARGE", 7 * 6)  # some by their channels, some by their places, some not at all
+    monkeypatch.setattr(spatial, "_LARGE", 7 * 6)  # some by their channels, some by their positions, some not at all
     conv = Conv(6, kernel, (stride, stride), padding, use_bias=False)
     params = drawn(conv, x)
     above = image(*jax.eval_shape(conv.apply, params, x).shape, seed=2)
@@ -101,7 +99,7 @@ def test_the_gradient_of_a_kernel_in_bfloat16_is_summed_in_float32():
     np.testing.assert_array_equal(np.float32(slope[1, 1]), 8 * 32 * 32)  # in bfloat16, 256 + 1 is 256
 
 
-def test_products_by_each_of_several_matrices_are_those_one_by_one_joined_or_not():
+def test_products_with_several_matrices_equal_those_one_by_one_joined_or_not():
     x, matrices = image(2, 3, 3, 4), (image(4, 2, seed=1), image(4, 5, seed=2))
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -117,7 +115,7 @@ def test_products_by_each_of_several_matrices_are_those_one_by_one_joined_or_not
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
-def test_on_a_tpu_the_convolution_over_places_is_that_of_xla(stride):
+def test_on_a_tpu_the_spatial_convolution_is_that_of_xla(stride):
     pytest.importorskip("libtpu")
     device = compiler.tpu_mesh("v5e:2x4").devices.flat[0]
     shapes = [

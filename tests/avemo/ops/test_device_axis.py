@@ -1,4 +1,4 @@
-"""A reduction over all devices is the identity where no function is mapped, in whichever way it is traced."""
+"""A reduction over all devices is the identity outside mapped functions, however it is traced."""
 
 import jax
 import jax.numpy as jnp
@@ -49,12 +49,12 @@ def mapped(f, mapping):
 @pytest.mark.parametrize("traced", TRACED)
 def test_psum_reduces_exactly_where_the_axis_is_bound(traced, mapping):
     f, x = TRACED[traced], jnp.arange(1.0, 33.0).reshape(8, 4)
-    for _ in range(2):  # turn and turn about: neither use may answer from what was traced for the other
+    for _ in range(2):  # in turns: neither use may answer from the other's trace
         np.testing.assert_array_equal(f(x[0]), 10.0)
         np.testing.assert_array_equal(jax.grad(f)(x[0]), np.ones(4))
         np.testing.assert_array_equal(mapped(f, mapping)(x), np.full(8, x.sum()))
-        # The transpose of a sum over devices is a sum over devices: eight equal losses, each differentiated once.
-        # With varying-manual-axes checks, JAX knows that the loss is one, and the same on each device.
+        # The transpose of a sum over devices is a sum over devices, so eight equal losses are each differentiated
+        # once. With varying-manual-axes checks, JAX knows that the devices share one loss.
         slope = 1.0 if mapping == "shard_map with vma" else 8.0
         np.testing.assert_array_equal(mapped(jax.grad(f), mapping)(x), np.full((8, 4), slope))
 

@@ -10,7 +10,7 @@ from avemo.models.expression import TRUNKS
 from benchmarks.parity import weights
 from helpers.networks import small
 
-# Numbers that make a model small; what is not listed is small by default.
+# Arguments that make a model small; models not listed are small by default.
 AUDIO = {"vggish": {"width": 0.0625, "fc_dim": 16, "embedding_dim": 8}, "yamnet": {"width": 0.25, "layers": 3}}
 FUSION = {"lmf": {"rank": 2}, "tfn": {}}
 CASES = [
@@ -32,7 +32,7 @@ def problem(kind, name):
     """Returns `(variables, run)` of a small model, where `run(variables)` gives the outputs that a loss reads."""
     if kind == "trunk":
         net, variables, images = small(name)
-        # In inference mode: in training the bias in front of a BatchNorm is subtracted again, and rightly gets none.
+        # In inference mode, because in training BatchNorm subtracts the bias before it, which rightly gets no gradient.
         return variables, lambda v: [net.apply(v, images, False)[key] for key in ("embedding", "logits")]
     rng = np.random.default_rng(1)
     if kind == "audio":
@@ -58,6 +58,6 @@ def test_every_parameter_gets_a_gradient(kind, name):
 
     gradients = jax.jit(jax.grad(loss))(variables["params"])
     dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not np.any(g)]
-    # A modality that a fusion leaves out has no parameters; nothing is allowed to sit there without learning.
+    # A modality that a fusion ignores has no parameters, so every parameter must learn.
     assert dead == []
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))

@@ -1,4 +1,4 @@
-"""Products with a bias, and what bfloat16 must not sum: all that runs over a batch, a picture or time."""
+"""Products with a bias; and no sum over a batch, a picture or time is taken in bfloat16."""
 
 import collections
 
@@ -34,7 +34,7 @@ def drawn(*shape, mean=0.0):
     ],
     ids=["dense", "no_bias", "to_heads", "from_heads", "over_time"],
 )
-def test_parameters_and_numbers_are_flax_s(ours, flax, shape):
+def test_parameters_and_numbers_are_those_of_flax(ours, flax, shape):
     x = drawn(*shape)
     a, b = (module.init(jax.random.key(3), x) for module in (ours, flax))
     jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -51,7 +51,7 @@ def test_parameters_and_numbers_are_flax_s(ours, flax, shape):
     ],
     ids=["convolution", "over_time", "dense"],
 )
-def test_a_bias_s_gradient_is_a_float32_sum(layer, shape):
+def test_the_gradient_of_a_bias_is_a_float32_sum(layer, shape):
     x = drawn(*shape)
     params = layer.init(jax.random.key(0), x)
     above = jnp.asarray(drawn(*layer.apply(params, x).shape, mean=1), jnp.bfloat16)  # thousands of numbers near 1
@@ -67,7 +67,7 @@ def test_an_average_pool_of_bfloat16_is_rounded_once():
 
 
 def sums_in_bfloat16(jaxpr):
-    """The sums in a program, inner ones included, whose operand is bfloat16, by their shapes and place."""
+    """The sums in a program, inner ones included, whose operand is bfloat16, with their shapes and source lines."""
     found = collections.Counter()
     for equation in jaxpr.eqns:
         operands = [v.aval for v in equation.invars]

@@ -1,4 +1,4 @@
-"""Pools and their gradients against Flax's and against those of accelerators."""
+"""Pools and their gradients against Flax's, and the CPU's form against that of accelerators."""
 
 import jax
 import jax.numpy as jnp

@@ -48,7 +48,7 @@ def models(runs):
 
 
 def away(time):
-    """A square that is away from 0.8 s to 1.6 s."""
+    """A film of a square that is absent from 0.8 s to 1.6 s."""
     return None if 0.8 <= time < 1.6 else (96 + 20 * np.sin(time), 64, 48 + 6 * np.sin(2 * time))
 
 
@@ -71,7 +71,7 @@ def gapped(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def features(gapped, runs):
-    """What `data_prep` and `extract` would have made of the film."""
+    """The features that `data_prep` and `extract` make of the film."""
     (record,) = clip_records("a", options=ClipOptions(**films.FACES), picture=gapped)
     record["frames"] = shards.Images([frame.getvalue() for frame in record["frames"]], "a")
     encoders = (extract.open_encoder(runs["visual"]), extract.open_encoder(runs["audio"]))
@@ -95,7 +95,7 @@ def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, feat
     assert not trace.face.all()
     assert not trace.sound.all()
     expected = whole(models, features)
-    assert np.asarray(expected["traces"]).std(1).min() > 1e-3  # a trace that says something
+    assert np.asarray(expected["traces"]).std(1).min() > 1e-3  # the trace is not flat
     np.testing.assert_allclose(trace.values["traces"], expected["traces"], atol=1e-4)
     np.testing.assert_allclose(trace.values["gates"], expected["gates"], atol=1e-4)
 
@@ -117,7 +117,7 @@ def test_pieces_equal_the_whole(temporal, runs, features, tmp_path, monkeypatch)
     np.testing.assert_allclose(np.concatenate([p["traces"] for p in parts], 1), expected["traces"], atol=1e-5)
 
 
-def test_long_recordings_of_a_network_that_needs_the_whole_are_seen_in_windows(monkeypatch):
+def test_long_recordings_are_cut_into_windows_for_a_network_that_needs_the_whole(monkeypatch):
     monkeypatch.setattr(fusion, "WINDOW", 20)
     monkeypatch.setattr(fusion, "CONTEXT", 4)
 
@@ -141,7 +141,7 @@ def test_long_recordings_of_a_network_that_needs_the_whole_are_seen_in_windows(m
     np.testing.assert_array_equal(np.concatenate([p["x"] for p in parts], 1), x)
     assert max(len(seen) for seen in head.seen) == 20
     given = 0
-    for seen, part in zip(head.seen, parts, strict=True):  # each frame but the ends has 4 more on either side
+    for seen, part in zip(head.seen, parts, strict=True):  # inner windows have 4 more frames on each side
         first, last = part["x"][0, 0, 0], part["x"][0, -1, 0]
         assert first == given
         assert seen[0] <= max(0, first - 4)
@@ -172,12 +172,12 @@ def test_sound_in_pieces_has_the_windows_of_the_whole(seconds, start):
         windows, seen = out.windows(part)
         held.append(windows)
         masks.append(seen)
-        assert len(out._rows) < 250  # what has passed is let go
+        assert len(out._rows) < 250  # rows of the past are dropped
     np.testing.assert_array_equal(np.concatenate(masks), mask)
     np.testing.assert_allclose(np.concatenate(held), expected, atol=1e-5)
 
 
-# ---- what people hand in ----
+# ---- what users pass in ----
 
 
 def run_film(models, path, output, **options):
@@ -264,7 +264,7 @@ def test_several_faces_have_a_trace_each(models, tmp_path):
     assert column(first, "face_present").sum() < 40
     assert column(second, "face_present").all()
     assert not np.allclose(column(first, "valence"), column(second, "valence"))
-    # Each person's trace is the one that the person alone would have got.
+    # Each person's trace equals the trace of that person alone.
     alone = films.film(tmp_path / "one.mp4", seconds=2, squares=squares[:1])
     run_film(models, path, tmp_path / "index", face="1")
     np.testing.assert_array_equal(column(table(tmp_path / "index"), "valence"), column(second, "valence"))
@@ -298,7 +298,7 @@ def test_emotions(runs, gapped, tmp_path):
     expected = np.exp((logits - logits.mean(-1, keepdims=True)).mean(0))
     assert list(clip.values()) == pytest.approx(expected / expected.sum(), abs=1e-4)
     assert result["faces"][0]["label"] == max(clip, key=clip.get)
-    # The run of an encoder answers by itself, where it sees something.
+    # An encoder's run also answers alone, in the frames that show something.
     predict.predict(runs["visual"], str(gapped), str(tmp_path / "v"), files=QUICK, progress=False, **films.FACES)
     rows = table(tmp_path / "v")
     np.testing.assert_array_equal(np.isfinite(column(rows, names[0])), column(rows, "face_present") == 1)
@@ -309,7 +309,7 @@ def test_emotions(runs, gapped, tmp_path):
 
 @pytest.fixture(scope="module")
 def others(runs, tmp_path_factory):
-    """Runs to average with: another seed of the fusion, one that needs the whole sequence and has eyes of its own."""
+    """Runs to average with: another seed, and one that needs the whole sequence and has its own visual encoder."""
     folder = tmp_path_factory.mktemp("others")
     eyes = tiny_runs.visual(folder / "eyes", seed=5, image_size=32)
     whole = {"temporal": "bigru", "faces": films.FACES}
@@ -324,7 +324,7 @@ def alone_in(run):
     return predict.Models((run,))
 
 
-def test_an_ensemble_is_the_mean_of_its_runs_and_says_how_far_they_are_apart(runs, others, gapped, tmp_path):
+def test_an_ensemble_is_the_mean_of_its_runs_with_their_spread(runs, others, gapped, tmp_path):
     folders = [runs["fusion"], others["seed"], others["eyes"]]
     ensemble = predict.open_models(",".join(folders))
     alone = [predict.analyse(member, recording.probe(gapped)) for member in map(alone_in, ensemble.runs)]
@@ -373,7 +373,7 @@ def test_runs_that_cannot_be_averaged(runs):
 
 @pytest.mark.data
 def test_a_real_clip_has_the_features_of_training(models, runs, real_data):
-    """GRID through YuNet: MPEG-1 with sound that begins at another time than the picture."""
+    """GRID through YuNet: MPEG-1 whose sound and picture begin at different times."""
     options = FaceOptions("yunet", str(next((real_data / "weights").glob("*yunet*.onnx"))))
     clip = sorted((real_data / "grid").glob("*.mpg"))[0]
     trace = predict.analyse(models, recording.probe(clip), stream.Options(faces=options))
@@ -414,7 +414,7 @@ CIPHER = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "7" * 32, "encr
 
 
 def without_packets(path, codec, rate):
-    """A container that declares a track and holds nothing of it."""
+    """A container that declares a track but holds no packet of it."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=rate)
         if stream.type == "video":
@@ -434,7 +434,7 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
         path.touch()
     elif kind == "no index":
         truncated(films.film(path))
-    elif kind == "cut short":  # the index at the front, as files for streaming have it
+    elif kind == "cut short":  # with the index at the front, as in files for streaming
         remux(films.film(tmp_path / "b.mp4", seconds=4), path, movflags="faststart")
         truncated(path)
     elif kind == "no frame":
@@ -452,7 +452,7 @@ def test_bad_files_are_one_line_and_leave_nothing(kind, models, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_goes_on_and_lists_what_failed(runs, tmp_path, monkeypatch):
+def test_a_folder_continues_and_lists_what_failed(runs, tmp_path, monkeypatch):
     source = tmp_path / "in/deep"
     source.mkdir(parents=True)
     films.film(source / "a.mp4", seconds=0.4)
@@ -463,7 +463,7 @@ def test_a_folder_goes_on_and_lists_what_failed(runs, tmp_path, monkeypatch):
     closed.mkdir()
     scandir = os.scandir
 
-    def refused(path):  # a mode would not keep the superuser out
+    def refused(path):  # file permissions do not stop root
         if str(path) == str(closed):
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -536,7 +536,7 @@ def test_a_config_of_another_version(change, runs, tmp_path):
         predict.open_models(str(tmp_path))
 
 
-def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
+def test_a_run_remembers_which_encoders_made_its_features(runs, tmp_path):
     row = {
         "recording": "a",
         "subject": "a",
@@ -555,7 +555,7 @@ def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
     arguments = {**films.FACES, "corpus": "own", "fps": 12.5, "max_frames": 100}
     (clips / "card.json").write_text(json.dumps({"arguments": arguments}))
     made_by = {m: {"workdir": runs[m], "fingerprint": "f"} for m in ("visual", "audio")}
-    for folder in (clips, clips.parent):  # as named to extract: the data set, or a folder above
+    for folder in (clips, clips.parent):  # as passed to extract: the data set, or a folder above
         (features / "extract.json").write_text(json.dumps({"clips": str(folder), **made_by}))
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
@@ -564,7 +564,7 @@ def test_a_run_remembers_by_what_its_features_were_made(runs, tmp_path):
         assert (found.visual, found.audio, found.fps) == (runs["visual"], runs["audio"], 12.5)
         assert found.faces == FaceOptions(**films.FACES)
         assert found.fingerprints == {"visual": "f", "audio": "f"}
-    # A run from before the file existed: by its config's features, as long as they are there.
+    # A run older than this file finds them through its config's features, while these exist.
     (run / "encoders.json").unlink()
     assert recorded_encoders.resolve(run, ConfigDict({"data": {"features": str(features)}})).audio == runs["audio"]
 
@@ -586,7 +586,7 @@ def test_options_that_cannot_work(runs, gapped, tmp_path):
 
 
 def test_live_equals_the_file(runs, gapped):
-    """Looking at every frame, the pushed frames and samples give the file's trace."""
+    """With detection on every frame, pushed frames and samples give the file's trace."""
     models = predict.open_models(runs["fusion"])
     faces = dataclasses.replace(models.faces, detect_every=1)
     expected = predict.analyse(models, recording.probe(gapped), stream.Options(faces=faces))
@@ -606,11 +606,11 @@ def test_live_equals_the_file(runs, gapped):
     assert len(got) == 75
     assert set(live.latency()) == {"median", "p95", "longest"}
     np.testing.assert_array_equal([e.face for e in got], expected.face[0])
-    # Of a live stream nobody knows that it has ended until it is closed: the last second may have been estimated then.
+    # The end of a live stream is unknown until it is closed, so the last second may have been estimated before that.
     np.testing.assert_allclose([[e.valence, e.arousal] for e in got], expected.values["traces"][0], atol=1e-4)
 
 
-def test_a_causal_window_needs_no_sound_to_come(runs, gapped):
+def test_a_causal_window_waits_for_no_sound(runs, gapped):
     with predict.Predictor(predict.open_models(runs["fusion"], batch_size=1), causal=True) as live:
         with pytest.raises(UserError, match="uint8"):
             live.push(np.zeros((4, 4)), 0.0)
@@ -641,12 +641,12 @@ def test_a_pipe(runs, tmp_path):
 
 
 class Broken(Exception):
-    """A fault of the program's, not of the video."""
+    """A fault in the program, not in the video."""
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("of ours"), Broken()])
 def test_a_fault_outside_the_decoder_is_not_blamed_on_the_pipe(error, runs, tmp_path):
-    """Standard output that was closed, or a mistake of ours, stays what it is."""
+    """A closed standard output, or a bug, is reported as such."""
     path = films.film(tmp_path / "a.mkv", seconds=0.4)
 
     def emit(line):

@@ -16,7 +16,7 @@ SECONDS, FPS = 4.0, 25.0
 
 
 def make_trace(path, persons=1, classes=()):
-    """A trace of known numbers: valence is the frame's number over 100, so that a picture can be told by it."""
+    """A trace with known numbers: valence is the frame's number over 100, so it identifies the picture."""
     time = np.arange(round(SECONDS * FPS)) / FPS
     face = np.ones((persons, len(time)), bool)
     face[:, 25:50] = False
@@ -68,7 +68,7 @@ def test_the_overlay_has_the_video_its_sound_and_its_times(page_folder):
     seen, absent = (frames[i].to_ndarray(format="rgb24").astype(int) for i in (10, 40))
     edge = (slice(round(0.3 * layout.height), round(0.8 * layout.height)), round(0.3 * layout.width))
     green = lambda image: (image[edge][:, 1] - image[edge][:, 0]).mean()  # noqa: E731
-    assert green(seen) > 60  # the box is drawn where there is a face, and nowhere else
+    assert green(seen) > 60  # the box is drawn only where there is a face
     assert abs(green(absent)) < 30
 
 
@@ -134,7 +134,7 @@ def test_the_page_plays_seeks_and_agrees_with_the_trace(page_folder, page):
     page.key(" ")
     page.wait("avemo.video.currentTime > 0.5")
     assert page.evaluate("document.getElementById('play').textContent") == "Pause"
-    # While it plays, the playhead is where the picture is.
+    # While it plays, the playhead follows the picture.
     lag = page.evaluate("Math.abs(avemo.shown() - avemo.video.currentTime)")
     page.key(" ")
     assert lag < 0.25

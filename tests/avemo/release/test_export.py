@@ -42,7 +42,7 @@ def test_the_programs_equal_the_run_in_a_process_that_has_jax_alone(exported, tm
     script = f"""
 import sys
 for name in ("avemo", "flax", "tensorflow", "data_prep", "orbax", "etils"):
-    sys.modules[name] = None  # to import it is an error
+    sys.modules[name] = None  # importing it is an error
 sys.path.insert(0, {str(folder)!r})
 import jax, loader, numpy as np
 run, x = loader.load({str(folder)!r}), dict(np.load({str(tmp_path / "in.npz")!r}))
@@ -113,6 +113,6 @@ def test_a_network_whose_length_must_be_known_is_padded(fusion, temporal, export
         program({"mask": np.ones((1, 25), bool)})
 
 
-def test_a_folder_that_is_no_run(tmp_path):
+def test_a_folder_that_is_not_a_run(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         export.export(str(tmp_path), str(tmp_path / "out"))

@@ -27,7 +27,7 @@ LICENCES = {"faces": "votes MIT; pictures for research", "clips": "CC BY-NC-SA 4
 
 
 def data_set(folder, name):
-    """What a release reads of a prepared data set: that it is one, and its card."""
+    """The files of a prepared data set that a release reads: enough to recognise it, and its card."""
     folder.mkdir(parents=True)
     (folder / "features.json").write_text("{}")
     splits = {"dev": {"counts": {"records": 7}}, "train": {"counts": {"records": 40}, "subjects": 12}}
@@ -101,7 +101,7 @@ def contents(path):
 
 
 def rewritten(files):
-    """The bytes of a zip file of `files`, with no regard for the manifest."""
+    """The bytes of a zip file of `files`, whatever the manifest says."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
         for name, data in files.items():
@@ -114,7 +114,7 @@ def test_a_prediction_by_name_is_that_of_the_folder(runs, packed, empty, tmp_pat
     expected = predict.predict(runs["fusion"], str(clip), str(tmp_path / "folder"), files=("csv",))
     found = install.install(str(packed))
     assert found["runs"] == ["tiny/fusion", "tiny/speech", "tiny/student"]
-    # A run of the encoder's name where the command is run is another one.
+    # A run in the current folder with the encoder's name is not mistaken for the encoder.
     tiny_runs.visual(tmp_path / "elsewhere" / "student", seed=9)
     monkeypatch.chdir(tmp_path / "elsewhere")
     got = predict.predict("fusion", str(clip), str(tmp_path / "name"), files=("csv",))
@@ -141,7 +141,7 @@ def test_the_weights_are_those_that_are_evaluated(runs, packed, empty):
 
 def test_the_same_runs_give_the_same_bytes(runs, packed, tmp_path):
     again = tmp_path / "tiny.zip"
-    pack.pack(runs["fusion"] + "/", str(again))  # its encoders come with it
+    pack.pack(runs["fusion"] + "/", str(again))  # includes its encoders
     assert again.read_bytes() == packed.read_bytes()
     assert str(pathlib.Path(runs["fusion"]).parent).encode() not in packed.read_bytes()
 
@@ -347,7 +347,7 @@ def test_data_that_changed_is_not_taken_for_what_the_run_learnt_from(tmp_path):
         pack.pack(run, str(tmp_path / "a.zip"))
 
 
-def test_a_released_student_is_scored_on_data_of_ones_own(runs, empty, tmp_path):
+def test_a_released_student_is_scored_on_your_own_data(runs, empty, tmp_path):
     student = tiny_runs.visual(tmp_path / "eight", num_classes=8)
     data = data_set(tmp_path / "faces", "faces")
     fields = {"faces": data, "eval_batch": 8, "batch": {"faces": 8}, "threads": 1, "prefetch": 1}
@@ -360,4 +360,4 @@ def test_a_released_student_is_scored_on_data_of_ones_own(runs, empty, tmp_path)
         evaluate.evaluate("eight")
     scores = evaluate.evaluate("eight", toy.faces(tmp_path / "toy", train=8, dev=8), "dev")["dev"]
     assert np.isfinite(scores["accuracy"])
-    assert "agreement" not in scores  # its teacher stayed behind
+    assert "agreement" not in scores  # its teacher is not in the release

@@ -1,4 +1,4 @@
-"""The report, on fabricated run folders (`tests/helpers/fabricated.py`): nothing here was trained."""
+"""The report on fabricated run folders (`tests/helpers/fabricated.py`); nothing is trained."""
 
 import html.parser
 import json
@@ -20,7 +20,7 @@ from media.errors import UserError
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A fabricated demo on traces; tests copy it before they change anything."""
+    """A fabricated demo with traces; tests copy it before they change anything."""
     folder = tmp_path_factory.mktemp("demo")
     fabricated.write_demo(folder, frames=300, items=80)
     return folder
@@ -28,7 +28,7 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def own(demo, tmp_path):
-    """A copy of the fabricated demo to spoil."""
+    """A copy of the fabricated demo that a test may change."""
     return pathlib.Path(shutil.copytree(demo, tmp_path / "demo", ignore=shutil.ignore_patterns("report.html")))
 
 
@@ -130,7 +130,7 @@ def test_unfinished_run_without_demo_json(own):
     (own / "student" / "result.json").unlink()
     shutil.rmtree(own / "student" / "predictions")
     lines = (own / "student" / "metrics.jsonl").read_text().splitlines()[:7]
-    (own / "student" / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6')  # killed while it wrote
+    (own / "student" / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6')  # killed while writing
     page = read(own)
     assert "not finished" in page.text
     assert "is not recorded" in page.text
@@ -229,7 +229,7 @@ def test_difference_is_paired_only_over_the_same_recordings(demo):
 
 
 def test_a_split_that_could_not_be_scored_is_named(own):
-    """As a run leaves it whose test split has no labels: no score, predictions without gold, the reason."""
+    """A run whose test split has no labels leaves no score, predictions without gold, and the reason."""
     path = own / "fusion/predictions/test.npz"
     arrays = dict(np.load(path))
     np.savez(path, **{**arrays, "mask": np.zeros_like(arrays["mask"])})
@@ -244,7 +244,7 @@ def test_a_split_that_could_not_be_scored_is_named(own):
 def test_the_best_of_each_column_is_bold(demo):
     rows = re.findall(r"<tr>.*?</tr>", modalities.section(reader.load_all(demo), read_notes(demo)))
     bold = [row for row in rows if "<strong>" in row]
-    assert len(bold) == 4  # two splits, two conventions: the fabricated fusion is the best by far
+    assert len(bold) == 4  # two splits and two conventions, in all of which the fabricated fusion is the best by far
     assert all("audio + visual" in row for row in bold)
 
 

@@ -1,4 +1,4 @@
-"""The log of a run when a line of it is torn."""
+"""A run's log with a torn line."""
 
 import json
 

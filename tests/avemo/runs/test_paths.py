@@ -1,4 +1,4 @@
-"""Paths that a run recorded: found from any current folder, and after they have moved together."""
+"""The paths recorded in a run are found from any working directory, and after everything moved together."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from media.errors import UserError
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project with data and an empty run folder `runs/demo/fusion`; the current folder is the project's."""
+    """A project with data and an empty run folder `runs/demo/fusion`; it is the working directory."""
     for name in ("runs/demo/features", "runs/demo/fusion", "corpora/a", "corpora/b", "notebooks"):
         (tmp_path / "project" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
@@ -93,7 +93,7 @@ def test_a_fusion_run_that_moved_with_its_encoders_features_and_clips_opens_from
     away = tmp_path / "away"
     found = recorded_encoders.resolve(away / "run", checkpoints.load(away / "run")[0])
     assert (found.visual, found.audio) == (str(away / "eyes/run"), str(away / "ears/run"))
-    # Without `encoders.json`, the features themselves say where their encoders and clips are.
+    # Without `encoders.json`, the features say where their encoders and clips are.
     (away / "run/encoders.json").unlink()
     config = ConfigDict({"data": {"features": str(away / "features")}})
     assert "faces" in recorded_encoders.describe(away / "features")

@@ -1,4 +1,4 @@
-"""Damaged files of a run folder are one line that names the file."""
+"""A damaged file in a run folder gives one line that names it."""
 
 import pytest
 from ml_collections import ConfigDict

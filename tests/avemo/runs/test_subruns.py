@@ -1,4 +1,4 @@
-"""A run that fine-tuned a fusion with its encoders, on its user's own video."""
+"""A run that fine-tuned a fusion with its encoders, used on a video."""
 
 import json
 import pathlib
@@ -22,10 +22,10 @@ from media.errors import UserError
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """An untrained fusion run over untrained encoders, which are in its folder's neighbourhood."""
+    """An untrained fusion run with untrained encoders beside its folder."""
     folder = tmp_path_factory.mktemp("start")
     encoders = tiny_runs.visual(folder / "face"), tiny_runs.audio(folder / "sound")
-    config = folder / "face" / "config.json"  # a teacher, which nothing else taught
+    config = folder / "face" / "config.json"  # a teacher, so that no other run taught it
     config.write_text(json.dumps({**json.loads(config.read_text()), "task": "teacher"}))
     return tiny_runs.fusion(folder / "fusion", *encoders, films.FACES)
 
@@ -36,7 +36,7 @@ def film(tmp_path_factory):
 
 
 def finished(start, workdir, change=lambda x: x):
-    """The folder that a finished run leaves of the weights it started from, changed: nothing is trained."""
+    """A finished run's folder, made from changed copies of the weights it started from; nothing is trained."""
     clips = toy.clips(workdir.parent / "clips", train=1, dev=1, frames=10, segments=1)
     overrides = [f"--config.fusion={start}", f"--config.data.clips={clips}", "--config.data.delay=2.0"]
     config = configuration.load("configs/demo/end_to_end.py", overrides)
@@ -99,7 +99,7 @@ def test_a_release_has_all_its_networks_and_what_they_learnt_from(start, film, t
 
 def test_extract_says_where_the_encoders_are(start, tmp_path):
     finished(start, tmp_path / "run")
-    shutil.copy(tmp_path / "run" / "parts" / "fusion" / "weights.npz", tmp_path / "run")  # a checkpoint of some kind
+    shutil.copy(tmp_path / "run" / "parts" / "fusion" / "weights.npz", tmp_path / "run")  # any weights will do
     with pytest.raises(UserError, match=r"Its encoders are in .*/run/parts\.$"):
         extract.open_encoder(str(tmp_path / "run"))
     assert extract.open_encoder(str(tmp_path / "run" / "parts" / "visual")).modality == "visual"

@@ -1,4 +1,4 @@
-"""What `model.init_from` may name: nothing, a run, or converted weights."""
+"""`model.init_from` names nothing, a run, or converted weights."""
 
 import jax.numpy as jnp
 import numpy as np

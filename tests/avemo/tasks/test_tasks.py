@@ -31,7 +31,7 @@ def test_a_config_without_a_field_is_refused_by_its_name():
         tasks.make(config)
 
 
-def test_a_students_teacher_is_asked_for_when_it_is_trained_or_compared_with():
+def test_a_students_teacher_is_needed_when_it_is_trained_or_compared():
     config = configuration.load("configs/demo/student.py:smoke", ["--config.teacher=nowhere"])
     stage = tasks.make(config)
     with pytest.raises(UserError, match="teacher nowhere is not a run folder"):
@@ -46,7 +46,7 @@ def test_features_are_standardised_by_the_training_split(tmp_path):
     folder = sequences.write_features(tmp_path)
     stage = tasks.make(configuration.load("configs/demo/fusion.py:smoke", [f"--config.data.features={folder}"]))
     data = tasks.open_data(stage)
-    assert data.spec()["sequences"]["audio"].shape[-1] == 4  # the data's own, not the paper's 128
+    assert data.spec()["sequences"]["audio"].shape[-1] == 4  # the data's width, not the paper's 128
     drawn = jax.eval_shape(lambda: stage.init(jax.random.key(0), data.spec()))
     variables = data.standardise(stage.init(jax.random.key(0), data.spec()))
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, drawn)
@@ -61,4 +61,4 @@ def test_the_classes_of_data_to_train_on_must_be_the_models(tmp_path):
     stage = tasks.make(configuration.load("configs/demo/teacher.py:smoke", overrides))
     with pytest.raises(UserError, match="num_classes=8"):
         tasks.open_data(stage)
-    assert len(tasks.open_data(stage, folder).class_names) == 8  # to be evaluated on, it may have others
+    assert len(tasks.open_data(stage, folder).class_names) == 8  # data for evaluation may have others

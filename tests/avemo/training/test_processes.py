@@ -1,4 +1,4 @@
-"""Two processes of four devices: the ordinary command gives the run of one process of eight, and either resumes it."""
+"""Two processes of four devices give the run of one process of eight, and each can resume the other's."""
 
 import os
 import pathlib
@@ -27,8 +27,8 @@ TINY = [
 ]
 
 
-# `launch.py`, in which the processes of SIGNALLED send themselves SIGTERM before the third step. A step takes longer
-# than it would, as on real data: the notice reaches the others within a second or two.
+# `launch.py`, with the processes named in SIGNALLED sending themselves SIGTERM before the third step. Steps are slowed
+# down to the pace of real data, because the other process hears of it within a second or two.
 SIGNALLED = """
 import os, signal, sys, time
 sys.path.insert(0, os.getcwd())
@@ -47,7 +47,7 @@ sys.exit(launch.main(sys.argv[1:]))
 
 
 def launch(workdir, overrides, signalled=""):
-    """Runs `launch.py train` as two processes on this host, some of which get SIGTERM; returns what they said."""
+    """Runs `launch.py train` as two processes on this host, some of which get SIGTERM; returns their output."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -79,7 +79,7 @@ def launch(workdir, overrides, signalled=""):
 
 
 def losses(workdir):
-    """Every value of the log but the clock's, line by line."""
+    """Every value of the log except times, line by line."""
     lines = [line for line in metrics_log.read(workdir / "metrics.jsonl") if line["split"] != "timing"]
     return [
         ((line["step"], line["split"]), {k: v for k, v in line.items() if k not in ("step", "split", "wall_time")})
@@ -94,7 +94,7 @@ def assert_same_run(one, two):
         assert x.keys() == y.keys()
         np.testing.assert_allclose(list(y.values()), list(x.values()), rtol=1e-5, atol=1e-7, err_msg=str(key))
     a, b = (jax.tree.leaves(checkpoints.load(workdir, "latest")[2]) for workdir in (one, two))
-    largest = max(np.abs(x).max() for x in a)  # the head's bias is a millionth of it
+    largest = max(np.abs(x).max() for x in a)  # the head's bias is a millionth of that
     for x, y in zip(a, b, strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-5, atol=1e-6 * largest)
 
@@ -123,7 +123,7 @@ def test_two_processes_train_as_one_and_resume_each_other(mode, tmp_path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The overrides and the folder of a run of two processes that nobody signalled."""
+    """The overrides and the folder of an uninterrupted run of two processes."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     clips = toy.clips(folder / "data", train=8, dev=3, frames=20, segments=1)
     overrides = [f"--config.data.clips={clips}", *TINY, "--config.steps=40", "--config.log_every=4"]
@@ -134,7 +134,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signalled", ["01", "1"], ids=["both", "one"])
-def test_two_processes_that_get_sigterm_save_one_step_and_go_on_as_if_they_had_not(signalled, uninterrupted, tmp_path):
+def test_two_processes_that_get_sigterm_save_one_step_and_resume_as_if_they_had_not(signalled, uninterrupted, tmp_path):
     overrides, straight = uninterrupted
     said = launch(tmp_path / "two", overrides, signalled)
     stopped = {re.search(r"preempted: .* saved at step (\d+)", text)[1] for text in said}
@@ -145,7 +145,7 @@ def test_two_processes_that_get_sigterm_save_one_step_and_go_on_as_if_they_had_n
     assert_same_run(straight, tmp_path / "two")
 
 
-def test_processes_that_jax_cannot_count_are_counted_by_variables():
+def test_processes_that_jax_cannot_count_are_counted_by_environment_variables():
     assert process.place({"JAX_COORDINATOR_ADDRESS": "a:1"}) == {}
     both = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2"}
     assert process.place({**both, "JAX_PROCESS_ID": "1"}) == {"num_processes": 2, "process_id": 1}
