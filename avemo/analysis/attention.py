@@ -14,7 +14,7 @@ from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun
 from avemo.models.attention import AttentionBlock
 from avemo.ops.attention import masked_softmax
-from avemo.predict.fusion import Fusion
+from avemo.predict.fusion import FusionNetwork
 from avemo.runs.checkpoints import open_run
 
 
@@ -38,7 +38,7 @@ def attention(
     chosen = features_of(run, recording, split)
     frames = min(len(chosen), max(1, round(seconds * chosen.fps)))
     batch = {k: getattr(chosen, k)[None, :frames] for k in ("audio", "visual", "audio_mask", "visual_mask")}
-    fusion = Fusion(str(run.folder), config, variables)
+    fusion = FusionNetwork(str(run.folder), config, variables)
     projected: dict[tuple[str, ...], dict[str, Any]] = {}
     found: dict[str, np.ndarray] = {}
 

@@ -13,7 +13,7 @@ from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
-from avemo.predict.fusion import Fusion, FusionStream
+from avemo.predict.fusion import FusionNetwork, FusionStream
 from avemo.predict.palette import COLOURS
 from avemo.runs.checkpoints import open_run
 from media.errors import UserError, unknown
@@ -86,7 +86,7 @@ def occlusion(
         raise unknown("modality", modality, ("audio", "visual"))
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
     chosen = features_of(run, recording, split)
-    fusion = Fusion(str(run.folder), config, variables)
+    fusion = FusionNetwork(str(run.folder), config, variables)
     name = "logits" if fusion.classes else "traces"
     size = max(1, round(width * chosen.fps))
     batch = {k: getattr(chosen, k) for k in ("audio", "visual", "audio_mask", "visual_mask")}
