@@ -12,7 +12,7 @@ def load(folder):
     Needs no flags and no accelerator.
 
     Raises:
-      UserError: it is no run folder, or one of its files is broken.
+      UserError: it is not a run folder, or one of its files is broken.
     """
     from avemo import analysis
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from media.errors import UserError, unknown
 
-# What the tuples that are empty by default hold: the value does not show it.
+# The element types of tuples that are empty by default.
 _ELEMENTS: dict[str, type] = {"optimizer.freeze": str, "loss.class_weights": float}
 
 
@@ -109,7 +109,7 @@ def _read(name: str, old: Any, text: str) -> Any:
     single value is a tuple of one.
 
     Raises:
-      UserError: the text is no such value.
+      UserError: the text is not such a value.
     """
     if isinstance(old, str):
         return text
@@ -133,7 +133,7 @@ def _read(name: str, old: Any, text: str) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """The Python literal that the text is, or the text itself."""
+    """The text as a Python literal, or the text itself if it is none."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -152,7 +152,7 @@ def _elements(text: str, value: Any, kind: type | None) -> list[Any]:
 
 
 def _convert(value: Any, kind: type | None) -> Any:
-    """The value as a `kind`: 1 is also a float, 1e3 also an int, `true` also a bool; a bool is no number.
+    """The value as a `kind`: 1 is also a float, 1e3 also an int, `true` also a bool; a bool is not a number.
 
     Raises:
       ValueError, OverflowError: it is not one.

@@ -30,8 +30,8 @@ def attention(
       seconds: length of the beginning; the network sees nothing else.
 
     Returns:
-      Weights float32 `[heads, Tq, Tk]` of every block by name; in "fusion/audio_0" the audio frames look at the face's.
-      A row sums to 1, or is 0 if there is nothing to look at. Keys past the frames are bottleneck tokens. Empty if
+      Weights float32 `[heads, Tq, Tk]` of every block by name; in "fusion/audio_0" audio frames attend to face frames.
+      A row sums to 1, or is 0 if no key is present. Keys past the frames are bottleneck tokens. Empty if
       nothing in the run attends.
     """
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
@@ -72,7 +72,7 @@ def _weights(block: AttentionBlock, mask: Any, query: Any, key: Any) -> np.ndarr
 def plot_attention(
     run: AnalysisRun, recording: str | None = None, split: str | None = None, seconds: float = 20.0
 ) -> Figure | None:
-    """Plots `attention`, mean over heads: one panel per block, one row per looking frame. None if nothing attends."""
+    """Plots `attention`, mean over heads: one panel per block, one row per query frame. None if nothing attends."""
     found = attention(run, recording, split, seconds)
     if not found:
         return None

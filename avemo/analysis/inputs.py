@@ -13,7 +13,7 @@ from media.images import resize
 
 
 def features_of(run: AnalysisRun, recording: str | None = None, split: str | None = None) -> features.Recording:
-    """The features that a fusion run reads of one recording (by default the first) of a split (by default dev).
+    """The features of one recording (by default the first) of a split (by default dev) that a fusion run reads.
 
     Raises:
       UserError: the features are missing, or have no such recording.

@@ -142,7 +142,7 @@ def plot_window(window: dict[str, np.ndarray], count: int = 8) -> Figure:
     """Frames and log-mel of a stretch, as returned by `clip_window`."""
     index = np.linspace(0, len(window["time"]) - 1, min(count, len(window["time"]))).round().astype(int)
     titles = [f"{window['time'][i]:.1f} s" + ("" if window["face_mask"][i] else "\nno face") for i in index]
-    # A frame without a face is stored black; light grey looks more like a missing one.
+    # A frame without a face is stored black; light grey shows better that it is missing.
     shown = np.where(window["face_mask"][index][:, None, None, None], window["frames"][index], np.uint8(240))
     out, grid = _image_row(shown, titles, below=1.3)
     if len(window["log_mel"]):

@@ -1,4 +1,4 @@
-"""A stage's training state and batches as shapes: from a config's numbers, with no data, no weights and no device."""
+"""A stage's training state and batches as shapes, from its config alone: no data, no weights, no device."""
 
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ from avemo.training import optimizer, state
 
 
 def padded(batch: Spec, multiple: int) -> Spec:
-    """What `avemo.data.padding.pad_batch` makes of the shapes of a batch: rows to a multiple, and their `weight`."""
+    """The shapes of a batch after `avemo.data.padding.pad_batch`: rows padded to a multiple, and their `weight`."""
     out = {}
     for name, stream in batch.items():
         size = next(iter(stream.values())).shape[0]
@@ -33,7 +33,7 @@ def variables(stage: Stage, sizes: dict[str, int]) -> dict[str, Any]:
 def initial_state(
     stage: Stage, config: ConfigDict, sizes: dict[str, int]
 ) -> tuple[state.TrainState, optax.GradientTransformation]:
-    """What `training.state.initial_state` would make, as shapes, and the optimizer."""
+    """The state that `training.state.initial_state` makes, as shapes, and the optimizer."""
     made = variables(stage, sizes)
     tx = optimizer.make(config, config.steps, made["params"])
     return jax.eval_shape(functools.partial(state.create, tx=tx, ema=config.ema), made), tx

@@ -1,4 +1,4 @@
-"""Compiles the training step for accelerators that the host does not have, and reports what the compiler knows of it.
+"""Compiles the training step for accelerators that the host does not have, and reports the compiler's figures.
 
 `python launch.py compile --config=configs/paper/teacher.py --topology=v5e:2x4` needs no TPU and no data: `libtpu`
 contains the TPU's whole compiler, and shapes follow from the config. The step is the one that training runs:
@@ -32,7 +32,7 @@ PLATFORMS = ("tpu", "cuda")
 def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -> tuple[Any, Any, int]:
     """Traces and lowers the mapped step for a mesh whose devices need not exist.
 
-    Sizes that do not divide among the devices and `config.accumulate` are padded, as in training.
+    Sizes that devices and `config.accumulate` do not divide evenly are padded, as in training.
 
     Returns:
       The traced and the lowered function, and the number of examples in the batch.
@@ -52,7 +52,7 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
 
 @contextlib.contextmanager
 def _quiet_libtpu() -> Iterator[None]:
-    """Settings that let `libtpu` describe a slice on a host without a TPU, and beside another compilation."""
+    """Settings that let `libtpu` describe a slice on a host without a TPU, and during another compilation."""
     settings = {
         "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -122,7 +122,7 @@ def compile_tpu(
     """Compiles the step for a slice; `top` and `hbm_only` as in `run`.
 
     Returns:
-      What the compiler says of one device's step (see `avemo.aot.printout`).
+      The compiler's figures for one device's step (see `avemo.aot.printout`).
 
     Raises:
       OutOfMemory: it does not fit.
@@ -170,7 +170,7 @@ def _compiled(lowered: Any, topology: str, hbm_only: bool) -> Any:
         try:
             return lowered.compile(compiler_options={option: False} if option else None)
         except jax.errors.JaxRuntimeError as error:
-            # The status of a JaxRuntimeError is nowhere but in its text.
+            # Only the text of a JaxRuntimeError holds its status.
             if "RESOURCE_EXHAUSTED" in str(error):
                 raise OutOfMemory(str(error)) from error
             raise

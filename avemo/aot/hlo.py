@@ -2,8 +2,8 @@
 
 XLA's own `bytes accessed` includes what stays in a TPU core's fast memory (layouts marked `S(1)`), counts copies
 between the two memories at both ends, and counts a loop's body once however often it runs. This module counts HBM and
-the operations' own operands separately, and a body as often as its counter says. Arrays count as they lie in memory,
-with the two minor axes of their layout padded to tiles: a batch of 96 in the minor axis takes the space of 128.
+the operations' own operands separately, and a body once per iteration. Arrays count with their layout in memory, whose
+two minor axes are padded to tiles: a batch of 96 in the minor axis takes the space of 128.
 """
 
 import collections
@@ -65,7 +65,7 @@ class Traffic:
       operand_bytes: bytes read and written by the operations themselves, in HBM or fast memory: the traffic of a chip
         without fast memory. Copies between the two memories do not count.
       collectives: by kind, how many run and the bytes of their operands.
-      iterations: of all loops; they follow one another, which no roofline sees.
+      iterations: of all loops; they run one after another, which no roofline sees.
       costs: by instruction.
     """
 
@@ -146,7 +146,7 @@ def leaves(kind: str, hbm_only: bool = True) -> list[float]:
 
 
 def traffic(text: str) -> Traffic:
-    """Adds up the entry computation, and its loops as often as they run."""
+    """Adds up the entry computation, with each loop's body once per iteration."""
     computations, entry = parse(text)
     total = Traffic(collectives=collections.defaultdict(lambda: {"count": 0, "bytes": 0.0}))
     _add(computations, entry, 1, total)
@@ -198,11 +198,11 @@ def _moved(instruction: Instruction, body: Computation, fused: Computation | Non
     """Bytes that one instruction reads and writes. A slice counts as the slice, an update in place as the update."""
     read = [sum(leaves(body[o].type, hbm_only)) for o in instruction.operands]
     written = leaves(instruction.type, hbm_only)
-    if 'custom_call_target="ConcatBitcast"' in instruction.attributes:  # slices that already lie side by side
+    if 'custom_call_target="ConcatBitcast"' in instruction.attributes:  # the slices are already adjacent
         return 0.0
     if instruction.opcode == "slice-start":  # its type: the operands, the slice, a flag
         return min(read[0], leaves(instruction.type, hbm_only=False)[1])
-    if instruction.opcode.endswith("-start"):  # the result is counted where it is done
+    if instruction.opcode.endswith("-start"):  # its `-done` counts the result
         return sum(read)
     if instruction.opcode.endswith("-done"):
         return sum(written)
@@ -220,7 +220,7 @@ def _size(instruction: Instruction) -> float:
 
 
 def _through_fusion(fused: Computation, read: list[float], written: list[float]) -> tuple[list[float], list[float]]:
-    """Reduces to what moves: operands of a fusion that are only sliced, and results that are updated in place."""
+    """Reduces sizes to what moves: operands of a fusion that are only sliced, and results updated in place."""
 
     def source(name: str) -> str:
         while fused[name].opcode == "bitcast":

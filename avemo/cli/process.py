@@ -28,7 +28,7 @@ def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def place(environment: Mapping[str, str]) -> dict[str, int]:
-    """The number of processes and which of them this is, if only `JAX_COORDINATOR_ADDRESS` says that it is a cluster.
+    """The number of processes and this one's number, if only `JAX_COORDINATOR_ADDRESS` says that there is a cluster.
 
     Raises:
       UserError: the variables are incomplete.
@@ -58,7 +58,7 @@ def prefer_wide_vectors() -> None:
 
 
 def make_host_devices(count: int | None) -> None:
-    """Makes `count` JAX devices of this host's cores, over which a batch is split if there is no accelerator.
+    """Makes `count` JAX devices from this host's cores; without an accelerator, a batch is split over them.
 
     Call it before JAX's first array. XLA:CPU runs convolutions with few channels on one core; two programs side by side
     use two (docs/speed.md).
@@ -74,7 +74,7 @@ def make_host_devices(count: int | None) -> None:
 
 
 def start(host_devices: int | None = None) -> None:
-    """Joins the cluster if there is one, and keeps the chatter of other libraries out of the log."""
+    """Joins the cluster if there is one, and keeps other libraries' messages out of the log."""
     prefer_wide_vectors()
     make_host_devices(host_devices)
     if in_cluster():

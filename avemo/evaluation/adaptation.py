@@ -1,10 +1,10 @@
-"""Fits a network of faces to people and cameras that it has not met, without any of their labels.
+"""Fits a face network to people and cameras that it has not seen, without any of their labels.
 
 `statistics`: BatchNorm normalises by the mean and variance of these faces and their mirror images (AdaBN, Li et al.
 2016, arXiv 1603.04779), joined over batches (Wu and Johnson 2021, arXiv 2105.07576, section 3).
-`person`: each person's average prediction is taken out of each of their recordings (`avemo.tasks.frame_pooling`). A
-resting face that looks like one class to the network does so in every recording of that person; the shares of the
-classes in training go with it.
+`person`: each person's average prediction is subtracted from each of their recordings (`avemo.tasks.frame_pooling`). A
+resting face that looks like one class to the network does so in every recording of that person. The class shares of
+the training data are subtracted with it.
 Both look at all recordings of a split before they score any, so neither works on a running stream.
 """
 
@@ -42,7 +42,7 @@ def parse(text: str) -> tuple[str, ...]:
 
 
 def faces(folder: str, split: str, image_size: int) -> np.ndarray:
-    """At most 1024 faces, evenly spread over a split of prepared faces or clips: uint8 `[N, S, S, 3]`.
+    """Up to 1024 faces, evenly spread over a split of prepared faces or clips: uint8 `[N, S, S, 3]`.
 
     Raises:
       UserError: the split has no face, or the data is of another kind.
@@ -69,7 +69,7 @@ def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndar
     """The variables with BatchNorm's means and variances replaced by those of `images`; parameters are left alone.
 
     Args:
-      config: the config of a run of faces (teacher, student).
+      config: the config of a face run (teacher, student).
       variables: {"params", "batch_stats"}.
       images: uint8 `[N, S, S, 3]`; whole batches are taken, each spread over all of them.
 
@@ -79,7 +79,7 @@ def statistics(config: ConfigDict, variables: Mapping[str, Any], images: np.ndar
     if not variables.get("batch_stats"):
         raise UserError(f"{config.model.name} has no BatchNorm: there are no statistics to adapt.")
     model = {name: value for name, value in config.model.items() if not name.startswith("freeze_")}
-    network = expression.build({**model, "bn_momentum": 0.0})  # what is kept is the batch's own
+    network = expression.build({**model, "bn_momentum": 0.0})  # keeps the batch's own statistics
 
     @jax.jit
     def batch_statistics(images: jax.Array) -> Any:

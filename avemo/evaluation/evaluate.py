@@ -27,7 +27,7 @@ def evaluate(
 
     The data may be another corpus. If only one of run and data knows a class, its records are left out and its
     probabilities dropped (`avemo.metrics.shared_classes`). A run of faces scores clips by the mean over their frames.
-    Splits without labels of the right kind are passed over, and said in the log and in `evaluation.json`.
+    Splits without labels of the right kind are skipped and reported in the log and in `evaluation.json`.
 
     Args:
       workdir: run folder, or the name of a released run, which comes without its data.
@@ -36,8 +36,8 @@ def evaluate(
       split: one split; by default all but `train` (or `train` if there is no other).
       flip: for faces: score the mean over each picture and its mirror image.
       output: folder for the predictions, `SPLIT.npz`; by default `predictions/` of the run if `data` is its own.
-      adapt: for faces: `statistics`, `person` or both with a comma: fit the network to the people of each split without
-        their labels (`avemo.evaluation.adaptation`).
+      adapt: for faces: `statistics`, `person` or both, comma-separated: fit the network to each split's people without
+        labels (`avemo.evaluation.adaptation`).
 
     Returns:
       Metrics by split; also written to `evaluation.json` in the run folder, with the data's fingerprint.
@@ -148,7 +148,7 @@ def _score(
 def _fitted(
     stage: tasks.Stage, data: tasks.StageData, variables: dict[str, Any], options: Options, split: str
 ) -> dict[str, Any]:
-    """The variables, with batch statistics of the split's faces if that is asked for."""
+    """The variables, with batch statistics of the split's faces if requested."""
     if "statistics" not in options.adapt:
         return variables
     (folder,) = data.folders.values()

@@ -33,7 +33,7 @@ def make_evaluator(
       flip: predictions are the mean over each picture and its mirror image.
     """
     predict = over_all_devices(mirrored(stage.predict) if flip else stage.predict, stage.config.parallel)
-    # Placed once: every batch would otherwise carry the arrays over to the devices again.
+    # Placed once; otherwise every batch would copy the arrays to the devices again.
     constants = parallel.replicate(constants or {})
 
     def evaluate(variables: Variables, split: str) -> tuple[Metrics, Predictions]:
@@ -46,7 +46,7 @@ def over_all_devices(predict: Callable, mode: str) -> Predict:
     """Maps `predict(variables, batch)` over all devices of all processes.
 
     Every process passes the same whole batch `[B, ...]` on the host, computes its share of the rows, and gets all rows
-    back. B need not divide by anything. Reading the data is not shared: each process decodes every record.
+    back. B may be any number. Reading the data is not shared: each process decodes every record.
     """
     mapped = parallel.map_step(
         lambda variables, batch, _: predict(variables, batch), mode, donate_state=False, gather_outputs=True

@@ -21,9 +21,9 @@ def cross_entropy(
       logits: of C classes.
       labels: integers [*b], −1 for unlabelled, or distributions [*b, C], a row of zeros for unlabelled.
       weights: bool or float, e.g. the frame mask for logits [B, T, C] against a clip label spread over time.
-      class_weights: as in `torch.nn.CrossEntropyLoss`, the mean is divided by the sum of the weights met. A
-        distribution meets Σ_c p_c w_c. PyTorch divides by the number of rows there; for one-hot rows ours stays the
-        value for hard labels.
+      class_weights: as in `torch.nn.CrossEntropyLoss`, the sum is divided by the sum of the rows' weights. The weight
+        of a distribution is Σ_c p_c w_c. PyTorch divides by the number of rows there; ours equals hard labels for
+        one-hot rows.
       label_smoothing: ε in (1 − ε)·target + ε / C.
     """
     classes = logits.shape[-1]

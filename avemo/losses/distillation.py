@@ -40,7 +40,7 @@ def embedding_distance(
 ) -> Float[Array, ""]:
     """Distance between two embeddings of the same image, mean over the batch.
 
-    `kind`: "l2" is the squared L2 distance (the triplet loss's own), "cosine" is 1 − cos.
+    `kind`: "l2" is the squared L2 distance (as in the triplet loss), "cosine" is 1 − cos.
     """
     student, teacher, weights = _prepare(student, teacher, weights)
     if kind == "l2":

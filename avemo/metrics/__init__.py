@@ -1,7 +1,7 @@
-"""Scores in float64 NumPy on the host: traces, classes, triplets, and what a difference between models is worth.
+"""Scores in float64 NumPy on the host: traces, classes, triplets, and the significance of differences.
 
-Most scores are computed from plain arrays of counts or moments that combine over batches, devices and hosts, so the
-score of the whole never depends on how it was cut.
+Most scores are computed from plain arrays of counts or moments that combine over batches, devices and hosts, so a
+split's score never depends on how the split was cut.
 """
 
 from avemo.metrics.classification import (

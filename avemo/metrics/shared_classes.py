@@ -43,7 +43,7 @@ def match(
     if not run or tuple(run) == tuple(data):
         return labels, probability
     both = shared(run, data)
-    # The last entry answers to label −1.
+    # The last entry is for label −1.
     place = np.array([*(both.index(name) if name in both else -1 for name in data), -1])
     kept = probability[:, [list(run).index(name) for name in both]]
     return place[labels], kept / np.maximum(kept.sum(-1, keepdims=True), 1e-12)

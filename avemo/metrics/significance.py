@@ -1,4 +1,4 @@
-"""What a difference between two models is worth: intervals and tests over recordings, corrected for their number.
+"""Whether two models differ: intervals and tests over recordings, corrected for the number of comparisons.
 
 The unit is the recording, never the frame, because frames of one recording are far from independent. A score is a
 function of *evidence that adds over recordings*: the sums of a CCC (`avemo.metrics.moments`), the sum and count of a

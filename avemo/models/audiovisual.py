@@ -37,8 +37,8 @@ class AudioVisual(nn.Module):
       temporal: name in `TEMPORALS`.
       temporal_args: its fields.
       num_classes: C of the emotion head; 0 for no such head.
-      traces: whether there is a valence/arousal head; None: only without an emotion head, since a head that no loss
-        reads is dead weight.
+      traces: whether there is a valence/arousal head; None: only without an emotion head, because no loss would read
+        it.
       num_raters: number of heads R, one per rater; `traces` is then their mean. 0: one head.
       dropout: rate on the joint representation and on the hidden states.
       modality_dropout: in training, the probability that an example loses one of its modalities. Both are equally
@@ -78,8 +78,8 @@ class AudioVisual(nn.Module):
           audio_mask: False for frames without sound, whose features are not read.
           visual_mask: False for frames without a face.
           mask: True on frames of the sequence; padding at the end.
-          train: dropout on; needs the rng "dropout" if a rate is not 0.
-          carry: what the previous chunk returned; None starts a sequence.
+          train: apply dropout; needs the rng "dropout" if a rate is not 0.
+          carry: the carry that the previous chunk returned; None starts a sequence.
 
         Returns:
           traces [B, T, 2] (valence, arousal) if the model has that head; logits [B, T, C] if num_classes; rater_traces
@@ -88,7 +88,7 @@ class AudioVisual(nn.Module):
         """
         fuse: Any = build_fusion(self.fusion, self.fusion_args, dtype=self.dtype, name="fusion")
         if carry is not None and not fuse.streams:
-            raise UserError(f"fusion {self.fusion!r} needs the whole sequence: it cannot go on from a carry")
+            raise UserError(f"fusion {self.fusion!r} needs the whole sequence: it cannot continue from a carry")
         audio_mask, visual_mask = self._drop_modality(audio_mask & mask, visual_mask & mask, train)
         audio, audio_seen = self._fill("audio_token", audio, audio_mask, mask)
         visual, visual_seen = self._fill("visual_token", visual, visual_mask, mask)
@@ -187,7 +187,7 @@ def build(config: Mapping[str, Any]) -> AudioVisual:
     """Builds the model from a config whose keys are `AudioVisual`'s attributes, with `dtype` as a string.
 
     Raises:
-      UserError: for an unknown key, fusion, temporal model, or number of either.
+      UserError: for an unknown key, fusion or temporal model, or an unknown field of either.
     """
     model = AudioVisual(**network_fields("field of model", config, module_fields(AudioVisual)))
     if model.missing not in ("zero", "token"):

@@ -1,4 +1,4 @@
-"""What a network costs to run, counted from its shapes."""
+"""The cost of running a network, counted from its shapes."""
 
 import math
 

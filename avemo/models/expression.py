@@ -116,9 +116,9 @@ class ExpressionNet(nn.Module):
       num_classes: length of `logits`.
       embedding_dim: length of `embedding`.
       unit_norm_embedding: put the embedding on the unit sphere.
-      freeze_trunk: the trunk runs in inference mode, on running statistics that are left alone, and gets no gradient.
-        An optimizer with weight decay must still be told not to touch it.
-      freeze_statistics: the trunk uses its running statistics and leaves them alone, but its parameters train. For
+      freeze_trunk: the trunk runs in inference mode, keeps its running statistics, and gets no gradient. An optimizer
+        with weight decay must still exclude it.
+      freeze_statistics: the trunk uses and keeps its running statistics, but its parameters train. For
         weights with BatchNorm folded away (`faceres`), and for fine-tuning with small batches.
     """
 

@@ -1,4 +1,4 @@
-"""Builds networks from `config.model`, so that a misspelt field is a user's error and not a traceback."""
+"""Builds networks from `config.model`, so that a misspelt field is a user error and not a traceback."""
 
 import functools
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +14,7 @@ from media.errors import unknown
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# Fields of `config.model` that the stages read: which network, what it starts from, what of it stays frozen.
+# Fields of `config.model` that the stages read: the network, its initial weights, and what stays frozen.
 _STAGE_FIELDS = frozenset({"name", "init_from", "freeze"})
 
 
@@ -48,7 +48,7 @@ def construct(kind: str, factory: Callable, arguments: Mapping[str, Any] | None,
 
     Args:
       kind: what is built, for the message, e.g. "fusion 'gmu'".
-      factory: a linen module class, or a `functools.partial` of one, whose bound fields are not the config's to set.
+      factory: a linen module class, or a `functools.partial` of one; a config cannot set fields that it binds.
       arguments: fields from the config; lists and mappings are made hashable.
       **context: fields that the caller sets; those that the class does not have are left out.
 

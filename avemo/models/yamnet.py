@@ -38,7 +38,7 @@ class YAMNet(nn.Module):
       input_offset: offset of the logarithm in the windows; VGGish's by default.
       bn_epsilon: epsilon of BatchNorm.
       bn_momentum: share of the old running value that is kept.
-      freeze_statistics: use the running statistics in training too and leave them alone; the parameters still train.
+      freeze_statistics: use and keep the running statistics in training too; the parameters still train.
         For the published weights, which have BatchNorm folded away.
       frozen_layers: number of layers from the input that keep their statistics, get no gradient and cost none.
       dtype: compute dtype; parameters and statistics are float32.

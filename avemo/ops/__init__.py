@@ -1,1 +1,1 @@
-"""Operations tuned for XLA: what is about compilers and devices, not about the paper."""
+"""Operations tuned for XLA: what concerns compilers and devices, not the paper."""

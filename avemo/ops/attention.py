@@ -63,7 +63,7 @@ def attend(
         scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
         allowed = jnp.broadcast_to(seen[None, None] & mask[:, None, None, :], scores.shape)
         weights, total = masked_exp(scores, allowed)
-        # Divided by the sum after the product: T / d times fewer divisions.
+        # The sum divides the product, not the weights: T / d times fewer divisions.
         out = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
         return (out / total).astype(v.dtype).swapaxes(1, 2)
 
@@ -72,7 +72,7 @@ def attend(
     if length <= QUERIES_AT_ONCE:
         return block(q, positions)
     blocks = -(-length // QUERIES_AT_ONCE)
-    size = -(-length // blocks)  # blocks of equal size, so that fewer queries are padding than there are blocks
+    size = -(-length // blocks)  # equal blocks have less padding in all than one query per block
     padding = blocks * size - length
     q = jnp.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0)))
     q = q.reshape(batch, blocks, size, *rest).swapaxes(0, 1)

@@ -149,7 +149,7 @@ def _count(x: jax.Array, weights: jax.Array) -> jax.Array:
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, and over all devices.
 
-    With `train=False` the running statistics are used and left alone. `momentum` is the share of the old running
+    With `train=False` the running statistics are used and kept. `momentum` is the share of the old running
     value that is kept: 0.9 here is 0.1 in PyTorch. The running variance is the biased one (1/n), as in TensorFlow and
     Flax. PyTorch keeps the unbiased one, larger by n/(n−1) with n = batch × height × width over all devices.
 

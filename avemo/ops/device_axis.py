@@ -2,8 +2,8 @@
 
 A function that is mapped over devices (`avemo.ops.parallel.map_step`) is traced with the axis `AXIS` bound. The same
 function called on its own, on one device, sees the whole batch already. So a loss or a network says "over all devices"
-by calling these functions and needs no argument that tells it where it runs. JAX keys its caches of traced functions
-by the bound axes, so a jitted function may be called in both ways.
+by calling these functions, without an argument for where it runs. JAX keys its caches of traced functions by the bound
+axes, so a jitted function may be called in both ways.
 """
 
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Which rows of the global batch a forward pass holds: their numbers, for dropout, and weights, for batch statistics.
+"""The rows of the global batch in a forward pass: their numbers, for dropout, and weights, for batch statistics.
 
 Each device holds one piece of the global batch, and gradient accumulation cuts that piece into several. A layer that
 depends on an example's position in the batch, or on the batch as a whole, asks here while it is traced, so networks

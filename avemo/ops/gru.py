@@ -1,8 +1,8 @@
-"""The recurrence of a GRU after its input projection, with its own gradient.
+"""The recurrence of a GRU after its input projection, with a custom gradient.
 
 If JAX differentiates it, the backward scan adds an outer product [H, 3H] to the kernel's gradient at every frame and
-reads every gate back. d(gates) is linear in d(h'), so here its factors are computed for all frames at once, the
-backward scan keeps a single product with the kernel, and the kernel's gradient is one product over all frames.
+reads every gate back. d(gates) is linear in d(h'), so the custom gradient computes its factors for all frames at once.
+The backward scan keeps a single product with the kernel, and the kernel's gradient is one product over all frames.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""One per-device step, mapped over every accelerator: the state is never stacked, the numbers never change.
+"""Maps a per-device step over every accelerator, without stacking the state and with the same numbers.
 
 A *step* is a function of one device's share of the batch. It reduces over the device axis by itself
 (`avemo.ops.device_axis`): losses return the global value, gradients are averaged, and BatchNorm's statistics are
@@ -21,7 +21,7 @@ MODES = ("pmap", "shard_map")
 
 
 def _mesh() -> jax.sharding.Mesh:
-    # In the order of pmap's own mesh, process by process, so that the rows of a process lie together.
+    # In the order of pmap's own mesh, process by process, so that the rows of a process are adjacent.
     # Auto axes, since Flax's recurrent layers fail under the Explicit default.
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))

@@ -41,7 +41,7 @@ def _max_pool_forward(x: jax.Array, window: int, stride: int, padding: int) -> t
 
     def windowed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         best = window_max(x, window, stride, padding)
-        return best, jnp.zeros(best.shape, jnp.int8)  # unused: `x` tells the place
+        return best, jnp.zeros(best.shape, jnp.int8)  # unused: `x` gives the position
 
     best, place = lax.platform_dependent(x, cpu=shifted, default=windowed)
     return best, (x, place)

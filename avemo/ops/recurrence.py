@@ -4,8 +4,8 @@ A recurrent cell multiplies its input once per frame. Done for all frames at onc
 matrix product: 1.5–6 times faster on long sequences than `nn.RNN(nn.GRUCell)`, with the same numbers. Parameter names
 and shapes are Flax's own, so a checkpoint of `nn.GRUCell` or `nn.OptimizedLSTMCell` opens here.
 
-A frame where the mask is False leaves the carry as it is and repeats its output. With padding at the end, a reverse
-pass meets the padding first and still starts from the initial carry.
+A frame where the mask is False keeps the carry and repeats the output. With padding at the end, a reverse pass reads
+the padding first and still starts from the initial carry.
 """
 
 from collections.abc import Callable

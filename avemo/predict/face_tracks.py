@@ -129,7 +129,7 @@ class _Assigner:
         return out
 
     def _free(self, out: list[Face | None], time: float) -> int | None:
-        """Who gets a face that nobody follows: the person lost last, else the next number."""
+        """The number for a face that nobody follows: that of the person lost last, else the next one."""
         lost = [
             p
             for p, last in enumerate(self._last)

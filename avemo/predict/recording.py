@@ -1,4 +1,4 @@
-"""What a user hands in: finding recordings, looking at their tracks, and saying in one line why one cannot be read."""
+"""Recordings that a user passes in: finding them, reading their tracks, and naming in one line what is wrong."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""One recording through opened runs: faces and sound go in, in pieces of any length, and predictions come out in order.
+"""Runs opened networks over one recording: faces and sound in pieces of any length, to predictions in order.
 
 Features equal those of `launch.py extract`, and the pieces together equal the whole sequence.
 """

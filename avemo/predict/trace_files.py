@@ -140,7 +140,7 @@ def _draw_curves(axes: Any, trace: Trace, person: int) -> None:
 
 
 def _draw_gaps(axes: Any, trace: Trace, person: int) -> None:
-    """Shades the panel where no face is seen, and its top edge where nothing is heard; not what the run ignores."""
+    """Shades the panel where no face is seen, and its top edge where nothing is heard, if the run uses them."""
     step = 1 / trace.fps
     if trace.notes.get("sees", True):
         for i, (a, b) in enumerate(gaps(trace.time, trace.face[person], step)):

@@ -1,4 +1,4 @@
-"""What a run learnt from: its data sets with their licences, the weights it started from, the runs that taught it."""
+"""What a run learned from: its data sets with their licences, its initial weights, the runs that taught it."""
 
 import dataclasses
 import re

@@ -131,7 +131,7 @@ def plot(
       bands: spans of x shaded behind the lines.
       legend: HTML instead of the legend made from the series; "" for none.
       class_: further classes of the figure.
-      describe: what a screen reader says; by default the title.
+      describe: the text for screen readers; by default the title.
       live: whether the script reads values off the lines under the pointer.
 
     Returns:

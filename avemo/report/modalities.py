@@ -1,4 +1,4 @@
-"""The section that the project is judged by: audio only, visual only, and both."""
+"""The section that matters most: audio only, visual only, and both."""
 
 import math
 from collections.abc import Mapping, Sequence

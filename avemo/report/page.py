@@ -1,4 +1,4 @@
-"""The report's page: header, sections, style and script in one file that asks the network for nothing."""
+"""The report's page: header, sections, style and script in one file that needs no network."""
 
 import datetime
 import importlib.resources
@@ -83,7 +83,7 @@ def _header(title: str, runs: Sequence[Run], notes: Notes) -> str:
 
 
 def _lead(notes: Notes) -> str:
-    """What the figures on this page are worth."""
+    """How to read the figures on this page."""
     if notes.corpus == "synthetic":
         known = ", ".join(
             f"{markup.number(v)} for {name}" for name, v in notes.ceiling.get("gold_vs_latent", {}).items()
@@ -110,7 +110,7 @@ def _lead(notes: Notes) -> str:
 
 
 def _headlines(runs: Sequence[Run], notes: Notes) -> list[tuple[str, str]]:
-    """The few figures that a reader wants first, as (label, value) in HTML."""
+    """The headline figures, as (label, value) in HTML."""
     out = []
     compared = modalities.fusion_runs(runs)
     for run in sorted(compared, key=lambda r: r.modality != "both"):

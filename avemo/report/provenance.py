@@ -1,4 +1,4 @@
-"""The section on what the runs were made with: versions, hardware, fingerprints and configs."""
+"""The section on provenance: versions, hardware, fingerprints and configs."""
 
 import json
 from collections.abc import Sequence

@@ -171,7 +171,7 @@ def _lowest(lines: Sequence[Series]) -> float:
 
 
 def headline_metrics(names: Sequence[str]) -> list[str]:
-    """Scores on the axis 0…1, the most telling first: the concatenated CCCs, or else accuracy, UAR and so on."""
+    """Scores between 0 and 1, the most informative first: the concatenated CCCs, or else accuracy, UAR and so on."""
     cccs = [n for n in names if n.startswith("ccc")]
     chosen = [n for n in cccs if "recording" not in n] or cccs
     if not chosen:

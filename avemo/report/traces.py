@@ -86,7 +86,7 @@ def _recordings(main: Run, others: Mapping[str, Run]) -> list[_Shown]:
 
 
 def _scale(traces: Sequence[RecordingTraces]) -> float:
-    """One symmetric range for all recordings, so that they can be compared: the largest value, up to the next 0.25."""
+    """One symmetric range for all recordings, so that they can be compared: the largest value, rounded up to 0.25."""
     values = np.concatenate([np.abs(np.concatenate([t.prediction, t.target])).ravel() for t in traces])
     values = values[np.isfinite(values)]
     top = float(values.max()) if len(values) else 1.0

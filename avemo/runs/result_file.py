@@ -1,4 +1,4 @@
-"""`result.json`: what a finished run was, and its scores."""
+"""`result.json`: the description and scores of a finished run."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The networks of an end-to-end run as runs in their own folders, `parts/{fusion,visual,audio}`.
 
-`predict`, `export` and `extract` open these folders as they open any fusion run and its encoders. They need none of the
-runs that the training started from.
+`predict`, `export` and `extract` open these folders like any fusion run and its encoders, without the runs that the
+training started from.
 """
 
 import dataclasses

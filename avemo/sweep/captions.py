@@ -1,4 +1,4 @@
-"""What a sweep's numbers mean, sentence by sentence, for the captions of tables and page."""
+"""Sentences that explain a sweep's numbers, for the captions of tables and page."""
 
 from collections.abc import Sequence
 

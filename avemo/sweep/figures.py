@@ -1,4 +1,4 @@
-"""The figures of a sweep as PNG of a paper's width: forest plot, score against parameters, scatter by recording."""
+"""The figures of a sweep as PNG for a paper: forest plot, score against parameters, scatter by recording."""
 
 import io
 from collections.abc import Sequence

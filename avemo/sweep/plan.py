@@ -1,4 +1,4 @@
-"""What a sweep compares: settings × search candidates × seeds of one experiment, and the command of each cell."""
+"""The plan of a sweep: settings × search candidates × seeds of one experiment, and the command of each cell."""
 
 import dataclasses
 import itertools

@@ -107,7 +107,7 @@ def _train_all(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> Non
 
 
 def _train_seeds(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
-    """Trains the unfinished seeds of one setting and returns a line on how it went. Never raises an error."""
+    """Trains the unfinished seeds of one setting and returns one line about the outcome. Never raises an error."""
     todo: list[plan.Cell] = []
     try:
         todo = [cell for cell in cells if run_folder.finished(folder / cell.folder, cell.config()) is None]
@@ -119,7 +119,7 @@ def _train_seeds(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
         else:
             failed = [_alone(config, folder / cell.folder) for config, cell in zip(configs, todo, strict=True)]
         reasons = dict(zip(todo, failed, strict=True))
-    except Exception as error:  # whatever it is, the other settings go on and the tables name it
+    except Exception as error:  # whatever it is, the other settings continue and the tables name it
         if not isinstance(error, UserError):
             logger.warning("%s failed", cells[0].folder, exc_info=True)
         reasons = dict.fromkeys(todo or cells, _reason(error))

@@ -1,4 +1,4 @@
-"""What came of each setting: scores averaged over seeds, intervals over recordings, corrected comparisons."""
+"""The results of each setting: scores averaged over seeds, intervals over recordings, corrected comparisons."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -88,7 +88,7 @@ class AudioStage(Stage):
             options = {"per": loss.per, "mse_weight": loss.mse_weight}
             return losses.ccc_loss(outputs["traces"], targets, mask, **options), {}
         logits = clip_logits(outputs["logits"], clips["mask"])
-        # A silent clip says nothing about its emotion.
+        # A silent clip holds no information about its emotion.
         label = jnp.where(clips["mask"].any(1), clips["label"], -1)
         value = losses.cross_entropy(logits, label, label_smoothing=loss.label_smoothing)
         correct = (logits.argmax(-1) == label).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""What a stage trains on, and how a split of it is scored."""
+"""The data of a stage, and how a split of it is scored."""
 
 import abc
 import dataclasses

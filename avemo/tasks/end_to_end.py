@@ -1,8 +1,8 @@
-"""Fusion with its encoders: a run trained on cached features goes on from frames and log-mel, all weights training.
+"""Fusion with its encoders: a run on cached features continues from frames and log-mel, with all weights training.
 
-It starts from the fusion run itself and the encoders that made its features. Before the first step the scores are
-therefore those of the cached features, and any change is what fine-tuning the encoders adds. The encoders' batch
-statistics stay as they are: a batch of consecutive frames of few faces would say little about faces.
+It starts from the fusion run and the encoders that made its features. Before the first step the scores therefore equal
+those on the cached features, and any change comes from fine-tuning the encoders. The encoders keep their batch
+statistics, because consecutive frames of few faces are a poor sample of faces.
 """
 
 import dataclasses

@@ -68,7 +68,7 @@ def _classification(settings: ConfigDict, logits: jax.Array, faces: Any) -> jax.
 
 
 def _distillation_terms(settings: ConfigDict, outputs: dict[str, Any], batch: Any) -> list[Term]:
-    """The distillation terms over every image of the batch, as far as the config gives them a weight."""
+    """The distillation terms that the config gives a weight, over every image of the batch."""
     streams = sorted(batch)
     out = jax.tree.map(lambda *x: jnp.concatenate(x), *(outputs[stream] for stream in streams))
     student, teacher = out["student"], out["teacher"]

@@ -1,4 +1,4 @@
-"""Scores a network for faces on clips: the frames of a recording are pooled to one prediction."""
+"""Scores a face network on clips: the frames of a recording are pooled to one prediction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Floating-point operations of a traced program, loops counted as often as they run.
+"""Floating-point operations of a traced program, with each loop's body counted once per iteration.
 
 XLA's own cost analysis counts the body of a loop once, whatever its length, which makes a recurrent network look free.
 """
@@ -21,9 +21,9 @@ def flops(function: Callable, *arguments: Any) -> int:
 def of_jaxpr(jaxpr: Any, platform: str | None = None) -> float:
     """Operations of all matrix products and convolutions in a jaxpr: of one device, inside `shard_map`.
 
-    The body of a `scan` counts as often as it runs; a `while` loop of unknown length counts once. Padding counts as
-    data. Of the branches of `lax.platform_dependent` that of `platform` ("tpu", "cuda") counts, if it is given; of any
-    other condition the dearest.
+    The body of a `scan` counts once per iteration; that of a `while` loop of unknown length counts once. Padding counts
+    as data. Of the branches of `lax.platform_dependent`, the one for `platform` ("tpu", "cuda") counts if it is given;
+    otherwise, as for any other condition, the most expensive one.
     """
     return sum(_of_equation(equation, platform) for equation in jaxpr.eqns)
 

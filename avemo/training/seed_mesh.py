@@ -1,7 +1,7 @@
 """Seeds over devices: if there are several devices, each trains its own seeds, on whole batches.
 
-Nothing passes between the devices then; the axis `device_axis.AXIS` over which a step reduces has one device. With a
-single seed, or several processes, the batch is shared among the devices instead, as in a run alone.
+The devices then exchange nothing: the axis `device_axis.AXIS`, over which a step reduces, has one device. With a single
+seed, or several processes, the batch is shared among the devices instead, as in a single run.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def mesh(seeds: int) -> Mesh | None:
 
 
 def of_devices(seeds: int, devices: list[jax.Device]) -> Mesh:
-    """The mesh of those `devices` that are of use: five seeds take three of four devices, with two, two and one."""
+    """The mesh of the `devices` that are needed: five seeds use three of four devices, with two, two and one."""
     each = -(-seeds // len(devices))
     chosen = np.asarray(devices[: -(-seeds // each)])[:, None]
     return Mesh(chosen, (SEEDS, device_axis.AXIS), axis_types=(AxisType.Auto,) * 2)
@@ -58,7 +58,7 @@ def place_batch(over: Mesh | None, batch: dict[str, np.ndarray], seeds: int, mod
 
 
 def rows_multiple(over: Mesh | None, pieces: int) -> int:
-    """What the rows of a batch must divide by, if each device cuts its share into `pieces` micro-batches."""
+    """The number that must divide the rows of a batch, if each device cuts its share into `pieces` micro-batches."""
     return pieces * (1 if over else jax.local_device_count())
 
 

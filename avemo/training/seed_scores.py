@@ -56,7 +56,7 @@ class Evaluator:
     def __init__(self, stage: AudioVisualStage, data: FeatureData, seeds: int, over: Mesh | None):
         def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
             out = over_seeds(lambda v: stage.predict(v, batch), variables)
-            return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)  # the leading axis is the batch's
+            return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)  # the batch axis leads
 
         self._mapped = seed_mesh.map_prediction(predict, over, stage.config.parallel)
         self._data, self._seeds = data, seeds

@@ -65,10 +65,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
 
 @contextlib.contextmanager
 def _disk_errors(workdir: epath.Path, checkpoint: int = 0) -> Iterator[None]:
-    """Says in one line that the run's folder cannot be written, whichever of its files it was.
+    """Reports in one line that the run's folder cannot be written, whichever file it was.
 
-    The writer of checkpoints reports a full disk as a ValueError. It is taken for one if the disk has no room for a
-    `checkpoint` of this many bytes.
+    Orbax reports a full disk as a ValueError. A ValueError counts as such if the disk has no room for a `checkpoint` of
+    this many bytes.
     """
     try:
         yield

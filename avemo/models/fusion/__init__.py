@@ -6,8 +6,8 @@ missing modality is masked throughout. `extras["gates"]` [B, T, 2] is the share 
 have one. Recurrent entries also take `mask` [B, T] (frames of the sequence, padding at the end) and `carry`, and return
 `extras["carry"]`.
 
-Class attributes: `streams` says that frame t needs no later frame, so that chunks give the same as the whole. `level`
-is "feature", or "decision" for `late`, which combines the *predictions* of the modalities: `AudioVisual` then runs a
+Class attributes: `streams` is True if frame t needs no later frame, so that chunks equal the whole. `level` is
+"feature", or "decision" for `late`, which combines the *predictions* of the modalities: `AudioVisual` then runs a
 temporal model and heads per modality and passes their outputs.
 """
 

@@ -1,4 +1,4 @@
-"""Fusion by attention over time: each modality looks at the other's frames."""
+"""Fusion by attention over time: each modality attends to the other's frames."""
 
 import math
 from typing import ClassVar

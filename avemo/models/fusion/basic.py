@@ -49,7 +49,7 @@ class Late(Fusion):
     """Decision-level fusion: w_a·p_a + w_v·p_v of two models' predictions, w convex. MuSe challenge baselines.
 
     `audio` and `visual` are *predictions* of equal width. If one modality is masked, the other has weight 1. If both
-    are, the weights stay as they are, since both models go on from what they remember.
+    are, the weights do not change, because both models still predict from their states.
 
     Attributes:
       weights: "mean", "learned" (softmax of two logits per output dimension, starting at ½), or two fixed numbers

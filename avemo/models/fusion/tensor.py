@@ -8,10 +8,10 @@ from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
 
 
 class _Products(Fusion):
-    """Base of both: the modalities, optionally reduced first, each with a 1 in front.
+    """Base of both: each modality, optionally reduced first, with a 1 prepended.
 
     Attributes:
-      reduced: width to which ReLU(W x) reduces each modality before the product; 0 takes it as it is. The product has
+      reduced: width to which ReLU(W x) reduces each modality before the product; 0 does not reduce it. The product has
         (reduced + 1)² entries.
     """
 

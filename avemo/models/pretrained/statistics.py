@@ -2,8 +2,8 @@
 
 Published weights often come with BatchNorm folded into the kernels. In training mode such a network is normalised by
 statistics that its kernels do not expect, and with its statistics frozen it learns slowly. `renormalised` gives each
-BatchNorm the mean and deviation that its input has on some data, and the scale and offset that undo them. In inference
-the network computes what it did before; in training its batches are normalised as in any other network.
+BatchNorm the mean and deviation of its input on some data, and the scale and offset that undo them. In inference the
+network computes the same function; in training its batches are normalised as in any other network.
 """
 
 from collections.abc import Iterable

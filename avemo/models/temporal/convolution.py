@@ -14,7 +14,7 @@ from media.errors import UserError
 
 
 class DilatedConv(nn.Module):
-    """A dilated 1-D convolution that, if causal, can go on from the inputs it last saw.
+    """A dilated 1-D convolution that, if causal, can continue from the inputs it last saw.
 
     Attributes:
       features: output channels.
