@@ -52,7 +52,7 @@ NEEDS = {"student": "teacher", "fusion": "student", "end_to_end": "fusion"}
 
 
 def warm_up() -> None:
-    """Imports everything that an attempt needs, without touching a device, which would rule out forking."""
+    """Imports everything that an attempt needs. No device is touched, because a process with devices cannot fork."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     import tensorboardX  # noqa: F401

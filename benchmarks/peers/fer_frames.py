@@ -1,4 +1,4 @@
-"""PyPI `fer`, frame by frame, at its default settings: what `benchmarks.predict` compares itself with.
+"""PyPI `fer`, frame by frame, at its default settings: the peer of `benchmarks.predict`.
 
 Runs in a separate environment (requirements-peers.txt; `make bench-predict` makes it). Reads one path of a clip per
 line and answers with one line `frames seconds faces`; the seconds are those of `detect_emotions`, without decoding. The

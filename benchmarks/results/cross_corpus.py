@@ -1,4 +1,4 @@
-"""Face networks on RAVDESS, which they never saw with labels: as they are, and fitted to the takes without labels."""
+"""Face networks on RAVDESS, whose labels they never saw: unchanged, and fitted to the takes without labels."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def _measure(place: Place) -> dict[str, Any]:
     classes = faces.FER_CLASSES
     theirs = measures.peer(place.peer("takes"), recordings, np.array([EMOTIONS.index(classes[i]) for i in labels]))
     fer = theirs["probability_fer"][:, [EMOTIONS.index(name) for name in classes]]
-    # The same can be done to any network's answers.
+    # This works for any network's answers.
     fer_person = without_person(np.log(np.maximum(fer, 1e-12)), ["1"] * len(fer))
     theirs = {_FER: fer, _FER_PERSON: fer_person}
     probability = {

@@ -1,4 +1,4 @@
-"""The teacher's embedding of faces beside other spaces, by the triplets that each gets right."""
+"""The teacher's embedding of faces beside other spaces, by the share of triplets that each gets right."""
 
 from typing import Any
 

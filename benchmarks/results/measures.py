@@ -34,7 +34,7 @@ def load(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file.
 
     Raises:
-      UserError: the file does not exist although its step succeeded: a sweep goes on after a cell has failed.
+      UserError: the file does not exist although its step succeeded: a sweep continues after a failed cell.
     """
     if not path.exists():
         raise UserError(f"{path} was not written: see its step's log in logs/ for the reason, then run the row again.")

@@ -1,4 +1,4 @@
-"""The steps behind docs/results.md: each is a command that anyone could type, and is run once.
+"""The steps behind docs/results.md: each is a command that anyone can type, and runs once.
 
 `steps.json` remembers each step with its command and seconds. A step is run again only if its command has changed, or
 if it was killed; training then resumes from its checkpoint.

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     from avemo.cli import process
 
     process.prefer_wide_vectors()  # as every command does
-    process.make_host_devices(arguments.threads)  # all rows but one use only the first
+    process.make_host_devices(arguments.threads)  # all rows but one use only the first device
     torch.set_num_threads(arguments.threads)
     # Imported only now: JAX reads its flags once.
     if arguments.profile:

@@ -16,7 +16,7 @@ class Comparison:
       name: its name on the command line.
       what: what is timed, in words.
       required: the ratio that must be reached.
-      aim: the ratio aimed at, if any.
+      aim: the ratio to aim for, if any.
       build: returns our call and the other one.
       pairs: how often the two are timed.
     """

@@ -1,4 +1,4 @@
-"""What distils: loss kind, temperature, unlabelled faces, student size, and the same student without a teacher.
+"""Distillation: loss, temperature, unlabelled faces, student size, and the same student without a teacher.
 
 The cells train on images, one run after another, in the loop of `launch.py train`. The score is the unweighted average
 recall on dev. It needs a trained teacher and prepared faces.

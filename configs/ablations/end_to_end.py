@@ -1,4 +1,4 @@
-"""Encoders fine-tuned end to end against cached features: only what trains differs.
+"""Encoders fine-tuned end to end against cached features; the rows differ only in what trains.
 
 The first row freezes both encoders, so it continues the run on cached features for the same number of steps. The cells
 train from frames, one run after another, in the loop of `launch.py train`.

@@ -22,7 +22,7 @@ VARIANTS = ("synthetic", "real", "pretrained", "smoke")
 
 
 def shrink(config: ConfigDict, variant: str) -> ConfigDict:
-    """Sets the demo's numbers in a teacher's or student's config."""
+    """Sets the demo's numbers in the config of a teacher or student."""
     config.steps = 400 if variant == "real" else 160
     config.log_every, config.eval_every = 20, 80 if variant == "synthetic" else 100
     config.data.eval_batch = 128

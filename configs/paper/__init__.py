@@ -1,1 +1,1 @@
-"""The published sizes. Each value says in a comment how sure it is: P (paper), S (second hand), A (assumed)."""
+"""The published sizes. A comment gives each value's source: P (paper), S (second hand), A (assumed)."""

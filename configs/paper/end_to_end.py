@@ -2,7 +2,7 @@
 
 No source that we could read says how much of the paper's system was trained jointly. Training starts from the run on
 cached features, so the difference to that run is what fine-tuning the encoders adds. `optimizer.freeze` excludes
-networks: `visual/`, `audio/`, `fusion/`. A finished run opens by itself; its three networks are in its folder `parts/`.
+networks: `visual/`, `audio/`, `fusion/`. A finished run needs no other run; its three networks are in its `parts/`.
 
 Expected: no figure is known. Not measured here at this size.
 Hardware: estimated at eight chips or GPUs of 16 GB.

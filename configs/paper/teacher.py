@@ -10,8 +10,7 @@ Hardware: estimated at one TPU v3-8 or two GPUs of 16 GB (64 faces and 64 triple
     python launch.py train --config=configs/paper/teacher.py --workdir=runs/teacher \\
         --config.data.faces=DATA/affectnet --config.data.triplets=DATA/fec --config.model.init_from=weights/facenet
 
-Variants: `v5e` computes in bfloat16 on larger batches, because a TPU's memory traffic asks for it; `smoke` trains one
-step.
+Variants: `v5e` computes in bfloat16 on larger batches, because memory traffic limits a TPU; `smoke` trains one step.
 """
 
 from ml_collections import ConfigDict
@@ -65,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss = {
         "fec_weight": 1.0,
         "ce_weight": 0.1,  # S: L = L_FEC + 0.1 CE
-        "margin": 0.2,  # S: one for all; FECNet has (0.1, 0.2, 0.2) by type
+        "margin": 0.2,  # S: the same for all types; FECNet has (0.1, 0.2, 0.2) by type
         "labels": "hard",  # or "votes": KL to the raters' distribution
         "class_weights": (),
         "label_smoothing": 0.0,

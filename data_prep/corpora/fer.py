@@ -149,7 +149,7 @@ def labels(source: pathlib.Path, folder: str) -> list[Rated]:
         try:
             counts = tuple(int(cell) for cell in row[2:])
         except ValueError as error:
-            raise UserError(f"label.csv of {table}, line {number}: a count is no whole number ({error}).") from error
+            raise UserError(f"label.csv of {table}, line {number}: a count is not a whole number ({error}).") from error
         if len(counts) != len(COLUMNS):
             raise UserError(
                 f"label.csv of {table}, line {number}: {len(counts)} counts instead of {len(COLUMNS)}: download it."

@@ -12,7 +12,7 @@ from data_prep.synthetic.face import Pose
 from data_prep.synthetic.identity import Identity
 from data_prep.synthetic.scene import Scene
 
-# AffectNet's own training counts; the square root keeps the order of the classes but leaves the rare ones learnable.
+# AffectNet's training counts; the square root keeps the order of the classes and leaves enough of the rare ones.
 AFFECTNET_COUNTS = np.array([74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750])
 CLOSE = 0.44  # half face height as a share of the side, as in a crop of a detector's box with a margin
 TAKES = 4  # pictures per person
