@@ -35,6 +35,9 @@ def test_commands_exist(page):
     text = page.read_text()
     for command in re.findall(r"launch\.py ([a-z]+) --", text):
         assert command in COMMANDS, command
+    for command, arguments in re.findall(r"launch\.py ([a-z]+)([^\n`|]*)", text.replace("\\\n", " ")):
+        known = {name.rstrip("!*") for name in COMMANDS[command].flags} if command in COMMANDS else set()
+        assert set(re.findall(r" \[?--([a-z_]+)\b(?!\.)", arguments)) <= {*known, "help"}, (command, arguments)
     for module in re.findall(r"python -m ((?:avemo|benchmarks|data_prep)[\w.]*)", text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

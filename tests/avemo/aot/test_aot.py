@@ -168,17 +168,30 @@ def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
     )
 
 
+CLIP = {  # twelve frames without face and sound
+    **{"recording": "a", "segment": 0, "subject": "b", "fps": 25.0, "label": -1, "time": np.arange(12.0)},
+    **{"face_mask": np.zeros(12, bool), "audio_mask": np.zeros(12, bool), "target_mask": np.ones(12, bool)},
+    **{"targets": np.zeros((12, 2), np.float32), "raters": np.zeros((12, 0, 2), np.float32)},
+}
+
+
+class OneClip:
+    """A split that holds `CLIP`, with the interface of `Shards`."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return CLIP
+
+    def fields(self, index, names):
+        return tuple(CLIP[name] for name in names)
+
+
 def test_end_to_end_batches_have_the_shapes_that_clips_give():
     config = configuration.load(PAPER.format("end_to_end") + ":smoke")
-    recording = features.Recording(
-        *("a", "b", 25.0, np.arange(12.0)),
-        *(np.zeros((12, 0), np.float32), np.zeros((12, 0), np.float32)),
-        *(np.zeros(12, bool), np.zeros(12, bool), np.zeros((12, 2), np.float32), np.ones(12, bool)),
-        *(np.zeros((12, 0, 2), np.float32), -1),
-    )
-    clips = object.__new__(end_to_end_data.Clips)  # of frames without a face and without sound, so that nothing is read
-    clips._places, clips._record = {"a": [(0, i) for i in range(12)]}, lambda i: {}
-    real = end_to_end_data.frame_example(clips, 140, (recording, 0), None, config)
+    clips = end_to_end_data.Clips(OneClip())
+    real = end_to_end_data.frame_example(clips, 140, (clips.recordings[0], 0), None, config)
     stage = tasks.make(config)
     spec = stage.spec(stage.sizes())["clips"]
     kind = lambda x: (np.shape(x), np.asarray(x).dtype)  # noqa: E731

@@ -1,4 +1,4 @@
-"""The sweep: seeds together equal seeds alone, cells resume and merge, failures are rows, planted signals are found."""
+"""The sweep: cells resume and merge, failures are rows, planted signals are found."""
 
 import csv
 import dataclasses
@@ -8,18 +8,16 @@ import shlex
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from avemo import configuration, tasks
+from avemo import configuration
 from avemo.metrics import significance
-from avemo.ops import parallel
 from avemo.runs import run_folder
 from avemo.sweep import captions, figures, plan, runner, summary, tables
-from avemo.training import flops, seed_mesh, seeds_together, train
+from avemo.training import seeds_together
 from helpers.sequences import write_features
 from media.errors import UserError
 
@@ -61,28 +59,6 @@ def cells_of(made):
     return folder, [c for seeds in plan.cells(plan.load(spec, overrides)) for c in seeds[0]]
 
 
-def test_a_seed_trained_with_others_equals_its_run_alone(made, tmp_path):
-    folder, cells = cells_of(made)
-    cell = next(c for c in cells if c.setting == "concat" and c.seed == 1)
-    alone = train.train_and_evaluate(cell.config(), tmp_path / "alone", progress=False)
-    together_ = json.loads((folder / cell.folder / "result.json").read_text())
-    assert together_["evaluated_step"] == alone["evaluated_step"]
-    assert together_["parameters"] == alone["parameters"]
-    assert together_["data"] == alone["data"]
-    for split in ("dev", "test"):
-        assert together_["metrics"][split] == pytest.approx(alone["metrics"][split], abs=1e-4)
-    lines = [
-        {(row["step"], row["split"]): row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
-        for run in (folder / cell.folder, tmp_path / "alone")
-    ]
-    assert lines[0].keys() == lines[1].keys()
-    for step in (2, 4, 6):
-        assert lines[0][step, "train"]["loss"] == pytest.approx(lines[1][step, "train"]["loss"], abs=1e-4)
-    # Seeds differ in more than their name.
-    other = json.loads((folder / cell.folder.replace("seed_1", "seed_0") / "result.json").read_text())
-    assert abs(other["metrics"]["test"]["ccc_mean"] - together_["metrics"]["test"]["ccc_mean"]) > 1e-3
-
-
 def test_a_cell_is_a_run_folder_and_its_command_names_it(made):
     from avemo.evaluation import evaluate
 
@@ -97,27 +73,6 @@ def test_a_cell_is_a_run_folder_and_its_command_names_it(made):
     assert configuration.to_dict(config) == json.loads((folder / cells[0].folder / "config.json").read_text())
     # The same command finds the run finished.
     assert run_folder.finished(folder / cells[0].folder, config)["parameters"] == result["parameters"]
-
-
-def test_modalities_alone_are_scores_of_the_same_checkpoint_with_the_other_masked(made):
-    folder, cells = cells_of(made)
-    result = json.loads((folder / cells[0].folder / "result.json").read_text())
-    config = cells[0].config()
-    from avemo.runs import checkpoints
-
-    _, _, variables = checkpoints.load(folder / cells[0].folder)
-    stage = tasks.make(config)
-    mapped = parallel.map_step(
-        lambda v, b, _: stage.predict(v, b), config.parallel, donate_state=False, gather_outputs=True
-    )
-
-    def audio_only(values, batch):
-        batch = {**batch, "visual_mask": np.zeros_like(batch["visual_mask"]), "visual": batch["visual"] * 0 + 7}
-        return parallel.unshard(mapped(values, parallel.shard_batch(batch), {}))
-
-    metrics, _ = tasks.open_data(stage).score(audio_only, variables, "test", tasks.Scoring())
-    assert result["modalities"]["audio"]["test"] == pytest.approx(metrics, abs=1e-5)
-    assert metrics["ccc_mean"] != pytest.approx(result["metrics"]["test"]["ccc_mean"], abs=1e-4)
 
 
 def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, monkeypatch, tmp_path):
@@ -216,73 +171,6 @@ def test_tables_hold_every_promised_number(made):
     assert "http" not in page  # opens without a network
 
 
-def test_a_seed_that_breaks_is_named_and_leaves_the_others():
-    rows = [(4, {"loss": np.array([0.5, 0.4])}), (5, {"loss": np.array([0.5, np.nan])})]
-    rows.append((6, {"loss": np.array([0.4, np.nan])}))
-    assert seeds_together.failure(seeds_together.of_seed(rows, 0)) is None
-    assert "step 5" in seeds_together.failure(seeds_together.of_seed(rows, 1))
-
-
-def with_seeds(config, count):
-    """The config with seeds 0, 1, …"""
-    configs = [config.copy_and_resolve_references() for _ in range(count)]
-    for seed, one in enumerate(configs):
-        one.seed = seed
-    return configs
-
-
-def seeds(configs, folder, over):
-    """The program that trains these configs together."""
-    stage = tasks.make(configs[0])
-    workdirs = [epath.Path(folder / str(config.seed)) for config in configs]
-    for workdir in workdirs:
-        workdir.mkdir(parents=True)
-    return seeds_together.SeedsTogether(stage, tasks.open_data(stage), configs, workdirs, over)
-
-
-def test_seeds_by_vmap_equal_seeds_by_loop(made, monkeypatch, tmp_path):
-    """What accelerators run gives the CPU's numbers."""
-    _, cells = cells_of(made)
-    configs = [c.config() for c in cells if c.setting == "concat"]
-    results = []
-    for backend in ("cpu", "gpu"):
-        with monkeypatch.context() as patch:
-            program = seeds(configs, tmp_path / backend, None)
-            patch.setattr(jax, "default_backend", lambda backend=backend: backend)
-            for _ in range(3):
-                values = program.step(program.draw())
-            results.append(jax.device_get((program.states[1].params, values["loss"])))
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_seeds_spread_over_devices_equal_one_device(made, tmp_path):
-    """Three seeds on one device, on two (two seeds and one), on eight (one each), and with the batch shared among
-    eight."""
-    _, cells = cells_of(made)
-    config = next(c.config() for c in cells if c.setting == "concat")
-    configs = with_seeds(config, 3)
-    assert seed_mesh.mesh(3).shape == {"seeds": 3, "batch": 1}
-    assert seed_mesh.of_devices(5, jax.devices()[:4]).shape["seeds"] == 3
-    assert seed_mesh.mesh(1) is None
-    meshes = [seed_mesh.of_devices(3, jax.devices()[:count]) for count in (1, 2, 8)]
-    results = []
-    for over in (*meshes, None):
-        program = seeds(configs, tmp_path / str(len(results)), over)
-        for _ in range(3):
-            values = program.step(program.draw())
-        states = program.states
-        evaluated = program.score(states[1].variables, ["dev"])["dev"]
-        trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"]))
-        results.append((trained, [metrics["ccc_mean"] for metrics, _ in evaluated]))
-        used = {d for leaf in jax.tree.leaves(states[1].params) for d in leaf.sharding.device_set}
-        assert len(used) == (over.size if over else 8)
-    assert len(set(results[0][1])) == 3
-    for other in results[1:]:
-        for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4)
-
-
 @pytest.fixture
 def compile_cache(tmp_path):
     """Programs that differ in their data alone are compiled once."""
@@ -335,21 +223,6 @@ def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
     assert score["both", "tfn"] > 0.8 > max(score["both", "audio"], score["both", "visual"])
     assert min(score["both", "audio"], score["both", "visual"]) > 0.3
     assert score["product", "tfn"] > 0.6 > 0.35 > max(score["product", "audio"], score["product", "visual"])
-
-
-def test_flops_count_loops_as_often_as_they_run():
-    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
-    assert flops.flops(jnp.dot, a, b) == 2 * 3 * 4 * 5
-
-    def loop(x):
-        return jax.lax.scan(lambda c, _: (c @ jnp.ones((3, 3)), None), x, None, length=7)[0]
-
-    assert flops.flops(jax.jit(loop), jnp.ones((2, 3))) == 7 * 2 * 2 * 3 * 3
-    image, kernel = jnp.ones((1, 8, 8, 2)), jnp.ones((3, 3, 2, 6))
-    convolve = lambda x, k: jax.lax.conv_general_dilated(  # noqa: E731
-        x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    assert flops.flops(convolve, image, kernel) == 2 * 8 * 8 * 6 * 3 * 3 * 2
 
 
 def test_settings_from_grids_and_draws():
