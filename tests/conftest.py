@@ -56,6 +56,7 @@ HEAVIEST_FIRST = (
         "test_sweep.py",
         "test_predict.py",
         "test_train.py",
+        "test_seeds_together.py",
         "test_aot.py",
         "test_legacy.py",
     ),

@@ -23,7 +23,7 @@ from media.errors import UserError
 FILES = sorted(
     str(p) for folder in ("paper", "demo") for p in pathlib.Path("configs", folder).glob("*.py") if p.stem != "__init__"
 )
-# What the demo changes besides numbers; docs/reproduce.md says why.
+# The demo's changes besides numbers; docs/reproduce.md says why.
 NOT_NUMBERS = {
     "synthetic": {"optimizer.name", "optimizer.schedule"},
     "real": {"optimizer.name", "optimizer.schedule", "loss.labels", "best_metric"},

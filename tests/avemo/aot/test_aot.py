@@ -34,7 +34,7 @@ def test_the_roofline_is_the_slowest_of_three_sides():
     assert roofline.bound(chip, **{**numbers, "devices": 1}).seconds["interconnect"] == 0
 
 
-def test_flops_count_every_turn_of_a_scan_and_both_kinds_of_product():
+def test_flops_count_every_iteration_of_a_scan_and_both_kinds_of_product():
     def f(x, w, kernel, image):
         y, _ = lax.scan(lambda carry, _: (jnp.tanh(carry @ w), None), x, length=7)
         return y, jax.jit(lambda a: lax.conv(a, kernel, (2, 2), "SAME"))(image)
@@ -98,7 +98,7 @@ def test_traffic_counts_hbm_only_slices_as_slices_and_loops_as_they_run():
     copied, cut = 104 * 128 * 4, 56 * 128 * 4  # padded to tiles of 8 by 128
     sliced, summed = 100 * 8 * 4, 4 * 2
     assert found.hbm_bytes == copied + sliced + cut + summed
-    # The operations themselves, in any memory: the copy; a turn's slice, index and row; the custom call; the sum.
+    # The operations themselves, in any memory: the copy; per iteration slice, index and row; the custom call; the sum.
     assert found.operand_bytes == 2 * copied + sliced + 100 * (4 + 128 * 4) + (copied + 8) + 2 * summed
     costs = {cost.name: cost for cost in found.costs}
     assert (costs["row"].times, costs["row"].hbm_bytes, costs["row"].source) == (100, sliced, "")
@@ -121,7 +121,7 @@ def test_the_search_finds_the_largest_batch(limit):
     assert compiler.largest(lambda n: False, 8) == 0
 
 
-def test_the_search_grows_every_part_alike_and_compiles_each_size_once(monkeypatch):
+def test_the_search_grows_every_stream_alike_and_compiles_each_size_once(monkeypatch):
     tried = []
 
     def compile_tpu(config, topology, mesh, sizes, *options):
@@ -158,7 +158,7 @@ def test_batches_have_the_shapes_that_shards_give(name, tmp_path):
         if name == "audio":
             config.data.clips = toy.clips(tmp_path, train=2, dev=1, frames=10, segments=1)
         else:
-            config.task = "teacher"  # the same batch but for the unlabelled faces; needs no trained teacher
+            config.task = "teacher"  # the same batch except for the unlabelled faces; needs no trained teacher
             config.data.faces, config.data.triplets = toy.faces(tmp_path, 8, 2), toy.triplets(tmp_path, 8, 2)
             if name == "student":
                 config.data.unlabelled = config.data.faces
@@ -247,7 +247,7 @@ def test_a_step_lowers_for_cuda_without_a_gpu(capsys):
 
 
 def products(jaxpr):
-    """How many numbers come of matrix products and convolutions, inner programs' included, by their factors' dtype."""
+    """Counts the results of matrix products and convolutions, inner programs included, by the dtype of the factors."""
     found = collections.Counter()
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
@@ -271,7 +271,7 @@ def test_a_stage_computes_in_the_dtype_that_its_config_names(name):
 
 
 @pytest.mark.parametrize("name", ["teacher", "audio", "fusion", "end_to_end"])
-def test_a_dtype_that_is_none_is_refused(name, capsys):
+def test_an_unknown_dtype_is_refused(name, capsys):
     command = ["compile", f"--config={PAPER.format(name)}", "--topology=1", "--platform=cuda"]
     assert launch.main([*command, "--config.model.dtype=bf16"]) == 2
     assert "unknown model.dtype 'bf16'; did you mean 'bfloat16'?" in capsys.readouterr().err
@@ -324,5 +324,5 @@ def test_a_step_compiles_for_a_tpu_without_a_tpu():
     assert report["top"][0]["name"] in printout.text(report)
     slow = compiler.run(config, "v5e:2x4", hbm_only=True)
     assert slow["hbm_bytes_moved"] > 5 * report["hbm_bytes_moved"]
-    assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # but for scalars
+    assert 0.8 * slow["operand_bytes"] < slow["hbm_bytes_moved"] <= slow["operand_bytes"]  # except for scalars
     assert "examples/s/chip" in printout.text(report)

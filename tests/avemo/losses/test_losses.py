@@ -1,4 +1,4 @@
-"""Losses against worked examples, float64 formulas and goldens, over devices, and on degenerate input."""
+"""Losses against worked examples, float64 formulas and golden files, over devices, and on degenerate input."""
 
 import functools
 import pathlib
@@ -88,7 +88,7 @@ def test_triplet_masks_rows_and_normalises():
 
 
 def test_distillation_equals_the_reference_formulas():
-    """Goldens: the authors' formulas in PyTorch, values and gradients (benchmarks/parity/audio.py --golden)."""
+    """The authors' formulas in PyTorch, values and gradients; `benchmarks.parity.audio` writes the golden file."""
     golden = np.load(GOLDEN)
     student, teacher = f32(golden["student"]), f32(golden["teacher"])
     cases = {
@@ -197,7 +197,7 @@ def test_the_gradient_of_the_ccc_is_that_of_its_formula(case, frames):
     counts = mask[..., None] & np.isfinite(y)
     weight = rng.normal(size=(3, 2))
 
-    def plain(x, y):  # over the frames that count, one trace at a time
+    def plain(x, y):  # one trace at a time, over the frames that count
         each = [[plain_ccc(x[b][c, k], y[b][c, k]) for k, c in enumerate(counts[b].T)] for b in range(3)]
         return np.sum(weight * each)
 
@@ -320,20 +320,20 @@ LOSSES = {
 def batch():
     rng = np.random.default_rng(14)
     mask = rng.random((16, 6)) < 0.7
-    mask[:3] = False  # device 0 has no frame at all
+    mask[:3] = False  # device 0 has no frames
     return {
         "rows": f32(rng.normal(size=(16, 4))),
         "frames": f32(rng.normal(size=(16, 6, 4))),
         "targets": f32(rng.normal(size=(16, 6, 4))),
         "label": jnp.asarray(rng.integers(0, 4, 16)),
-        "weight": jnp.asarray(np.arange(16) < 11),  # a ragged last batch: devices 6 and 7 hold padding alone
+        "weight": jnp.asarray(np.arange(16) < 11),  # a partial last batch: devices 6 and 7 hold only padding
         "mask": jnp.asarray(mask),
     }
 
 
 @pytest.fixture(scope="module")
 def alone(batch):
-    """Parameters, and every loss's value and gradient on one device."""
+    """The parameters, and the value and gradient of every loss on one device."""
 
     @jax.jit
     def run(parameters, batch):
@@ -345,7 +345,7 @@ def alone(batch):
 
 @pytest.mark.parametrize("mapping", ["pmap", "shard_map", "shard_map with vma"])
 def test_differentiate_then_pmean_is_exactly_one_device(batch, alone, mapping):
-    """Every loss's value and gradient on eight devices against one, in one compiled program per mapping."""
+    """Value and gradient of every loss on eight devices against one, in one compiled program per mapping."""
     parameters, one_device = alone
 
     def step(parameters, batch):

@@ -80,7 +80,7 @@ def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, mo
     assert first["finished"] == 4
     assert list(first["failed"]) == ["nonsense"]
     assert "fusion" in first["failed"]["nonsense"]
-    assert "attention_pool" in first["failed"]["nonsense"]  # what is known is listed
+    assert "attention_pool" in first["failed"]["nonsense"]  # the known ones are listed
 
     def refuse(configs, workdirs):
         raise AssertionError("trained again")
@@ -90,7 +90,7 @@ def test_a_finished_cell_is_not_trained_again_and_a_failed_one_is_a_row(made, mo
     again = runner.run(spec, str(folder), overrides)
     assert {p: p.stat().st_mtime_ns for p in folder.glob("cells/*/*/result.json")} == before
     assert again["finished"] == 4
-    # A seed more is trained, the finished ones are not.
+    # The additional seed is trained, the finished ones are not.
     asked = {}
 
     def note(configs, _):
@@ -113,7 +113,7 @@ def test_shards_share_the_settings_and_merge(made, monkeypatch, tmp_path):
     done = {c.folder: folder / c.folder for c in cells_of(made)[1]}
 
     def copy(configs, workdirs):
-        """In the place of training: the finished cells."""
+        """Replaces training: copies the finished cells."""
         for target in workdirs:
             name = str(pathlib.Path(target).relative_to(tmp_path))
             if not (done[name] / "result.json").exists():
@@ -173,7 +173,7 @@ def test_tables_hold_every_promised_number(made):
 
 @pytest.fixture
 def compile_cache(tmp_path):
-    """Programs that differ in their data alone are compiled once."""
+    """Compiles programs that differ only in their data once."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {n: getattr(jax.config, n) for n in names}
     jax.config.update(names[0], str(tmp_path / "cache"))
@@ -185,7 +185,7 @@ def compile_cache(tmp_path):
     compilation_cache.reset_cache()
 
 
-def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
+def test_planted_signals_are_ranked_correctly(tmp_path, compile_cache):
     kinds = ("audio", "visual", "both", "product")
     data = {kind: write_features(tmp_path / kind, kind, frames=160) for kind in kinds}
     sweep = plan.Sweep(
@@ -215,7 +215,7 @@ def test_planted_signals_are_ranked_as_they_must_be(tmp_path, compile_cache):
         kind = next(k for k, path in data.items() if path == setting["data.features"])
         score[kind, setting["model.fusion"]] = result["metrics"]["test"]["ccc_mean"]
         if (kind, setting["model.fusion"]) == ("audio", "tfn"):
-            # The fused checkpoint lives by the sound alone.
+            # The fused checkpoint relies on the sound alone.
             alone = {m: result["modalities"][m]["test"]["ccc_mean"] for m in ("audio", "visual")}
             assert alone["audio"] > 0.7 > 0.3 > alone["visual"]
     assert min(score["audio", "audio"], score["audio", "tfn"]) > 0.85 > 0.3 > score["audio", "visual"]
@@ -316,12 +316,12 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
     assert (results[0].scores.metric, results[0].split) == ("UAR", "dev")
     assert results[0].scores.main.value == pytest.approx(1.0)
     assert results[1].comparison.difference < -0.3
-    assert results[1].p_holm == pytest.approx(results[1].comparison.p)  # one comparison: nothing to correct
+    assert results[1].p_holm == pytest.approx(results[1].comparison.p)  # nothing to correct with one comparison
     assert results[1].p_holm < 0.05
     assert results[1].comparison.p >= significance.smallest_p(12)
     written = tables.write(sweep, results, epath.Path(tmp_path), "x.py")
     assert {p.name for p in written} >= {"table.md", "table.tex", "table.csv", "ablation.html", "forest.png"}
-    # Dev is scored and chose the checkpoints, and the table says so; where one evaluation left no choice it does not.
+    # The table says that dev, which is scored, chose the checkpoints; it does not if there was only one evaluation.
     assert "optimistic" in captions.notes(sweep, results)[0]
     alone = dataclasses.replace(sweep, common={"eval_every": 200})
     assert "last checkpoint" in captions.notes(alone, summary.results(alone, epath.Path(tmp_path)))[0]
@@ -333,7 +333,7 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
         path.write_text(json.dumps({**json.loads(path.read_text()), "unscored": {"test": "no record has a label"}}))
     again = summary.results(sweep, epath.Path(tmp_path))
     assert "Not scored on test: no record has a label" in captions.notes(sweep, again)
-    # So is a setting without any score, and it stops nothing.
+    # A setting without any score is named too, and does not stop the others.
     for cell in plan.cells(sweep)[2][0]:
         (tmp_path / cell.folder).mkdir(parents=True)
         result = {"metrics": {}, "unscored": {"dev": "no face was found"}, "parameters": 10}

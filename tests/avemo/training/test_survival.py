@@ -43,7 +43,7 @@ def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatc
 
     def preempt(self):
         drawn.append(True)
-        if len(drawn) == 3:  # between two lines of the log and off the evaluations
+        if len(drawn) == 3:  # between two lines of the log and not at an evaluation
             os.kill(os.getpid(), signal.SIGTERM)
         return draw(self)
 
@@ -65,8 +65,8 @@ def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been():
-    # `make chaos` does this 20 times to every task. In a process of its own: it forks, which a process with devices
-    # must not.
+    # `make chaos` does this 20 times to every task. It runs in a separate process because it forks, which a process
+    # with devices must not do.
     command = [sys.executable, "-m", "benchmarks.chaos", "--kills=3", "--tasks=audio"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -79,8 +79,8 @@ def test_two_runs_on_one_folder_are_refused(config, tmp_path):
         train.train_and_evaluate(config, tmp_path, progress=False)
 
 
-# A process of its own: Orbax gives up at the first file that fails, and whichever of the others are under way report to
-# its closed loop at any time later; so does TensorBoard's writer in a thread of its own, and again at exit.
+# A separate process: Orbax gives up at the first file that fails, and other writes report to its closed loop at any
+# later time; so does TensorBoard's writer from its own thread, and again at exit.
 TRAIN = """
 import sys
 from avemo import configuration
