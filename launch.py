@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = COMMANDS[args.command]
         if command.uses_jax:
-            process.start(vars(args).pop("host_devices", None))
+            process.start(vars(args).pop("host_devices", None), command.accelerator)
         result = command.run(args, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

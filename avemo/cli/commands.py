@@ -17,12 +17,14 @@ class Command:
         that of positional arguments in `*`.
       run: `(args, overrides) -> result`; the result is text or converts to JSON.
       uses_jax: whether JAX has to work before the command begins.
+      accelerator: whether it takes the machine's accelerators.
     """
 
     text: str
     flags: Mapping[str, str | dict[str, Any]]
     run: Callable[[argparse.Namespace, list[str]], Any]
     uses_jax: bool = True
+    accelerator: bool = True
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Adds the flags to a parser."""
@@ -44,9 +46,6 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> Any:
 def _compile(args: argparse.Namespace, overrides: list[str]) -> Any:
     import sys
 
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # nothing runs, so do not occupy an accelerator
     from avemo import configuration
     from avemo.aot import compiler, printout
 
@@ -160,6 +159,7 @@ COMMANDS = {
             "json": {"action": "store_true", "help": "print the figures as JSON with sizes in bytes"},
         },
         _compile,
+        accelerator=False,
     ),
     "evaluate": Command(
         "Score a run's best checkpoint on its own data or on other shards, such as another corpus or other classes.",
@@ -223,6 +223,7 @@ COMMANDS = {
             "split": "one split (default: test, or dev if there is no test)",
         },
         _compare,
+        accelerator=False,
     ),
     "export": Command(
         "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need only jax.",
@@ -237,6 +238,7 @@ COMMANDS = {
             "install": "archive or its http(s) address, to install in $AVEMO_CACHE (default: ~/.cache/avemo)",
         },
         _release,
+        accelerator=False,
     ),
     "sweep": Command(
         "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value applies to all.",

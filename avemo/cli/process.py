@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 import jax
 
+from avemo.ops import hardware
 from media.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # If one of these is set, the host is part of a cluster that `jax.distributed` knows how to join. The last is ours, for
 # a TPU slice made of VMs: their environment looks like that of a single host (docs/cloud_tpu.md).
@@ -73,14 +76,26 @@ def make_host_devices(count: int | None) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def start(host_devices: int | None = None) -> None:
-    """Joins the cluster if there is one, and keeps other libraries' messages out of the log."""
+def start(host_devices: int | None = None, accelerator: bool = True) -> None:
+    """Joins the cluster if there is one, keeps other libraries' messages out of the log, and names the devices.
+
+    Args:
+      host_devices: see `make_host_devices`.
+      accelerator: whether to take an accelerator. A command that computes little must not: another one may be using it.
+    """
     prefer_wide_vectors()
     make_host_devices(host_devices)
+    if not accelerator:
+        jax.config.update("jax_platforms", "cpu")
     if in_cluster():
         found = place(os.environ)
         jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # `hardware.unused` says it better
     warnings.filterwarnings("ignore", message=".*Sharding info not provided when restoring.*")
+    logger.info("on %s", hardware.summary())
+    missed = hardware.unused() if accelerator else None
+    if missed:
+        logger.warning("warning: %s", missed)

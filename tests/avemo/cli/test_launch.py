@@ -1,5 +1,7 @@
 """The command line as a user meets it: help, exit status, one clear line."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 
 import launch
 from avemo.cli.commands import COMMANDS
+from avemo.ops import hardware
 from helpers.processes import to_a_closed_pipe
 
 
@@ -32,7 +35,9 @@ def test_help_on_each_command(command, capsys):
 def test_bad_input_is_one_line_and_status_2(arguments, says, capsys, tmp_path):
     arguments = [a.replace("--workdir=x", f"--workdir={tmp_path / 'x'}") for a in arguments]
     assert launch.main(arguments) == 2
-    error = capsys.readouterr().err
+    said = capsys.readouterr().err
+    first, error = said.split("\n", 1) if "--host_devices=0" not in arguments else ("on no device", said)
+    assert first.startswith("on ")  # what the command runs on
     assert error.startswith("error: ")
     assert says in error
     assert error.count("\n") == 1
@@ -69,7 +74,8 @@ sys.exit(launch.main())
     ],
 )
 def test_a_reader_that_leaves_ends_the_command_quietly(body):
-    assert to_a_closed_pipe("-c", COMMAND.format(body=body)) == (141, "")
+    status, said = to_a_closed_pipe("-c", COMMAND.format(body=body))
+    assert (status, re.sub("^on CPU, .*\n", "", said)) == (141, "")
 
 
 def test_help_to_a_reader_that_has_left_ends_quietly():
@@ -106,3 +112,18 @@ def test_preparation_imports_no_jax():
         "sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", sorted(name for name, command in COMMANDS.items() if command.uses_jax))
+def test_the_first_line_of_each_command_names_what_it_runs_on(command, capsys, monkeypatch):
+    monkeypatch.setitem(COMMANDS, command, dataclasses.replace(COMMANDS[command], flags={}, run=lambda *_: "done"))
+    assert launch.main([command]) == 0
+    assert capsys.readouterr().err.startswith(f"on {hardware.summary()}\n")
+
+
+def test_an_accelerator_that_jax_cannot_use_is_the_second_line(capsys, monkeypatch):
+    monkeypatch.setattr(hardware, "unused", lambda: "this machine has a TPU")
+    assert launch.main(["evaluate", "--workdir=nowhere"]) == 2
+    assert capsys.readouterr().err.splitlines()[1] == "warning: this machine has a TPU"
+    assert launch.main(["compare", "nowhere"]) == 2  # it would not use one
+    assert "TPU" not in capsys.readouterr().err

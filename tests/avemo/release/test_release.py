@@ -182,7 +182,8 @@ def test_a_licence_that_bars_nothing_is_not_said_to(tmp_path):
 )
 def test_a_name_that_is_not_there_says_how_to_get_it(arguments, packed, empty, capsys):
     assert launch.main(arguments) == 2
-    line = capsys.readouterr().err
+    first, line = capsys.readouterr().err.split("\n", 1)
+    assert first.startswith("on ")  # what the command runs on
     assert f"nobody is not a run folder, and no release with a run of this name is installed in {empty}" in line
     assert "(nothing is installed)" in line
     assert "`make release`" in line
