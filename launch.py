@@ -28,8 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from avemo.cli import process
+    from media import caches
     from media.errors import Preempted, UserError
 
+    caches.make_writable()
     try:
         command = COMMANDS[args.command]
         if command.uses_jax:

@@ -6,7 +6,6 @@ DIR has either RECOLA's public layout or one CSV file per rater with the columns
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import sys
@@ -16,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import annotations
+from data_prep import annotations, tables
 from media.errors import BadItem, UserError
 from media.standard_output import ends_quietly
+from media.termination import ends_when_stopped
 
 DIMENSIONS = ("valence", "arousal")
 
@@ -104,21 +104,26 @@ def read_rater_tables(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
     paths = sorted(folder.glob("*.csv"))
     for path in paths:
         rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"video", "time", *DIMENSIONS} <= set(reader.fieldnames or ()):
-                raise UserError(f"{path}: the header must have video,time,valence,arousal, not {reader.fieldnames}.")
-            for number, row in enumerate(reader, start=2):
+        try:
+            table = tables.read(path)
+            if not {"video", "time", *DIMENSIONS} <= set(table.header):
+                raise tables.TableError(f"the header must have video,time,valence,arousal, not {table.header}")
+            for number, cells in table.rows:
+                row = dict(zip(table.header, cells, strict=True))
                 try:
-                    rows[row["video"]].append(tuple(float(row[key]) for key in ("time", *DIMENSIONS)))
-                except (TypeError, ValueError) as error:
-                    raise UserError(f"{path}, line {number}: {error}.") from error
-        for video, table in rows.items():
-            traces[video][path.stem] = np.array(sorted(table))
+                    line = (table.seconds(row["time"]), *(table.number(row[key]) for key in DIMENSIONS))
+                except tables.TableError as error:
+                    raise tables.TableError(f"line {number}: {error}") from error
+                if np.isfinite(line[0]):
+                    rows[row["video"]].append(line)
+        except (OSError, tables.TableError) as error:
+            raise UserError(f"{path}: {error}.") from error
+        for video, lines in rows.items():
+            traces[video][path.stem] = np.array(sorted(lines))
     out = {}
-    for video, tables in sorted(traces.items()):
-        first = next(iter(tables.values()))[:, 0]
-        on_first = [annotations.resample(table[:, 0], table[:, 1:], first) for table in tables.values()]
+    for video, by_rater in sorted(traces.items()):
+        first = next(iter(by_rater.values()))[:, 0]
+        on_first = [annotations.resample(table[:, 0], table[:, 1:], first) for table in by_rater.values()]
         out[video] = {name: np.stack([one[:, d] for one in on_first], axis=1) for d, name in enumerate(DIMENSIONS)}
     return out
 
@@ -168,6 +173,7 @@ def report(source: pathlib.Path) -> dict[str, Any]:
 
 
 @ends_quietly
+@ends_when_stopped("run the same command again")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m data_prep.agreement", description=__doc__.split("\n")[0])

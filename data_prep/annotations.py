@@ -1,13 +1,13 @@
 """Continuous annotation: reading traces, resampling them to frame times, and combining raters into a gold standard."""
 
 import csv
-import io
 import pathlib
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 
+from data_prep import tables
 from media.errors import BadItem
 from media.registry import Registry
 
@@ -107,34 +107,55 @@ def gold_standard(raters: np.ndarray, method: str = "ewe") -> np.ndarray:
     return GOLD_STANDARDS[method](np.asarray(raters, np.float64))
 
 
-def resample(time: np.ndarray, values: np.ndarray, at: np.ndarray, reach: float | None = None) -> np.ndarray:
+# The longest hole in an annotation that is interpolated, in steps of the annotation; a longer one stays a hole.
+MAX_BRIDGED_STEPS = 4
+
+
+def step_of(time: np.ndarray) -> float:
+    """Returns the usual step of an annotation's times float `[N]`, seconds; 0 for fewer than two."""
+    return float(np.median(np.diff(time))) if len(time) > 1 else 0.0
+
+
+def resample(time: np.ndarray, values: np.ndarray, at: np.ndarray, step: float | None = None) -> np.ndarray:
     """Interpolates traces linearly to other times.
 
     Args:
       time: float `[N]`, rising; values: float `[N]` or `[N, R]`, NaN allowed.
       at: float `[T]`, the times to interpolate at.
-      reach: how far beyond the first and last time their values extend, seconds; default one step of the annotation.
+      step: of the annotation, seconds, by default `step_of(time)`. Values extend this far beyond the first and last
+        time and into a hole, which is a distance of more than `MAX_BRIDGED_STEPS` steps.
 
     Returns:
-      float64 `[T]` or `[T, R]`; NaN outside the traces, and between a value and a NaN.
+      float64 `[T]` or `[T, R]`; NaN outside the traces, in holes, and between a value and a NaN.
     """
     time, values, at = np.asarray(time, np.float64), np.asarray(values, np.float64), np.asarray(at, np.float64)
     if values.ndim == 2:
-        columns = [resample(time, values[:, r], at, reach) for r in range(values.shape[1])]
+        columns = [resample(time, values[:, r], at, step) for r in range(values.shape[1])]
         return np.stack(columns, axis=1) if columns else np.zeros((len(at), 0))
     if not len(time):
         return np.full(len(at), np.nan)
-    if reach is None:
-        reach = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
+    reach = (step_of(time) if step is None else step) + 1e-9
+    after = np.clip(np.searchsorted(time, at), 1, max(1, len(time) - 1))
+    before = after - 1
+    after = np.minimum(after, len(time) - 1)
+    in_hole = (time[after] - time[before] > MAX_BRIDGED_STEPS * reach) & (at > time[before]) & (at < time[after])
+    near_before, near_after = at - time[before] <= reach, time[after] - at <= reach
     out = np.interp(at, time, values)
-    return np.where((at >= time[0] - reach - 1e-9) & (at <= time[-1] + reach + 1e-9), out, np.nan)
+    held = np.where(near_before, values[before], np.where(near_after, values[after], np.nan))
+    out = np.where(in_hole, held, out)
+    return np.where((at >= time[0] - reach) & (at <= time[-1] + reach), out, np.nan)
+
+
+def holes(time: np.ndarray, step: float) -> int:
+    """Number of holes in an annotation's times float `[N]` that `resample` does not bridge."""
+    return int((np.diff(time) > MAX_BRIDGED_STEPS * (step + 1e-9)).sum())
 
 
 def read_traces(path: pathlib.Path, delimiter: str | None = None) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Reads a table of traces: a header, then rows of a time and one value per rater.
 
-    Blanks around column names are stripped (RECOLA's public files have `FM1 ;FM2 ;…`). The delimiter `;`, `,` or tab is
-    detected in the header. A byte-order mark is ignored; an empty cell is NaN.
+    Blanks around column names are stripped (RECOLA's public files have `FM1 ;FM2 ;…`). The delimiter is detected in the
+    header, which may name the unit of the times (`time (ms)`). An empty cell is NaN, a row without a time is left out.
 
     Returns:
       time float64 `[T]` in seconds, names of the R columns, values float64 `[T, R]`.
@@ -143,34 +164,26 @@ def read_traces(path: pathlib.Path, delimiter: str | None = None) -> tuple[np.nd
       BadItem: the file or its time column is missing, or a row is not numeric (its line is named).
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        table = tables.read(path, delimiter)
+        unit = tables.time_unit(table.header[0])
+        if unit not in ("", *tables.SECONDS):
+            raise tables.TableError(f"the header must begin with 'time', in seconds, not {table.header[0]!r}")
+        rows = []
+        for number, row in table.rows:
+            try:
+                time = table.seconds(row[0]) * tables.SECONDS[unit or "s"]
+                if np.isfinite(time):
+                    rows.append([time, *map(table.number, row[1:])])
+            except tables.TableError as error:
+                raise tables.TableError(f"line {number}: {error}") from error
     except OSError as error:
         raise BadItem(f"annotation {path.name} is missing or unreadable") from error
-    header = text.split("\n", 1)[0]
-    if delimiter is None:
-        delimiter = max(";,\t", key=header.count)
-    rows = [
-        row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(c.strip() for c in row)
-    ]
-    if not rows:
-        raise BadItem(f"annotation {path.name} is empty")
-    names = [cell.strip() for cell in rows[0]]
-    if names[0].lower() not in ("time", "frametime"):
-        raise BadItem(f"annotation {path.name}: the header must begin with 'time', not {names[0]!r}")
-    while names and not names[-1]:
-        names.pop()
-    table = []
-    for number, row in enumerate(rows[1:], start=2):
-        try:
-            table.append([float(cell) if cell.strip() else np.nan for cell in row[: len(names)]])
-        except ValueError as error:
-            raise BadItem(f"annotation {path.name}, line {number}: {error}") from error
-        if len(table[-1]) != len(names):
-            raise BadItem(f"annotation {path.name}, line {number}: {len(row)} cells for {len(names)} columns")
-    values = np.array(table, np.float64).reshape(len(table), len(names))
+    except tables.TableError as error:
+        raise BadItem(f"annotation {path.name}: {error}") from error
+    values = np.array(rows, np.float64).reshape(len(rows), len(table.header))
     if not np.all(np.diff(values[:, 0]) > 0):
         raise BadItem(f"annotation {path.name}: the times do not rise")
-    return values[:, 0], names[1:], values[:, 1:]
+    return values[:, 0], table.header[1:], values[:, 1:]
 
 
 def read_arff(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +197,7 @@ def read_arff(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     except OSError as error:
         raise BadItem(f"annotation {path.name} is missing or unreadable") from error
     names, rows, data = [], [], False
-    for number, line in enumerate(lines, start=1):
+    for line in lines:
         line = line.strip()
         if not line or line.startswith("%"):
             continue
@@ -194,12 +207,16 @@ def read_arff(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         elif lowered.startswith("@data"):
             data = True
         elif data:
-            rows.append((number, next(csv.reader([line], quotechar="'"))))
+            rows.append([cell.strip() for cell in next(csv.reader([line], quotechar="'"))])
     if "frametime" not in names or "goldstandard" not in names:
         raise BadItem(f"annotation {path.name}: attributes frameTime and GoldStandard expected, found {names}")
     t, v = names.index("frametime"), names.index("goldstandard")
     try:
-        table = np.array([[float(row[t]), float(row[v])] for _, row in rows], np.float64).reshape(len(rows), 2)
+        pairs = [[np.nan if row[i] == "?" else float(row[i]) for i in (t, v)] for row in rows]
     except (ValueError, IndexError) as error:
         raise BadItem(f"annotation {path.name}: a row is not numeric: {error}") from error
+    table = np.array(pairs, np.float64).reshape(len(rows), 2)
+    table = table[np.isfinite(table[:, 0])]
+    if not np.all(np.diff(table[:, 0]) > 0):
+        raise BadItem(f"annotation {path.name}: the times do not rise")
     return table[:, 0], table[:, 1]

@@ -6,9 +6,7 @@ for the DirectRunner, a file system that all workers mount for other runners.
 """
 
 import os
-import pathlib
 import shlex
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,14 +58,7 @@ class Task:
     def __call__(self, task: tuple[Sequence[Item], str]) -> str:
         """Processes the items into the spool file and returns its path."""
         items, path = task
-        attempt = f"{path}.{uuid.uuid4().hex}"
-        try:
-            task_runner.run_task(self.corpus, items, attempt)
-            os.replace(attempt, path)
-            os.replace(attempt + ".json", path + ".json")  # last: a task with an index is done
-        finally:
-            for left in (attempt, attempt + ".json"):
-                pathlib.Path(left).unlink(missing_ok=True)
+        task_runner.run_task(self.corpus, items, path)
         return path
 
 

@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder, file_adapters, naming, splits
@@ -14,7 +15,7 @@ from data_prep import beam, task_runner
 from data_prep.card import contents
 from data_prep.card.counts import SplitCounts
 from data_prep.corpora.base import Corpus, Item
-from media import tfrecord
+from media import digests, tfrecord
 from media.errors import UserError
 from media.records import SCHEMA_VERSION
 
@@ -23,7 +24,6 @@ FORMATS: dict[str, Callable[[Any, Iterator[tuple[str, bytes]]], Any]] = {
     "tfrecord": tfrecord.write,  # TFDS's writer needs TensorFlow
 }
 SHARD_BYTES = 256 << 20
-_OPEN_FILES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +96,18 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
         counts = SplitCounts(self.corpus.kind)
         for index in indices:
             counts.merge(SplitCounts.from_json(self.corpus.kind, index["stats"]))
-        self.corpus.review({name: split["labels"] for name, split in counts.splits.items()})
+        try:
+            self.corpus.review({name: split["labels"] for name, split in counts.splits.items()})
+        except UserError:
+            shutil.rmtree(plan.spool, ignore_errors=True)  # finished with arguments that give no data set
+            raise
         written = [self._write_split(plan, name, indices) for name in ("train", "dev", "test")]
         infos = [info for info in written if info is not None]
         if not infos:
             raise UserError(f"{self.corpus.source} gave no record at all: {contents.reasons(indices)}.")
         self.info.set_splits(splits.SplitDict(infos))
         contents.write(self.data_path, self.corpus, self.info, counts, indices, plan.arguments, plan.items)
+        digests.write(self.data_path, [path.name for path in self.data_path.iterdir() if "record-" in path.name])
 
     def _write_split(self, plan: Plan, split: str, indices: Sequence[Mapping[str, Any]]) -> splits.SplitInfo | None:
         entries = [
@@ -126,22 +131,6 @@ class CorpusBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
         bounds = [round(i * len(entries) / count) for i in range(count + 1)]
         for shard in range(count):
             path = template.sharded_filepath(shard_index=shard, num_shards=count)
-            FORMATS[plan.format](path, _records(entries[bounds[shard] : bounds[shard + 1]]))
+            FORMATS[plan.format](path, task_runner.records(entries[bounds[shard] : bounds[shard + 1]]))
         lengths = [bounds[i + 1] - bounds[i] for i in range(count)]
         return splits.SplitInfo(name=split, shard_lengths=lengths, num_bytes=total, filename_template=template)
-
-
-def _records(entries: Sequence[tuple[str, pathlib.Path, int, int]]) -> Iterator[tuple[str, bytes]]:
-    """Reads (key, data) of each record from the spool files."""
-    files: dict[pathlib.Path, BinaryIO] = {}
-    try:
-        for key, path, offset, length in entries:
-            if path not in files:
-                if len(files) >= _OPEN_FILES:  # shuffled records come from all spool files
-                    files.pop(next(iter(files))).close()
-                files[path] = open(path, "rb")  # noqa: SIM115 - closed below
-            files[path].seek(offset)
-            yield key, files[path].read(length)
-    finally:
-        for file in files.values():
-            file.close()

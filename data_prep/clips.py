@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from data_prep import coverage
+from data_prep.coverage import Span
 from media import audio, video
 from media.errors import UserError
 from media.faces import FaceFrame, FaceOptions, Follower, bridge_gaps
@@ -18,11 +20,13 @@ from media.records import MAX_FRAMES, jpeg
 class ClipOptions(FaceOptions):
     """Options for corpora of recordings: those for faces, and these.
 
-    fps: at most this many frames per second, 0 = all; max_frames: most frames in one record.
+    fps: at most this many frames per second, 0 = all; max_frames: most frames in one record; min_coverage: share of a
+    recording that its annotation of valence and arousal must cover.
     """
 
     fps: float = 0.0
     max_frames: int = MAX_FRAMES
+    min_coverage: float = 0.5
 
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
@@ -31,6 +35,8 @@ class ClipOptions(FaceOptions):
             raise UserError(f"--fps must not be negative; it is {self.fps}.")
         if self.max_frames < 1:
             raise UserError(f"--max_frames must be at least 1, not {self.max_frames}.")
+        if not 0 <= self.min_coverage <= 1:
+            raise UserError(f"--min_coverage is a share from 0 to 1, not {self.min_coverage}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +66,7 @@ def clip_records(
     picture: pathlib.Path | None = None,
     sound: pathlib.Path | None = None,
     annotate: Annotate = no_annotation,
+    spans: Sequence[Span] = (),
     label: int = -1,
 ) -> Iterator[dict[str, Any]]:
     """Yields the `clips` records of one recording, in order.
@@ -73,10 +80,11 @@ def clip_records(
       picture: a video; None = frames without a face at `options.fps` (25 by default) over the sound.
       sound: a sound file; None = the video's own track.
       annotate: gives the annotation at the frames' times.
+      spans: the times of its annotations.
       label: the clip's emotion, -1 = none.
 
     Raises:
-      BadItem: the video or the sound cannot be decoded.
+      BadItem: the video or the sound cannot be decoded, or the annotation does not belong to them.
     """
     source = sound or picture
     if source is None:
@@ -96,7 +104,9 @@ def clip_records(
         heard = heard.shifted(-heard.start if sound is not None else -origin)
         shifted = (video.Frame(frame.time - origin, frame.image) for frame in itertools.chain([first], frames))
         faces = Follower(options)(shifted)
-    yield from segment_records(recording, faces, heard, rate, options, subject=subject, annotate=annotate, label=label)
+    yield from segment_records(
+        recording, faces, heard, rate, options, subject=subject, annotate=annotate, spans=spans, label=label
+    )
 
 
 def _frames_without_picture(seconds: float, fps: float, black: bytes) -> Iterator[FaceFrame]:
@@ -113,6 +123,8 @@ def segment_records(
     *,
     subject: str = "",
     annotate: Annotate = no_annotation,
+    spans: Sequence[Span] = (),
+    flags: Sequence[str] = (),
     label: int = -1,
 ) -> Iterator[dict[str, Any]]:
     """Cuts a recording, given as one face per frame and its sound on the same clock, into `clips` records.
@@ -124,14 +136,19 @@ def segment_records(
       rate: frames per second, used only if there is a single frame.
       options: for faces and clips.
       annotate: gives the annotation at the frames' times.
+      spans: the times of its annotations.
+      flags: what the card counts about this recording.
       label: the clip's emotion, -1 = none.
+
+    Raises:
+      BadItem: the annotation does not belong to the recording.
     """
-    for segment in itertools.count():
-        run = list(itertools.islice(faces, options.max_frames))
-        if not run:
-            return
+    for segment, (run, is_last) in enumerate(_runs(faces, options.max_frames)):
         if segment == 0 and len(run) > 1:  # the time stamps are more accurate than the average in the header
             rate = (len(run) - 1) / (run[-1].time - run[0].time)
+        found = [sound_flag(heard), *flags] if segment == 0 else []
+        if is_last:
+            found += coverage.check(spans, run[-1].time + 1 / rate, options.min_coverage)
         yield {
             "recording": recording,
             "subject": subject,
@@ -141,8 +158,17 @@ def segment_records(
             **_face_fields(run, options),
             **_sound_fields(run, heard),
             **_annotation_fields(run, annotate),
-            "sound_flag": sound_flag(heard),  # for the card only: the schema has no such field
+            "flags": [flag for flag in found if flag],  # for the card only: the schema has no such field
         }
+
+
+def _runs(faces: Iterator[FaceFrame], longest: int) -> Iterator[tuple[list[FaceFrame], bool]]:
+    """Cuts frames into runs of at most `longest`; also says of each whether it is the last."""
+    head = next(faces, None)
+    while head is not None:
+        run = [head, *itertools.islice(faces, longest - 1)]
+        head = next(faces, None)
+        yield run, head is None
 
 
 # A recording's sound is called clipped above this share of samples at full scale: a tenth of a second in 100 s.

@@ -15,6 +15,7 @@ from data_prep.corpora.base import Corpus
 from data_prep.preparation import prepare
 from media.errors import UserError
 from media.standard_output import ends_quietly
+from media.termination import ends_when_stopped
 
 EPILOG = "For the options of a corpus: python -m data_prep CORPUS --help."
 
@@ -27,17 +28,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 @ends_quietly
+@ends_when_stopped("run the same command again; finished work is kept")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0 done, 2 user error, 130 interrupted, 141 broken pipe."""
+    """Runs the command line.
+
+    Returns:
+      The exit status: 0 done, 2 user error, 130 interrupted, 141 broken pipe, 143 terminated.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        return 130
 
 
 def _run(arguments: list[str]) -> int:
@@ -118,6 +121,9 @@ def _summary(target: pathlib.Path) -> str:
         counts = ", ".join(f"{n} {key.replace('_', ' ')}" for key, n in split["counts"].items())
         labels = ", ".join(f"{key} {n}" for key, n in split["labels"].items())
         lines.append(f"  {name}: {counts}; {labels}")
+        for flag, found in split.get("annotation", {}).items():
+            lines.append(f"  {name}: {flag}: {found['recordings']} recordings, such as {found['first'][0]}")
+    lines += [f"  note: {note}" for note in card.get("notes", ())]
     if card["items_left_out"]:
         lines.append("  left out: " + ", ".join(f"{reason} {n}" for reason, n in card["items_left_out"].items()))
     if card["items_skipped"]:

@@ -15,11 +15,12 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from data_prep import beam
+from data_prep import beam, lock, task_runner
 from data_prep.builder import FORMATS, CorpusBuilder, Plan
 from data_prep.card.contents import FILENAME
 from data_prep.corpora import CORPORA
 from data_prep.corpora.base import Corpus, Item
+from data_prep.tables import TableError
 from media.errors import UserError, unknown
 from media.records import SCHEMA_VERSION
 
@@ -90,24 +91,27 @@ def prepare(
     arguments = json.loads(json.dumps(arguments))  # the form in which the card will return them
     target = output / name / SCHEMA_VERSION
     if target.exists():
-        _check_same(target, arguments)
+        _check_same(target, arguments, kind)
         return target, False
     if not source.is_dir():
         raise UserError(f"--source={source} is not a folder.")
-    instance = kind(source, chosen, output / name)
-    items = select(list(instance.items()), max_items)
-    check_items(instance, items)
-    instance.gather(items, quiet)
-    spool = output / name / f".spool-{_identity(arguments, instance, items)}"
-    with _nothing_left_behind(output, name, spool):
-        _remove_leftovers(output / name, spool)
+    folder = output / name
+    instance = kind(source, chosen, folder)
+    items = _items(instance, max_items)
+    spool = folder / f".spool-{_identity(arguments)}"
+    with _occupied(output, folder, spool):
+        if target.exists():  # since the first look
+            _check_same(target, arguments, kind)
+            return target, False
+        _remove_leftovers(folder, spool)
+        instance.gather(items, quiet)
         plan = Plan(items, spool, arguments, format, shards, workers or os.cpu_count() or 1, quiet)
         CorpusBuilder(instance, name=name, output=output, plan=plan).download_and_prepare(
             download_dir=spool / "downloads",
             file_format=format,
             download_config=tfds.download.DownloadConfig(try_download_gcs=False, beam_options=beam_options),
         )
-    shutil.rmtree(spool, ignore_errors=True)
+        shutil.rmtree(spool, ignore_errors=True)
     return target, True
 
 
@@ -133,62 +137,68 @@ def _corpus_options(kind: type[Corpus], options: Mapping[str, Any]) -> Any:
     return chosen
 
 
-def _identity(arguments: Mapping[str, Any], corpus: Corpus, items: Sequence[Item]) -> str:
-    """Hashes all that the records depend on, so that a changed source does not reuse an old spool."""
-    described = [arguments, corpus.state(), [_item_identity(item) for item in items]]
-    return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()[:16]
+def _items(corpus: Corpus, max_items: int | None) -> list[Item]:
+    try:
+        items = select(list(corpus.items()), max_items)
+    except TableError as error:
+        raise UserError(f"a table of {corpus.source} cannot be read: {error}.") from error
+    check_items(corpus, items)
+    return items
 
 
-def _item_identity(item: Item) -> list[Any]:
-    """Describes an item, with size and modification time of the files that it names."""
-    stamps = []
-    for value in item.payload.values():
-        if isinstance(value, str) and os.path.isabs(value) and os.path.isfile(value):
-            status = os.stat(value)
-            stamps.append([status.st_size, status.st_mtime_ns])
-    return [item.key, item.split, item.subject, dict(item.payload), stamps]
+def _identity(arguments: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
 
 
 def _remove_leftovers(folder: pathlib.Path, spool: pathlib.Path) -> None:
-    """Creates the data set's folder and removes what killed runs left in it, except the spool that this run reuses."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Removes what killed runs left in the data set's folder, except the spool that this run reuses."""
     for left in (*folder.glob("incomplete.*"), *folder.glob(".spool-*")):
         if left != spool:
             shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _nothing_left_behind(output: pathlib.Path, name: str, spool: pathlib.Path) -> Iterator[None]:
-    """On failure removes the spool and empty folders. Ctrl-C keeps the spool for the next run.
+def _occupied(output: pathlib.Path, folder: pathlib.Path, spool: pathlib.Path) -> Iterator[None]:
+    """Locks the data set's folder. If the block fails, only finished work is left, and no folder if there is none.
 
     Raises:
-      UserError: the disk is full, or the output cannot be written.
+      UserError: another process prepares this data set, the disk is full, or the output cannot be written.
     """
     try:
-        yield
-    except KeyboardInterrupt:
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.held(folder):
+            try:
+                yield
+            except BaseException:
+                task_runner.keep_finished(spool)
+                raise
     except BaseException as error:
-        shutil.rmtree(spool, ignore_errors=True)
+        kept = spool.exists()
         with contextlib.suppress(OSError):  # only empty folders can be removed
-            (output / name).rmdir()
+            folder.rmdir()
             output.rmdir()
         if isinstance(error, OSError):
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk of {output} is full: free some space and run again.") from error
+                hint = f"; finished work is kept in {spool}" if kept else ""
+                raise UserError(f"the disk of {output} is full: free some space and run again{hint}.") from error
             if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EPERM):
                 raise UserError(f"--output={output} cannot be written: {error.strerror}.") from error
         raise
 
 
-def _check_same(target: pathlib.Path, arguments: Mapping[str, Any]) -> None:
-    """Raises a `UserError` if the data set in `target` was prepared with other arguments."""
+def _check_same(target: pathlib.Path, arguments: Mapping[str, Any], kind: type[Corpus]) -> None:
+    """Raises a `UserError` if the data set in `target` was prepared with other arguments.
+
+    An option that is younger than the data set had its default.
+    """
     try:
         before = json.loads((target / FILENAME).read_text())["arguments"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{target} exists but is not a data set of this program: remove it or use another --output."
         ) from error
+    before = {**dataclasses.asdict(kind.Options()), **before}
+    before = {key: value for key, value in before.items() if key not in kind.passing}
     changed = [
         f"{key} was {before.get(key)!r}, now {arguments.get(key)!r}"
         for key in sorted({*before, *arguments})

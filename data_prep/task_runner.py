@@ -1,17 +1,22 @@
 """Runs the per-item work in processes, into a spool folder that survives being killed.
 
-A task is a run of consecutive items. Its records go to one spool file; its index is written beside it last. So a task
-with an index is done, and a killed preparation continues where it stopped. The shards are built from the spool in the
-order of the tasks and do not depend on which process finished when.
+A task is a run of consecutive items. Its records go to one spool file, which is named after the items and the state of
+their files; its index is written beside it last. So a task with an index is done, and a preparation that was stopped
+continues where it was, except for tasks whose input changed and for those in which an item failed. The shards are built
+from the spool in the order of the tasks and do not depend on which process finished when.
 """
 
 import collections
 import concurrent.futures
+import contextlib
+import hashlib
 import json
 import multiprocessing
+import os
 import pathlib
-import signal
-from collections.abc import Callable, Sequence
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, BinaryIO
 
@@ -22,11 +27,13 @@ from data_prep.card.counts import SplitCounts
 from data_prep.corpora.base import Corpus, Item
 from media import tfrecord
 from media.errors import BadItem, Dropped, UserError
-from media.files import write_atomically
+from media.files import LFS_REMEDY, points_to_lfs, write_atomically
 from media.records import Serializer, check_clip
+from media.termination import end_with_parent
 
 # A single failure is tolerated; more than one item in twenty means that something is wrong with the source.
 MAX_FAILED_SHARE = 0.05
+_OPEN_FILES = 64
 
 Waiting = tuple[Sequence[Item], pathlib.Path]  # a task still to do: its items and its spool file
 Finished = Callable[[Sequence[Item], pathlib.Path], None]  # called with each task once it is done
@@ -44,7 +51,21 @@ def _serializer(corpus: Corpus) -> Serializer:
 
 
 def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
-    """Processes items into the spool file `path`, then writes its index `path` + ".json"."""
+    """Processes items into the spool file `path` and its index `path` + ".json", which appear when they are whole.
+
+    A second process at the same task, or a killed one, does no harm: each writes under a name of its own.
+    """
+    attempt = f"{path}.{uuid.uuid4().hex}"
+    try:
+        index = _process(corpus, items, attempt)
+        os.replace(attempt, path)
+        write_atomically(path + ".json", json.dumps(index))  # last: a task with an index is done
+    finally:
+        pathlib.Path(attempt).unlink(missing_ok=True)
+
+
+def _process(corpus: Corpus, items: Sequence[Item], path: str) -> dict[str, Any]:
+    """Writes the items' records to a file and returns its index."""
     serializer = _serializer(corpus)
     records: list[list[Any]] = []
     skipped: list[dict[str, str]] = []
@@ -64,10 +85,17 @@ def run_task(corpus: Corpus, items: Sequence[Item], path: str) -> None:
                 if _machine_is_at_fault(error):
                     raise
                 known = isinstance(error, BadItem | OSError)
-                reason = str(error) if known else f"{type(error).__name__}: {error}"
+                reason = _pointer(corpus, item) or (str(error) if known else f"{type(error).__name__}: {error}")
                 skipped.append({"item": item.key, "split": item.split, "reason": reason})
-    index = {"records": records, "done": done, "skipped": skipped, "dropped": dropped, "stats": counts.to_json()}
-    write_atomically(path + ".json", json.dumps(index))
+        size = file.tell()
+    return {
+        "records": records,
+        "done": done,
+        "skipped": skipped,
+        "dropped": dropped,
+        "stats": counts.to_json(),
+        "size": size,
+    }
 
 
 def _append_item(
@@ -92,6 +120,12 @@ def _append_item(
     return entries
 
 
+def _pointer(corpus: Corpus, item: Item) -> str:
+    """Says that a file of an item that failed is a pointer of Git LFS; "" if none is."""
+    pointer = next((path for path in corpus.sources(item) if points_to_lfs(path)), None)
+    return f"{os.path.basename(pointer)}: {LFS_REMEDY}" if pointer else ""
+
+
 def _machine_is_at_fault(error: Exception) -> bool:
     """Whether the machine failed, as with a full disk, and not the item."""
     if not isinstance(error, OSError) or isinstance(error, FileNotFoundError | PermissionError):
@@ -101,7 +135,7 @@ def _machine_is_at_fault(error: Exception) -> bool:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes already use every core
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and lets running tasks finish
+    end_with_parent()
 
 
 def run(
@@ -127,8 +161,11 @@ def run(
     """
     spool.mkdir(parents=True, exist_ok=True)
     tasks = [items[i : i + corpus.chunk] for i in range(0, len(items), corpus.chunk)]
-    paths = [spool / f"{number:06d}.records" for number in range(len(tasks))]
-    waiting = [(task, path) for task, path in zip(tasks, paths, strict=True) if not _index(path).exists()]
+    paths = [spool / f"{_identity(corpus, task)}.records" for task in tasks]
+    kept = _clean(spool) & set(paths)
+    for path in set(spool.glob("*.records")) - kept:
+        _forget(path)
+    waiting = [(task, path) for task, path in zip(tasks, paths, strict=True) if path not in kept]
     allowed = max(1, int(MAX_FAILED_SHARE * len(items)))
     failures: list[dict[str, str]] = []
     with tqdm.tqdm(total=len(items), unit="item", desc=corpus.name, disable=quiet, mininterval=0.5) as bar:
@@ -144,7 +181,7 @@ def run(
                 )
 
         for task, path in zip(tasks, paths, strict=True):
-            if _index(path).exists():
+            if path in kept:
                 finished(task, path)
         if execute is not None:
             if waiting:
@@ -162,12 +199,87 @@ def _index(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(path.name + ".json")
 
 
+def _identity(corpus: Corpus, items: Sequence[Item]) -> str:
+    """Names a task after its items, with the size and modification time of the files that they depend on."""
+    described = []
+    for item in items:
+        stamps = []
+        for path in corpus.sources(item):
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                stamps.append([path, status.st_size, status.st_mtime_ns])
+        described.append([item.key, item.split, item.subject, dict(item.payload), stamps])
+    return hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()[:32]
+
+
+def _clean(spool: pathlib.Path) -> set[pathlib.Path]:
+    """Removes what is not the result of a finished task without failures; returns the files of those that are."""
+    kept = {path for path in spool.glob("*.records") if _is_done(path)}
+    names = {path.name for one in kept for path in (one, _index(one))}
+    for path in spool.iterdir():
+        if path.is_file() and path.name not in names:
+            path.unlink()
+    return kept
+
+
+def _is_done(path: pathlib.Path) -> bool:
+    try:
+        index = json.loads(_index(path).read_text())
+        return not index["skipped"] and index["size"] == path.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _forget(path: pathlib.Path) -> None:
+    _index(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def keep_finished(spool: pathlib.Path) -> None:
+    """Leaves only finished tasks without failures in the spool, and no spool if there are none."""
+    if spool.is_dir() and not _clean(spool):
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+def records(entries: Sequence[tuple[str, pathlib.Path, int, int]]) -> Iterator[tuple[str, bytes]]:
+    """Reads records from the spool.
+
+    Args:
+      entries: (key, spool file, offset, length) of each.
+
+    Yields:
+      (key, data).
+
+    Raises:
+      UserError: a record is damaged. Its task is forgotten, so the next run does it again.
+    """
+    files: dict[pathlib.Path, BinaryIO] = {}
+    try:
+        for key, path, offset, length in entries:
+            if path not in files:
+                if len(files) >= _OPEN_FILES:  # shuffled records come from all spool files
+                    files.pop(next(iter(files))).close()
+                files[path] = open(path, "rb")  # noqa: SIM115 - closed below
+            files[path].seek(offset)
+            data, checksum = files[path].read(length), files[path].read(4)
+            if len(data) < length or tfrecord.masked_crc(data) != checksum:
+                _forget(path)
+                raise UserError(
+                    f"{path}, the finished work on {key}, is damaged and was removed: run the same command again."
+                )
+            yield key, data
+    finally:
+        for file in files.values():
+            file.close()
+
+
 def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, finished: Finished) -> None:
     # A fork server is a fresh process that imports this package once, so no thread of the caller is ever forked.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["data_prep.forkserver_preload"])
+    others = set(multiprocessing.active_children())
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
         futures = {pool.submit(run_task, corpus, task, str(path)): (task, path) for task, path in waiting}
         try:
@@ -179,5 +291,10 @@ def _run_parallel(corpus: Corpus, waiting: Sequence[Waiting], workers: int, fini
                 f"a worker process died while preparing {corpus.name} (out of memory, or killed): run again with fewer "
                 "--workers. With --workers=1 the progress bar stops at the item at fault."
             ) from error
+        except BaseException:
+            # Whatever ended the run, nobody waits for the tasks in progress: they can take as long as a recording.
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

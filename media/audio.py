@@ -12,8 +12,11 @@ import av
 import librosa
 import numpy as np
 
+from media import caches
 from media.errors import BadItem
 from media.files import media_address
+
+caches.make_writable()  # librosa cannot be used without
 
 SAMPLE_RATE = 16000
 WINDOW, HOP, FFT = 400, 160, 512

@@ -46,6 +46,24 @@ def shown(name: str | os.PathLike) -> str:
         return data.decode("latin-1")
 
 
+LFS_REMEDY = "it is a pointer of Git LFS and not the file: run `git lfs pull` in the clone"
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def is_lfs_pointer(data: bytes) -> bool:
+    """Whether a file begins as the pointer that a clone without Git LFS leaves in its place."""
+    return data.startswith(_LFS)
+
+
+def points_to_lfs(path: str | os.PathLike) -> bool:
+    """Whether the file is a pointer of Git LFS; False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return is_lfs_pointer(file.read(len(_LFS)))
+    except OSError:
+        return False
+
+
 def read_json(
     path: str | os.PathLike, remedy: str = "remove it and run the stage that wrote it again"
 ) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def _evaluate(args: argparse.Namespace, _: list[str]) -> Any:
 
 def _extract(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo.evaluation import extract
+    from avemo.runs import installed
 
-    return str(extract.extract(args.workdir.split(","), args.data, args.output, layer=args.layer))
+    return str(extract.extract(installed.separate(args.workdir), args.data, args.output, layer=args.layer))
 
 
 def _predict(args: argparse.Namespace, _: list[str]) -> Any:

@@ -76,6 +76,24 @@ def make_host_devices(count: int | None) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
+def check_platforms() -> None:
+    """Checks that JAX finds the platforms that it is told to use.
+
+    Raises:
+      UserError: `JAX_PLATFORMS` names one that is not there.
+    """
+    wanted = jax.config.jax_platforms  # type: ignore[attr-defined]  # options are defined at run time
+    if not wanted:
+        return
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"JAX_PLATFORMS={wanted} names a platform that JAX cannot use here ({reason}): unset it, or set it to cpu."
+        ) from error
+
+
 def start(host_devices: int | None = None, accelerator: bool = True) -> None:
     """Joins the cluster if there is one, keeps other libraries' messages out of the log, and names the devices.
 
@@ -90,6 +108,7 @@ def start(host_devices: int | None = None, accelerator: bool = True) -> None:
     if in_cluster():
         found = place(os.environ)
         jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
+    check_platforms()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
     for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from etils import epath
 
+from media import digests
 from media.errors import UserError, unknown
 from media.files import storage_errors
 from media.tfrecord import masked_crc
@@ -75,7 +76,7 @@ def _open_dataset(folder: epath.Path) -> Any:
 class _TFRecordFile:
     """A TFRecord file as a sequence of records. One pass over the length headers finds the offsets."""
 
-    def __init__(self, path: epath.Path, expected: int) -> None:
+    def __init__(self, path: epath.Path, expected: int | None) -> None:
         self._path = path
         self._spans: list[tuple[int, int]] = []
         with storage_errors(path), path.open("rb") as file:
@@ -88,8 +89,11 @@ class _TFRecordFile:
                 self._spans.append((offset + 12, length))
                 offset += 16 + length
                 file.seek(offset)
-        if len(self._spans) != expected:
+        if expected is not None and len(self._spans) != expected:
             raise UserError(f"{path} has {len(self._spans)} records, {expected} expected: prepare the data set again.")
+
+    def __len__(self) -> int:
+        return len(self._spans)
 
     def read(self, position: int) -> bytes:
         offset, length = self._spans[position]
@@ -105,7 +109,7 @@ class _TFRecordFile:
 class _ArrayRecordFile:
     """An ArrayRecord file as a sequence of records."""
 
-    def __init__(self, path: epath.Path, expected: int) -> None:
+    def __init__(self, path: epath.Path, expected: int | None) -> None:
         from array_record.python import array_record_data_source
 
         try:
@@ -116,8 +120,11 @@ class _ArrayRecordFile:
                 while file.read(1 << 24):
                     pass
             raise UserError(f"{path} is not a readable ArrayRecord file: prepare the data set again.") from error
-        if found != expected:
+        if expected is not None and found != expected:
             raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
+
+    def __len__(self) -> int:
+        return len(self._source)
 
     def read(self, position: int) -> bytes:
         return self._source[position]  # __getitems__ would start a thread pool for each call
@@ -285,11 +292,18 @@ def splits(folder: str | epath.Path) -> list[str]:
 
 
 def fingerprint(folder: str | epath.Path) -> str:
-    """SHA-256 (first 16 hex digits) over schema, split table, and the name, size and ends of every shard.
+    """SHA-256 (first 16 hex digits) over schema, split table, and the name, size and digest of every shard.
 
-    It reads only the first and the last 64 KiB of each shard, so it is cheap even for terabytes.
+    The digests are those that `data_prep` recorded, and every shard is checked against its own. A data set older
+    than the digests keeps the fingerprint that it had, over the first and the last 64 KiB of each shard.
+
+    Raises:
+      UserError: a shard is not as it was written; the first damaged record is named, if there is one.
     """
     folder = find_dataset(folder)
+    recorded = digests.read(folder)
+    for path in digests.changed(folder):
+        raise _changed(path)
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir(), key=lambda p: p.name):
         if path.name in ("features.json", "dataset_info.json"):
@@ -297,8 +311,30 @@ def fingerprint(folder: str | epath.Path) -> str:
         elif "record-" in path.name:
             size = path.stat().length
             digest.update(f"{path.name}:{size}".encode())
+            if recorded:
+                if path.name not in recorded:
+                    raise UserError(
+                        f"{path} was added to a finished data set: remove it, or prepare the data set again."
+                    )
+                digest.update(recorded[path.name].encode())
+                continue
             with path.open("rb") as file:
                 digest.update(file.read(1 << 16))
                 file.seek(max(0, size - (1 << 16)))
                 digest.update(file.read(1 << 16))
     return digest.hexdigest()[:16]
+
+
+def _changed(path: epath.Path) -> UserError:
+    """The error for a shard that is not as it was written."""
+    if not path.exists():
+        return UserError(f"shard {path} is missing: prepare the data set again.")
+    try:
+        file = (_TFRecordFile if ".tfrecord-" in path.name else _ArrayRecordFile)(path, None)
+        for position in range(len(file)):
+            file.read(position)
+    except UserError as error:
+        return error
+    except Exception:  # what ArrayRecord raises for a damaged record
+        return UserError(f"{path} is damaged in record {position}: prepare the data set again.")
+    return UserError(f"shard {path} was changed since it was written: put it back, or prepare the data set again.")

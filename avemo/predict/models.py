@@ -111,7 +111,7 @@ def open_models(workdir: str, visual: str | None = None, audio: str | None = Non
       UserError: a run cannot be opened, or the runs do not fit together.
     """
     shared: dict[tuple[str, str], Encoder] = {}
-    folders = [folder for folder in installed.find(workdir).split(",") if folder] or [workdir]
+    folders = installed.separate(installed.find(workdir)) or [workdir]
     runs = tuple(_open(folder, visual, audio, batch_size, shared) for folder in folders)
     for other in runs[1:]:
         for name in _ALIKE:

@@ -41,9 +41,8 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     if not installed.NAME.fullmatch(pathlib.Path(output).name) or not output.endswith(archive.SUFFIX):
         raise UserError(f"--output={output}: a release is a file NAME{archive.SUFFIX} (letters, digits, - and _).")
     members: dict[str, Member] = {}
-    for folder in workdir.split(","):
-        if folder:
-            _add(members, folder)
+    for folder in installed.separate(workdir):
+        _add(members, folder)
     members = dict(sorted(members.items()))
     files: dict[str, bytes] = {}
     for name, member in members.items():

@@ -27,6 +27,18 @@ def names() -> list[str]:
     return sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in folder().glob("[!.]*/*/config.json"))
 
 
+def separate(workdir: str) -> list[str]:
+    """Returns the run folders or names in `DIR[,DIR…]`. A comma that belongs to a folder's name does not separate."""
+    pieces = workdir.split(",")
+    out = []
+    while pieces:
+        ends = (end for end in range(len(pieces), 1, -1) if os.path.exists(",".join(pieces[:end])))
+        end = next(ends, 1)
+        out.append(",".join(pieces[:end]))
+        pieces = pieces[end:]
+    return [part for part in out if part]
+
+
 def find(workdir: str) -> str:
     """Returns the run folder that `workdir` names: an existing folder, or else an installed run.
 
@@ -41,8 +53,8 @@ def find(workdir: str) -> str:
       UserError: no such folder exists, and no installed run, or more than one, has this name.
     """
     workdir = os.fspath(workdir)
-    if "," in workdir and not os.path.exists(workdir):
-        return ",".join(find(part) for part in workdir.split(",") if part)
+    if len(several := separate(workdir)) > 1:
+        return ",".join(find(part) for part in several)
     could_be_name = all(NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2
     if not could_be_name or os.path.exists(os.path.join(workdir, "config.json")):
         return workdir

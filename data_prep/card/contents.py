@@ -61,7 +61,10 @@ def write(
         split["subjects"] = len({item.subject for item in items if item.split == name and item.subject}) or None
         flagged = split.pop("flags")
         if corpus.kind == "clips":
-            split["sound"] = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
+            listed = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
+            about_labels = {flag: found for flag, found in listed.items() if flag.startswith("annotation")}
+            split["sound"] = {flag: found for flag, found in listed.items() if flag not in about_labels}
+            split["annotation"] = about_labels
             split["seconds"] = round(numbers.pop("milliseconds", 0) / 1000, 3)
             split["face_miss_rate"] = share(numbers["frames_without_face"], numbers["frames"])
             split["no_sound_rate"] = share(numbers["frames_without_sound"], numbers["frames"])
@@ -77,6 +80,7 @@ def write(
         "items": len(items),
         "items_skipped": len(skipped),
         "items_left_out": dict(dropped.most_common()),
+        "notes": list(corpus.notes),
         "skipped": skipped[:LISTED],
         "source_fingerprint": fingerprint(items),
         "arguments": dict(arguments),

@@ -63,8 +63,7 @@ class SplitCounts:
             "milliseconds": round(1000 * len(face) / float(record["fps"])),
         }
         label = int(record["label"]) if record["segment"] == 0 else None
-        flag = record.get("sound_flag", "") if record["segment"] == 0 else ""
-        flags = ((flag, record["recording"]),) if flag else ()
+        flags = tuple((flag, record["recording"]) for flag in record.get("flags", ()))
         return RecordCounts(counts, label, np.asarray(record["targets"])[target], flags)
 
     def count(self, split: str, measured: RecordCounts) -> None:

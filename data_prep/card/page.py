@@ -104,7 +104,10 @@ def page(
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
     for split in splits.values():
-        for key in (*split["counts"], *(k for k in split if k not in ("counts", "labels", "plane", "sound"))):
+        for key in (
+            *split["counts"],
+            *(k for k in split if k not in ("counts", "labels", "plane", "sound", "annotation")),
+        ):
             if key not in quantities:
                 quantities.append(key)
     table = [
@@ -122,8 +125,9 @@ def page(
     flagged = [
         [name, flag, found["recordings"], ", ".join(found["first"])]
         for name, split in splits.items()
-        for flag, found in split.get("sound", {}).items()
+        for flag, found in (split.get("sound", {}) | split.get("annotation", {})).items()
     ]
+    notes = "".join(f"<li>{html.escape(note)}" for note in card.get("notes", ()))
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
     arguments = [[key, value] for key, value in card["arguments"].items()]
@@ -143,9 +147,10 @@ def page(
         f"strengths from its config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
         if augmented
         else "",
-        f"<h2>Sound to check</h2>{_table(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
+        f"<h2>Sound and annotation to check</h2>{_table(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
         if flagged
         else "",
+        f"<h2>How the source was understood</h2><ul>{notes}</ul>" if notes else "",
         f"<h2>Left out by the corpus's rules</h2>{_table(left_out, ['reason', 'items'])}" if left_out else "",
         f"<h2>Skipped: {card['items_skipped']} of {card['items']} items</h2>",
         _table(skipped, ["item", "split", "reason"], "words") if skipped else "<p class=quiet>none</p>",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_prep import annotations, stills
+from data_prep import annotations, coverage, stills, tables
 from data_prep.clips import Annotation, ClipOptions, segment_records
 from data_prep.corpora.base import Corpus, Item
 from media import audio, video
@@ -77,18 +77,26 @@ class AffWild2(Corpus):
             for path, split in tables
         ]
 
+    def sources(self, item: Item) -> Iterator[str]:
+        """The table, the video and the folder of crops."""
+        yield from super().sources(item)
+        yield str(self.source / "cropped_aligned" / item.key)
+
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one video's segments. A frame without a crop is black and masked but keeps its time and label."""
         targets = read_table(pathlib.Path(item.payload["table"]))
         crops = self.source / "cropped_aligned" / item.key
         if not crops.is_dir():
             raise BadItem(f"its crops are missing: cropped_aligned/{item.key}")
+        present = {path.stem: path for path in self.files(crops, video.IMAGE_SUFFIXES, recursive=False)}
+        last = max((int(stem) for stem in present if stem.isdigit()), default=0)
+        flags = coverage.check_rows(len(targets), last, "frames up to the last crop") if last > len(targets) else []
         source, rate, heard = item.payload["video"], DEFAULT_FPS, audio.NO_SOUND
         if source:
             stream = video.probe(source)
             rate, heard = stream.fps, audio.load(source).shifted(-stream.start)
+            flags += coverage.check_rows(len(targets), len(coverage.frame_times(source)), "frames of the video")
         time = np.arange(len(targets)) / rate
-        present = {path.stem: path for path in self.files(crops, video.IMAGE_SUFFIXES, recursive=False)}
         options = dataclasses.replace(self.options, fps=0.0)
         yield from segment_records(
             item.key,
@@ -98,6 +106,7 @@ class AffWild2(Corpus):
             options,
             subject=item.subject,
             annotate=lambda at: _at(time, targets, at),
+            flags=sorted(set(flags)),
         )
 
     def _faces(self, time: np.ndarray, present: dict[str, pathlib.Path]) -> Iterator[FaceFrame]:
@@ -111,22 +120,29 @@ class AffWild2(Corpus):
 
 
 def read_table(path: pathlib.Path) -> np.ndarray:
-    """Reads `<video>.txt`: a header, then `valence,arousal` per frame. Returns float64 `[T, 2]`, NaN in place of -5.
+    """Reads `<video>.txt`: `valence,arousal` per frame, after a header if there is one.
+
+    Returns:
+      float64 `[T, 2]`, NaN in place of -5.
 
     Raises:
       BadItem: the file is missing or empty, or a line is not two numbers.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[1:]
+        lines = tables.decode(path.read_bytes())[0].splitlines()
     except OSError as error:
         raise BadItem(f"annotation {path.name} is missing or unreadable") from error
+    except tables.TableError as error:
+        raise BadItem(f"annotation {path.name}: {error}") from error
     rows = []
-    for number, line in enumerate(lines, start=2):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             valence, arousal = (float(cell) for cell in line.split(","))
         except ValueError as error:
+            if number == 1 and "valence" in line.lower():
+                continue
             raise BadItem(f"annotation {path.name}, line {number}: {line!r} is not `valence,arousal`") from error
         rows.append((valence, arousal))
     if not rows:

@@ -3,7 +3,6 @@
 Reads both releases: the new one (224×224 crops with one `.npy` per label) and the old one (pictures, boxes, lists).
 """
 
-import csv
 import dataclasses
 import math
 import pathlib
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_prep import stills
+from data_prep import stills, tables
 from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
@@ -121,12 +120,14 @@ class AffectNet(Corpus):
             if not path.is_file():
                 continue
             with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-                for number, row in enumerate(csv.reader(file), start=1):
+                for number, row in tables.cells(file):
                     # Some copies of validation.csv have no header, so the first row may be data.
-                    if not row or row[0] == OLD_COLUMNS[0]:
+                    if row[0] == OLD_COLUMNS[0]:
                         continue
                     if len(row) < len(OLD_COLUMNS):
-                        raise UserError(f"{path}, line {number}: {len(row)} columns, {len(OLD_COLUMNS)} expected.")
+                        bad = f"{path.name}, line {number}: {len(row)} columns, {len(OLD_COLUMNS)} expected"
+                        items.append(Item(f"{name}:{number}", split, payload={"release": "bad", "image": bad}))
+                        continue
                     if row[0] in seen:
                         continue
                     seen.add(row[0])
@@ -136,8 +137,17 @@ class AffectNet(Corpus):
                     items.append(Item(row[0], split, payload={"release": "old", "image": image, **values}))
         return items
 
+    def sources(self, item: Item) -> Iterator[str]:
+        """The picture, and in the new release its labels."""
+        path = pathlib.Path(item.payload["image"])
+        yield str(path)
+        if item.payload["release"] == "new":
+            yield from (str(label) for label in _label_files(path))
+
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one face. None, Uncertain and No face (8, 9, 10) are left out; −2 means no valence and arousal."""
+        if item.payload["release"] == "bad":
+            raise BadItem(item.payload["image"])
         path = pathlib.Path(item.payload["image"])
         if item.payload["release"] == "new":
             code, valence, arousal = self._new_labels(path)
@@ -164,10 +174,8 @@ class AffectNet(Corpus):
         yield face_record(item.key, image, label=label, valence=valence, arousal=arousal, num_classes=classes)
 
     def _new_labels(self, path: pathlib.Path) -> tuple[float, float, float]:
-        folder = path.parent.parent / "annotations"
         values = []
-        for kind in ("exp", "val", "aro"):
-            label = folder / f"{path.stem}_{kind}.npy"
+        for label in _label_files(path):
             try:
                 value = np.load(label, allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
@@ -215,6 +223,11 @@ class AffectNetAutomatic(AffectNet):
     _old_images, _old_lists = "Automatically_Annotated_Images", "Automatically_Annotated_file_lists"
     _old_files = (("automatically_annotated.csv", "train"), ("Automatically_annotated_file_list.csv", "train"))
     _labelled = False
+
+
+def _label_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files with expression, valence and arousal of a picture of the new release."""
+    return [path.parent.parent / "annotations" / f"{path.stem}_{kind}.npy" for kind in ("exp", "val", "aro")]
 
 
 def _number(value: Any, where: str) -> float:

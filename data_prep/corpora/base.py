@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import os
 import pathlib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ class Corpus(abc.ABC):
         self.source = pathlib.Path(source)
         self.options = options
         self.output = output
+        self.notes: list[str] = []  # how the source was understood, for the summary and the card
 
     @abc.abstractmethod
     def features(self) -> tfds.features.FeaturesDict:
@@ -87,9 +89,14 @@ class Corpus(abc.ABC):
     def gather(self, items: Sequence[Item], quiet: bool) -> None:  # noqa: B027 - most have nothing to fetch
         """Fetches what the items need and lack; called once before any item is processed."""
 
-    def state(self) -> str:
-        """Describes what the records depend on besides the options and the files that the items name."""
-        return ""
+    def sources(self, item: Item) -> Iterator[str]:
+        """Yields the files and folders that an item's records depend on: by default every absolute path in its payload.
+
+        If one of them changes, finished work on the item is not used again.
+        """
+        for value in item.payload.values():
+            if isinstance(value, str) and os.path.isabs(value):
+                yield value
 
     @abc.abstractmethod
     def process(self, item: Item) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Google's Facial Expression Comparison data (Vemulapalli & Agarwala 2019): which of three faces is the odd one out."""
 
-import csv
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 import pathlib
 import urllib.parse
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_prep import download, stills
+from data_prep import download, stills, tables
 from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
@@ -100,9 +101,7 @@ class FEC(Corpus):
             if not path.is_file():
                 continue
             with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-                for number, row in enumerate(csv.reader(file), start=1):
-                    if row:
-                        items.append(Item(f"{split}/{number}", split, payload={"row": row}))
+                items += [Item(f"{split}/{n}", split, payload={"row": row}) for n, row in tables.cells(file)]
         if not items:
             raise self.wrong_layout(f"{FILES[0][0]} is missing or empty")
         return items
@@ -133,9 +132,11 @@ class FEC(Corpus):
         if not quiet and tally:
             print("download: " + ", ".join(f"{reason} {count}" for reason, count in sorted(tally.items())))
 
-    def state(self) -> str:
-        """The number of files in the cache: an interrupted run starts again if files were added."""
-        return str(sum(1 for _ in self.cache.iterdir())) if self.cache.is_dir() else ""
+    def sources(self, item: Item) -> Iterator[str]:
+        """The pictures that are in the cache."""
+        with contextlib.suppress(BadItem):
+            urls = parse(item.payload["row"])[0]
+            yield from (str(path) for url in urls if (path := self.locate(url)) is not None)
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one triplet if enough annotators agree and its three pictures are in the cache."""
@@ -167,7 +168,9 @@ class FEC(Corpus):
             candidates = [pathlib.Path(urllib.parse.unquote(address.path))]
         else:
             candidates = [self.cache / cache_name(url), self.cache / pathlib.PurePosixPath(address.path).name]
-        return next((path for path in candidates if path.is_file()), None)
+        with contextlib.suppress(OSError):  # a name may be longer than the file system allows
+            return next((path for path in candidates if path.is_file()), None)
+        return None
 
     def _cut(self, path: pathlib.Path, box: Box) -> bytes:
         picture = stills.read(path)
@@ -209,8 +212,12 @@ def parse(row: Sequence[str]) -> tuple[list[str], list[Box], int, list[int]]:
         boxes = [tuple(float(row[5 * i + j]) for j in range(1, 5)) for i in range(3)]
         kind = TRIPLET_TYPES.index(row[TYPE_COLUMN].strip())
         answers = [int(cell) for cell in row[TYPE_COLUMN + 2 :: 2] if cell.strip()]
+        for url in urls:
+            urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise BadItem(f"a box, the triplet's type or an answer cannot be read: {error}") from error
+        raise BadItem(f"an address, a box, the triplet's type or an answer cannot be read: {error}") from error
+    if not all(math.isfinite(side) for box in boxes for side in box):
+        raise BadItem("a box is not finite")
     if not answers or not set(answers) <= {1, 2, 3}:
         raise BadItem(f"answers must be 1, 2 or 3, found {sorted(set(answers))}")
     return urls, boxes, kind, answers

@@ -3,7 +3,6 @@
 Faces have the votes as a distribution. `fer_triplets` makes triplets from the votes.
 """
 
-import csv
 import dataclasses
 import hashlib
 import io
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_prep import stills
+from data_prep import stills, tables
 from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, Dropped, UserError
+from media.files import LFS_REMEDY, points_to_lfs
 from media.images import check_image_format
 from media.records import CLASSES, face_record, faces_features
 
@@ -107,6 +107,11 @@ class Pictures:
 
     _open: dict[tuple[str, str], zipfile.ZipFile | None] = {}  # noqa: RUF012 - shared, because opening a zip reads its table
 
+    @staticmethod
+    def file(source: pathlib.Path, folder: str, name: str) -> str:
+        """The file that holds a picture: its own, or the zip file."""
+        return str(source / folder / name if (source / folder).is_dir() else source / f"{folder}.zip")
+
     @classmethod
     def read(cls, source: pathlib.Path, folder: str, name: str) -> bytes:
         """Reads an encoded picture.
@@ -136,16 +141,16 @@ def labels(source: pathlib.Path, folder: str) -> list[Rated]:
         return []
     try:
         if unpacked.is_dir():
-            text = table.read_text()
+            text = table.read_text(encoding="utf-8-sig")
         else:
             with zipfile.ZipFile(archive) as packed:
                 text = packed.read(f"{folder}/label.csv").decode()
     except (OSError, KeyError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        if points_to_lfs(table):
+            raise UserError(f"{table}: {LFS_REMEDY}.") from error
         raise UserError(f"{table} cannot be read ({error}): download it again.") from error
     rated = []
-    for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), start=1):
-        if not row:
-            continue
+    for number, row in tables.cells(io.StringIO(text, newline="")):
         try:
             counts = tuple(int(cell) for cell in row[2:])
         except ValueError as error:
@@ -192,6 +197,10 @@ class FER(Corpus):
             raise self.wrong_layout("FER2013Train.zip is missing or empty")
         return items
 
+    def sources(self, item: Item) -> Iterator[str]:
+        """The picture's file."""
+        yield Pictures.file(self.source, item.payload["folder"], item.payload["name"])
+
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one face."""
         rated = Rated(**item.payload)
@@ -236,6 +245,10 @@ class FERUnlabelled(Corpus):
         faces = [picture for picture in rated if picture.counts[9] * 2 < sum(picture.counts)]
         unlabelled = [picture for picture in faces if picture.dropped or picture.label < 0]
         return [Item(f"{folder}/{picture.name}", "train", payload={"name": picture.name}) for picture in unlabelled]
+
+    def sources(self, item: Item) -> Iterator[str]:
+        """The picture's file."""
+        yield Pictures.file(self.source, FOLDERS[0][0], item.payload["name"])
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one face."""

@@ -108,6 +108,10 @@ class FERTriplets(Corpus):
             out.append(Item(f"{split}/{len(out):06d}", split, payload=payload))
         return out
 
+    def sources(self, item: Item) -> Iterator[str]:
+        """The pictures' files."""
+        yield from (fer.Pictures.file(self.source, folder, name) for folder, name in item.payload["pictures"])
+
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one triplet."""
         pictures = [(name, fer.Pictures.read(self.source, folder, name)) for folder, name in item.payload["pictures"]]

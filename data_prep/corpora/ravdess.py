@@ -13,18 +13,23 @@ from data_prep.corpora.base import Corpus, Item
 from data_prep.corpora.speakers import by_speaker, numbers
 from media import video
 from media.errors import BadItem, UserError, unknown
+from media.files import shown
 from media.records import clips_features
 
 # RAVDESS's own classes in its own order (codes 01 to 08), which include calm.
 EMOTIONS = ("neutral", "calm", "happy", "sad", "anger", "fear", "disgust", "surprise")
-MODALITIES = {"01": "audio-video", "02": "video", "03": "audio"}
+# The codes of files in the order in which a modality prefers them: Zenodo ships most takes both with sound (01) and
+# without (02). A modality in `EXACT` takes no other.
+MODALITIES = {"video": ("01", "02", "03"), "audio-video": ("01",), "video-only": ("02",), "audio": ("03", "01", "02")}
+EXACT = ("audio-video", "video-only")
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(ClipOptions):
     """Options of RAVDESS, besides those of clips and faces.
 
-    modality: "video" (files with a picture) or "audio" (sound alone: regular frame times, no face). split: "speaker"
+    modality: "video" (each take that has a picture once, with its sound if a file has both), "audio-video" (files with
+    both), "video-only" (files that are silent) or "audio" (sound alone: regular frame times, no face). split: "speaker"
     (no speaker is in two splits), "take" (for one speaker: all repetitions of a sentence, emotion and intensity stay
     in one split), "fold" (for few speakers: test has one sentence in one repetition, train the other sentence in the
     other repetition, and dev the rest, which shares sentence or repetition with both) or "auto" (by speaker if there
@@ -43,8 +48,8 @@ class Options(ClipOptions):
     def check(self) -> None:
         """Raises a `UserError` if a value cannot work."""
         super().check()
-        if self.modality not in ("video", "audio"):
-            raise UserError(f"--modality is video or audio, not {self.modality!r}.")
+        if self.modality not in MODALITIES:
+            raise unknown("modality", self.modality, MODALITIES)
         if self.split not in ("auto", "speaker", "take", "fold"):
             raise UserError(f"--split is auto, speaker, take or fold, not {self.split!r}.")
         if (self.split == "fold") != (self.fold in (1, 2, 3, 4)):
@@ -100,31 +105,50 @@ class RAVDESS(Corpus):
         return clips_features(labels=EMOTIONS, image_format=self.options.image_format)
 
     def items(self) -> Sequence[Item]:
-        """Lists every take of the modality once."""
-        suffixes = video.SUFFIXES if self.options.modality == "video" else video.SOUND_SUFFIXES
+        """Lists every take of the modality once, with sound if it lies here with sound."""
+        suffixes = video.SOUND_SUFFIXES if self.options.modality == "audio" else video.SUFFIXES
+        wanted = MODALITIES[self.options.modality]
         keep = kept(self.options.classes)
         takes: dict[str, tuple[pathlib.Path, dict[str, str]]] = {}
         odd: list[pathlib.Path] = []
+        others = twins = 0
         for path in self.files(self.source, suffixes):
             try:
                 code = parse(path.stem)
             except BadItem:
                 odd.append(path)
                 continue
-            if EMOTIONS[int(code["emotion"]) - 1] in keep:
-                takes.setdefault(path.stem, (path, code))
+            if EMOTIONS[int(code["emotion"]) - 1] not in keep:
+                continue
+            if code["modality"] not in wanted:
+                others += 1
+                if self.options.modality in EXACT:
+                    continue
+            take = path.stem.split("-", 1)[1]
+            twins += take in takes
+            if take not in takes or self._rank(code) < self._rank(takes[take][1]):
+                takes[take] = path, code
         if not takes:
             found = f"{len(odd)} files have other names, such as {odd[0].name}" if odd else "no such file was found"
-            raise self.wrong_layout(found)
+            raise self.wrong_layout(f"{found} with --modality={self.options.modality}" if others else found)
+        silent = sum(code["modality"] == "02" for _, code in takes.values())
+        if twins:
+            self.notes.append(f"{twins} files hold a take that is used from another file, with its sound if it has any")
+        if silent:
+            self.notes.append(f"{silent} of {len(takes)} takes are silent (02-)")
         place, known = self._splits([code for _, code in takes.values()])
         items = [
             # If the splits share speakers on purpose, the subject must not be checked: it is left empty.
-            Item(stem, place(code), code["actor"] if known else "", {"path": str(path), **code})
-            for stem, (path, code) in sorted(takes.items())
+            Item(path.stem, place(code), code["actor"] if known else "", {"path": str(path), **code})
+            for _, (path, code) in sorted(takes.items())
         ]
         # A file with another name becomes an item that fails, so that it is counted and listed.
-        items += [Item(str(path.relative_to(self.source)), "train", "", {"path": str(path)}) for path in odd]
+        items += [Item(shown(path.relative_to(self.source)), "train", "", {"path": str(path)}) for path in odd]
         return sorted(items, key=lambda item: (("train", "dev", "test").index(item.split), item.key))
+
+    def _rank(self, code: Mapping[str, str]) -> int:
+        wanted = MODALITIES[self.options.modality]
+        return wanted.index(code["modality"]) if code["modality"] in wanted else len(wanted)
 
     def _splits(self, codes: Sequence[Mapping[str, str]]) -> tuple[Callable[[Mapping[str, str]], str], bool]:
         """Returns a function from a take's codes to its split, and whether no speaker is in two splits."""
@@ -157,7 +181,7 @@ class RAVDESS(Corpus):
         """Yields one take's segments."""
         path = pathlib.Path(item.payload["path"])
         code = parse(path.stem)
-        picture = path if self.options.modality == "video" else None
+        picture = path if self.options.modality != "audio" else None
         yield from clip_records(
             item.key,
             options=self.options,

@@ -3,7 +3,6 @@
 Reads the public download and the layouts of the AVEC challenges.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_prep import annotations
+from data_prep import annotations, coverage, tables
 from data_prep.clips import Annotation, ClipOptions, clip_records
 from data_prep.corpora.base import Corpus, Item
 from media.errors import BadItem, UserError
@@ -73,11 +72,13 @@ def read_split_file(path: pathlib.Path) -> dict[str, str]:
       UserError: the file cannot be read, or a line is not such a pair.
     """
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--split_file={path} cannot be read: it must be an existing UTF-8 file.") from error
+        lines = list(tables.cells(tables.decode(path.read_bytes())[0].replace(";", ",").splitlines()))
+    except OSError as error:
+        raise UserError(f"--split_file={path} cannot be read: {error.strerror}.") from error
+    except tables.TableError as error:
+        raise UserError(f"--split_file={path}: {error}.") from error
     out: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         cells = [cell.strip() for cell in line if cell.strip()]
         if not cells or (number == 1 and cells[-1] == "split"):
             continue
@@ -228,14 +229,15 @@ class Recola(Corpus):
         if not annotated and item.split != "test":
             raise BadItem("its annotation is missing")
         # Without annotation, all six raters of the schema are absent.
-        annotate = _RatedTraces(item.payload, self.options.gold_standard) if annotated else _unrated
+        traces = _RatedTraces(item.payload, self.options.gold_standard) if annotated else None
         yield from clip_records(
             item.key,
             options=self.options,
             subject=item.subject,
             picture=pathlib.Path(video),
             sound=pathlib.Path(sound),
-            annotate=annotate,
+            annotate=traces or _unrated,
+            spans=traces.spans if traces else (),
         )
 
 
@@ -257,6 +259,18 @@ class _RatedTraces:
             else:
                 gold_time, gold = time, annotations.gold_standard(raters, method)
             self._dimensions.append((time, raters, gold_time, gold))
+
+    @property
+    def spans(self) -> list[coverage.Span]:
+        """The times of the raters and of the gold standards.
+
+        Raises:
+          BadItem: one of them is empty.
+        """
+        times = [time for rated, _, gold, _ in self._dimensions for time in (rated, gold) if len(time)]
+        if not times:
+            raise BadItem("its annotation is empty")
+        return [coverage.Span.of(time) for time in times]
 
     def __call__(self, at: np.ndarray) -> Annotation:
         targets = [annotations.resample(time, gold, at) for _, _, time, gold in self._dimensions]

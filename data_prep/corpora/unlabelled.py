@@ -12,6 +12,7 @@ from data_prep.corpora.base import Corpus, Item
 from media import video
 from media.errors import Dropped, UserError
 from media.faces import FaceOptions, Follower
+from media.files import shown
 from media.records import face_record, faces_features
 
 
@@ -54,7 +55,7 @@ class UnlabelledFaces(Corpus):
     def items(self) -> Sequence[Item]:
         """Lists every video and picture."""
         paths = self.files(self.source, (*video.SUFFIXES, *video.IMAGE_SUFFIXES))
-        return [Item(str(path.relative_to(self.source)), "train", payload={"path": str(path)}) for path in paths]
+        return [Item(shown(path.relative_to(self.source)), "train", payload={"path": str(path)}) for path in paths]
 
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields the faces of one file, leaving out frames without a face."""

@@ -10,6 +10,7 @@ import tqdm
 from data_prep.synthetic.corpus import Settings, generate
 from media.errors import UserError
 from media.standard_output import ends_quietly
+from media.termination import ends_when_stopped
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -17,11 +18,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 @ends_quietly
+@ends_when_stopped("nothing is left; run the same command again")
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and generates the corpus.
 
     Returns:
-      The exit status: 0, or 2 if the user has to correct something.
+      The exit status: 0, 2 if the user has to correct something, 130 interrupted, 143 terminated.
     """
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.synthetic", description=sys.modules["data_prep.synthetic"].__doc__

@@ -17,6 +17,7 @@ import soundfile
 from data_prep.synthetic import latent, raters, recording, stills
 from media.errors import UserError
 from media.records import SYNTHETIC_MANIFEST
+from media.termination import end_with_parent
 
 Progress = Callable[[int, int], None]
 Job = Callable[[], Any]
@@ -175,6 +176,11 @@ def _call(job: Job) -> Any:
     return job()
 
 
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    end_with_parent()
+
+
 @contextlib.contextmanager
 def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """Yields `map` over processes. They are spawned, because a fork of a process with JAX's threads may hang."""
@@ -182,7 +188,7 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         yield map
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool:
         try:
             yield functools.partial(pool.map, chunksize=1)
         except BaseException:

@@ -173,19 +173,26 @@ def test_a_truncated_picture_and_a_missing_label_are_separate_failures(tmp_path,
     assert [one["item"] for one in skipped] == [f"train_set/{i}.jpg" for i in (5, 6, 7)]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, draw, capsys, monkeypatch):
+def test_a_full_disk_is_one_line_and_leaves_nothing_but_finished_work(tmp_path, draw, capsys, monkeypatch):
     source = draw.affectnet(tmp_path / "a")
 
     def full(path, records):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    real = builder.FORMATS["array_record"]
     monkeypatch.setitem(builder.FORMATS, "array_record", full)
     status, _, err = run(
         capsys, "affectnet", f"--source={source}", f"--output={tmp_path / 'out'}", "--workers=1", "--quiet"
     )
     assert status == 2
     assert "the disk of" in err
-    assert not (tmp_path / "out").exists()
+    assert "finished work is kept in" in err
+    (spool,) = (tmp_path / "out" / "affectnet").iterdir()
+    assert sorted(path.suffix for path in spool.iterdir() if path.is_file()) == [".json", ".records"]
+    monkeypatch.setitem(builder.FORMATS, "array_record", real)
+    monkeypatch.setattr(task_runner, "run_task", None)  # nothing is left to do but the shards
+    target, _ = prepare("affectnet", source, tmp_path / "out", workers=1, quiet=True)
+    assert [path.name for path in target.parent.iterdir()] == ["1.0.0"]
 
 
 def test_an_interrupted_run_resumes_where_it_stopped(tmp_path, interrupted, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from avemo.cli import process
+from media.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,14 @@ def test_host_devices_are_made_of_the_cores():
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["3"]
+
+
+def test_a_platform_that_is_not_there_is_one_line(monkeypatch):
+    def missing():
+        raise RuntimeError("Unable to initialize backend 'tpu':\nINTERNAL: no libtpu.so")
+
+    monkeypatch.setattr(process.jax, "devices", missing)
+    with pytest.raises(UserError) as error:
+        process.check_platforms()
+    assert str(error.value).startswith(f"JAX_PLATFORMS={process.jax.config.jax_platforms} names a platform")
+    assert "\n" not in str(error.value)
