@@ -13,8 +13,9 @@ import librosa
 import numpy as np
 
 from media import caches
+from media.container import Note, ReadOptions, opened
+from media.downmix import Mono
 from media.errors import BadItem
-from media.files import media_address
 
 caches.make_writable()  # librosa cannot be used without
 
@@ -107,53 +108,86 @@ class Sound:
 NO_SOUND = Sound(np.zeros((0, NUM_BANDS), np.float32), np.zeros(0, np.float32), 0.0, 0.0, 0.0)
 
 
-def decode(path: str | pathlib.Path) -> Iterator[tuple[float | None, np.ndarray]]:
-    """Yields (seconds, samples float32 `[n]`) of the first sound track, mono at 16 kHz; nothing if there is no track.
+def decode(
+    path: str | pathlib.Path,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    note: Note = lambda line: None,
+    rate: int = SAMPLE_RATE,
+) -> Iterator[tuple[float | None, np.ndarray]]:
+    """Yields (seconds, samples float32 `[n]`) of the sound track in use, mono; nothing if there is no track.
 
     The seconds are those of the block's first sample, None if the block follows directly on the one before.
 
+    Args:
+      path: any container that FFmpeg reads.
+      options: how to read the file.
+      note: called with what a user should know about the file.
+      rate: samples per second.
+
     Raises:
-      BadItem: the file cannot be opened, or its sound cannot be decoded.
+      BadItem: the file cannot be opened, its sound cannot be decoded, or it is cut short.
     """
     try:
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            if not container.streams.audio:
+        with opened(path, options, note) as file:
+            track = file.sound_track()
+            if track is None:
                 return
-            stream = container.streams.audio[0]
-            # Channels are averaged here: FFmpeg's mono conversion adds them up, which is 3 dB too loud and clips.
-            resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
-            for frame in container.decode(stream):
-                seconds = frame.time if frame.pts is not None else None
-                frame.pts = None  # unusual time bases make the resampler fail, so the time is kept here
-                for block in resampler.resample(frame):
-                    yield seconds, block.to_ndarray().mean(axis=0)
-                    seconds = None
-            for block in resampler.resample(None):
-                yield None, block.to_ndarray().mean(axis=0)
+            mono = Mono(rate)
+            for packet in file.packets():
+                for frame in packet.decode() if packet.stream.index == track.index else ():
+                    yield from mono(frame)
+            yield from mono(None)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"sound cannot be decoded: {error}") from error
 
 
-def without_gaps(blocks: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
-    """Fills gaps between decoded blocks with silence.
+class Gapless:
+    """Places decoded blocks by their time, so that later sound keeps its time.
+
+    A gap is filled with silence; what begins before the sound so far has ended is cut off at its beginning.
+
+    Attributes:
+      start: time of the track's first sample in seconds, None before it.
+    """
+
+    def __init__(self, rate: int = SAMPLE_RATE):
+        self._rate, self._count, self._overlap = rate, 0, 0
+        self.start: float | None = None
+
+    def __call__(self, seconds: float | None, samples: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields the samples to append for a block that begins at `seconds`, or directly after the one before."""
+        if self.start is None:
+            self.start = seconds or 0.0
+        gap = 0.0 if seconds is None else seconds - self.start - self._count / self._rate
+        if seconds is not None:
+            self._overlap = round(-gap * self._rate) if gap < -GAP_SECONDS else 0
+        missing = round(gap * self._rate) if GAP_SECONDS < gap < LONGEST_GAP_SECONDS else 0
+        self._count += missing
+        while missing:
+            yield np.zeros(min(missing, 30 * self._rate), np.float32)
+            missing -= min(missing, 30 * self._rate)
+        kept = samples[self._overlap :]
+        self._overlap -= len(samples) - len(kept)
+        self._count += len(kept)
+        yield kept
+
+
+def without_gaps(
+    blocks: Iterable[tuple[float | None, np.ndarray]], rate: int = SAMPLE_RATE
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Fills gaps between decoded blocks with silence, as `Gapless` does.
 
     Args:
       blocks: (seconds or None, samples `[n]`), as `decode` yields them.
+      rate: samples per second.
 
     Yields:
       (seconds of the track's first sample, samples `[n]`); the seconds are the same for every block.
     """
-    start, count = None, 0
+    place = Gapless(rate)
     for seconds, samples in blocks:
-        if start is None:
-            start = seconds or 0.0
-        gap = 0.0 if seconds is None else seconds - start - count / SAMPLE_RATE
-        if GAP_SECONDS < gap < LONGEST_GAP_SECONDS:
-            silence = np.zeros(round(gap * SAMPLE_RATE), np.float32)
-            count += len(silence)
-            yield start, silence
-        count += len(samples)
-        yield start, samples
+        for part in place(seconds, samples):
+            yield place.start or 0.0, part
 
 
 def analyse(blocks: Iterable[tuple[float, np.ndarray]]) -> Sound:
@@ -193,13 +227,17 @@ def analyse(blocks: Iterable[tuple[float, np.ndarray]]) -> Sound:
     return Sound(np.concatenate(rows), np.concatenate(peaks), start, count / SAMPLE_RATE, clipped / max(count, 1))
 
 
-def load(path: str | pathlib.Path) -> Sound:
-    """Decodes the first sound track of a file; returns `NO_SOUND` if it has no track.
+def load(
+    path: str | pathlib.Path,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    note: Note = lambda line: None,
+) -> Sound:
+    """Decodes the sound track in use of a file; returns `NO_SOUND` if it has no track.
 
     Raises:
       BadItem: the file cannot be opened, or its sound cannot be decoded.
     """
-    return analyse(without_gaps(decode(path)))
+    return analyse(without_gaps(decode(path, options, note)))
 
 
 def align(time: np.ndarray, sound: Sound) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Video: decoding with the container's times and upright orientation, one frame in memory at a time."""
+"""Video: decoding with the container's times, upright and with square pixels, one frame in memory at a time."""
 
 import dataclasses
 import pathlib
@@ -8,17 +8,27 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from media.container import Note, ReadOptions, check_size, opened
 from media.errors import BadItem
-from media.files import media_address
 
-SUFFIXES = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".flv", ".webm", ".m4v", ".wmv")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac", ".opus")
+SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv", ".f4v"),
+    *(".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".mxf", ".ogv", ".dv", ".gif"),
+    *(".mjpeg", ".mjpg", ".h264", ".264", ".h265", ".hevc"),
+)
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".avif", ".heic", ".heif"),
+)
+SOUND_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".m4a", ".m4b", ".ogg", ".oga", ".aac", ".opus", ".aif", ".aiff", ".aifc", ".wma"),
+    *(".amr", ".ac3", ".caf", ".au", ".mka", ".weba", ".mp2", ".w64"),
+)
+_LARGEST_SKEW = 0.1  # of a display matrix's entries from a quarter turn, before it is said that they differ
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame: its time in the container in seconds, and its image uint8 `[H, W, 3]`, RGB, upright."""
+    """One frame: its time in the container in seconds, and its image uint8 `[H, W, 3]`, RGB, upright, square pixels."""
 
     time: float
     image: np.ndarray
@@ -33,66 +43,136 @@ class Stream:
     start: float
 
 
-def probe(path: str | pathlib.Path) -> Stream:
+def probe(path: str | pathlib.Path, options: ReadOptions = ReadOptions()) -> Stream:  # noqa: B008 - frozen
     """Reads a container's header.
 
     Raises:
-      BadItem: the file is not a video.
+      BadItem: the file is not a video, or is too large.
     """
     try:
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise BadItem("the file has no video track")
-            stream = container.streams.video[0]
-            rate = stream.average_rate or stream.guessed_rate
+        with opened(path, options) as file:
+            stream = file.picture_track()
             start = float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
-            return Stream(float(rate) if rate else 25.0, bool(container.streams.audio), start)
+            return Stream(frame_rate(stream), bool(file.sounds), start)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"video cannot be opened: {error}") from error
 
 
-def decode(path: str | pathlib.Path, *, fps: float | None = None, threads: int = 0) -> Iterator[Frame]:
-    """Yields the frames of the first video track in order of time.
+def frame_rate(stream: av.VideoStream) -> float:
+    """The average rate that the container states, or 25 if it states none."""
+    return float(stream.average_rate or stream.guessed_rate or 25.0)
 
-    Times come from the container, so variable frame rates and 29.97 fps are kept. A frame without a time stamp follows
-    one frame's time after the previous frame; one whose stamp does not rise follows after half of that. The rotation
-    that phones record is applied.
+
+def decode(
+    path: str | pathlib.Path,
+    *,
+    fps: float | None = None,
+    threads: int = 0,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
+    note: Note = lambda line: None,
+) -> Iterator[Frame]:
+    """Yields the frames of the video track in use, in order of time.
+
+    Times come from the container, so variable frame rates and 29.97 fps are kept; stamps that begin again are moved as
+    those of the sound are. The rotation, flip and pixel shape that the file states are applied.
 
     Args:
       path: any container that FFmpeg reads.
       fps: at most this many frames per second (the others are decoded but not converted); None = all.
       threads: decoder threads; 0 = let FFmpeg choose.
+      options: how to read the file.
+      note: called with what a user should know about the file.
 
     Raises:
-      BadItem: the file cannot be opened or decoded, or has no frame.
+      BadItem: the file cannot be opened or decoded, is too large or cut short, or has no frame.
     """
-    rate = probe(path).fps
-    last, due = None, None
+    due, times = None, None
     try:
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
+        with opened(path, options, note) as file:
+            stream = file.picture_track()
+            rate = frame_rate(stream)
             stream.thread_type = "AUTO" if threads != 1 else "NONE"
             stream.codec_context.thread_count = threads
-            reformatter = VideoReformatter()  # reused: creating one per frame costs more than the conversion
-            for frame in container.decode(stream):
-                time = frame.time if frame.time is not None else (0.0 if last is None else last + 1 / rate)
-                if last is not None and time <= last:
-                    time = last + 0.5 / rate
-                last = time
-                if fps is not None:
-                    if due is not None and time < due - 0.5 / rate:
-                        continue
-                    due = (time if due is None else due) + 1 / fps
-                    due = max(due, time)
-                yield Frame(time, upright(frame, reformatter))
+            times, image_of = FrameTimes(rate, note), ImageOf(stream, options, note)
+            for packet in file.packets():
+                for frame in packet.decode() if packet.stream.index == stream.index else ():
+                    time = times(frame)
+                    if fps is not None:
+                        if due is not None and time < due - 0.5 / rate:
+                            continue
+                        due = (time if due is None else due) + 1 / fps
+                        due = max(due, time)
+                    yield Frame(time, image_of(frame))
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise BadItem(f"video cannot be decoded: {error}") from error
-    if last is None:
+    if times is None or times.last is None:
         raise BadItem("the video has no frame")
 
 
-def upright(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """Converts a decoded frame to an image uint8 `[H, W, 3]`, RGB, rotated by its display matrix."""
-    image = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise degrees, as the display matrix gives them
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+class FrameTimes:
+    """Gives the time of each decoded frame, in seconds; times rise.
+
+    A frame without a time stamp follows one frame's time after the one before; one whose stamp does not rise follows
+    after half of that.
+    """
+
+    def __init__(self, rate: float, note: Note):
+        self._rate, self._note, self.last = rate, note, None
+
+    def __call__(self, frame: av.VideoFrame) -> float:
+        """Returns the frame's time."""
+        stamped = frame.pts is not None and frame.time is not None
+        if not stamped and self.last is None:
+            self._note(f"its frames have no times: {self._rate:.4g} frames per second are taken from its header or assumed")
+        time = frame.time if stamped else (0.0 if self.last is None else self.last + 1 / self._rate)
+        if self.last is not None and time <= self.last:
+            time = self.last + 0.5 / self._rate
+        self.last = time
+        return time
+
+
+class ImageOf:
+    """Converts the decoded frames of a track to images uint8 `[H, W, 3]`: RGB, upright, square pixels."""
+
+    def __init__(self, stream: av.VideoStream, options: ReadOptions, note: Note):
+        self._reformatter = VideoReformatter()  # reused: creating one per frame costs more than the conversion
+        self._shape = float(stream.sample_aspect_ratio or 1)  # width of a pixel by its height
+        self._options, self._note, self._said = options, note, False
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """Returns the frame's image.
+
+        Raises:
+          BadItem: with square pixels it is too large.
+        """
+        size: dict[str, int] = {}
+        if abs(self._shape - 1) > 1e-3:  # pixels are only added, so no detail is lost
+            width, height = frame.width * max(1.0, self._shape), frame.height / min(1.0, self._shape)
+            size = {"width": round(width), "height": round(height)}
+            check_size(*size.values(), self._options.max_megapixels)
+        image = self._reformatter.reformat(frame, format="rgb24", threads=1, **size).to_ndarray()
+        matrix = _display_matrix(frame)
+        if matrix is None:
+            return image
+        (a, b), (c, d) = matrix / max(np.abs(matrix).max(), 1)
+        if not self._said and min(abs(a), abs(b)) + min(abs(c), abs(d)) > _LARGEST_SKEW:
+            self._said = True
+            self._note("its display matrix turns by less than a quarter: the nearest quarter is applied")
+        return _shown(image, a, b, c, d)
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
+    """The part of the display matrix that turns and flips, float `[2, 2]`; None if the frame has no matrix."""
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return None
+    values = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32).astype(np.float64)
+    return values.reshape(3, 3)[:2, :2]
+
+
+def _shown(image: np.ndarray, a: float, b: float, c: float, d: float) -> np.ndarray:
+    """Moves the pixel at (x, y) to (ax + cy, bx + dy), each rounded to a quarter turn or flip."""
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, across, down = image.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])

@@ -207,6 +207,8 @@ COMMANDS = {
             "detector": "face detector (default: as in training)",
             "detector_model": "weights file of the detector, if it needs one",
             "detect_every": {"type": int, "help": "frames between detections"},
+            "audio_track": {"type": int, "metavar": "N", "help": "sound track, from 0 (default: the file's default)"},
+            "max_megapixels": {"type": float, "metavar": "N", "help": "refuse larger pictures (default: 50)"},
             "causal": {
                 "action": "store_true",
                 "help": "with --input=-: end sound windows at their frame, so that no frame waits for sound",

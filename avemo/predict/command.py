@@ -18,6 +18,7 @@ from avemo.predict.models import Models, open_models
 from avemo.predict.recording import Recording
 from avemo.predict.trace import Trace
 from avemo.runs import compilation_cache, installed
+from media.container import MAX_MEGAPIXELS, ReadOptions
 from media.errors import UserError, unknown
 from media.faces import FaceOptions
 from media.files import publish
@@ -37,6 +38,8 @@ def predict(
     visual: str | None = None,
     audio: str | None = None,
     causal: bool = False,
+    audio_track: int = -1,
+    max_megapixels: float = MAX_MEGAPIXELS,
     progress: bool | None = None,
     **faces: Any,
 ) -> dict[str, Any]:
@@ -52,6 +55,8 @@ def predict(
       files: which files to write, among csv, json, png, overlay, viewer.
       visual, audio: encoder runs to use instead of those recorded in a fusion run.
       causal: with a pipe, let sound windows end at their frame, so that no frame waits for sound (see `Predictor`).
+      audio_track: the sound track to use, counted from 0; -1 = the file's default one.
+      max_megapixels: larger pictures are refused before they are decoded.
       progress: whether to draw a progress bar; by default if stderr is a terminal.
       **faces: fields of `FaceOptions` that replace those of the training videos (`detector`, `detector_model`, …).
 
@@ -65,6 +70,8 @@ def predict(
         if name not in FILES:
             raise unknown("file of --files", name, FILES)
     stream.Options(face, fps).check()
+    reading = ReadOptions(audio_track, max_megapixels)
+    reading.check_reading()
     if causal and input != "-":
         raise UserError("--causal needs --input=-: in a file, the sound after a frame is already there.")
     faces = {k: v for k, v in faces.items() if v is not None}
@@ -82,10 +89,10 @@ def predict(
     logger.info("opened %s in %.1f s.", workdir, time.time() - began)
     show = sys.stderr.isatty() if progress is None else progress
     if input == "-":
-        return standard_input.predict_pipe(models, sys.stdin.buffer, output, options, files, causal)
+        return standard_input.predict_pipe(models, sys.stdin.buffer, output, options, files, causal, reading=reading)
     if os.path.isdir(input):
-        return _predict_folder(models, pathlib.Path(input), pathlib.Path(output), options, files, show)
-    return predict_file(models, input, output, options, files, show)
+        return _predict_folder(models, pathlib.Path(input), pathlib.Path(output), options, files, show, reading)
+    return predict_file(models, input, output, options, files, show, reading)
 
 
 def predict_file(
@@ -95,9 +102,10 @@ def predict_file(
     options: stream.Options = stream.Options(),  # noqa: B008 - frozen
     files: Sequence[str] = FILES,
     progress: bool = False,
+    reading: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Runs one recording and writes its files; returns its summary."""
-    source = recording.probe(input)
+    source = recording.probe(input, reading)
     began = time.time()
     with publish(output) as folder:
         bar = _progress_bar(source, progress)
@@ -121,6 +129,7 @@ def predict_file(
         "duration": round(length, 3),
         "seconds": round(seconds, 2),
         "faces": [trace_files.summary(trace, person) for person in range(len(trace.persons))],
+        **({"notes": trace.notes["notes"]} if "notes" in trace.notes else {}),
     }
 
 
@@ -146,7 +155,7 @@ class _ProgressBar(tqdm):
 
 def _progress_bar(source: Recording, show: bool) -> _ProgressBar:
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}, {rate_fmt}]"
-    total = source.declared or source.duration or None
+    total = source.duration or None
     return _ProgressBar(
         total=total, desc=source.path.name, unit="s", disable=not show, bar_format=form if total else None, leave=False
     )
@@ -159,6 +168,7 @@ def _predict_folder(
     options: stream.Options,
     files: Sequence[str],
     show: bool,
+    reading: ReadOptions,
 ) -> dict[str, Any]:
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
@@ -174,7 +184,7 @@ def _predict_folder(
         # Two files that differ only in their suffix must not share a folder.
         target = output / (relative if namesakes[path.with_suffix("")] > 1 else relative.with_suffix(""))
         try:
-            done.append(predict_file(models, path, target, options, files, show))
+            done.append(predict_file(models, path, target, options, files, show, reading))
         except UserError as error:
             failed.append({"input": str(path), "error": str(error)})
             logger.warning("%d of %d failed: %s", number, len(found), error)

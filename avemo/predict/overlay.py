@@ -7,16 +7,17 @@ from typing import Any
 
 import av
 import cv2
+import numpy as np
 
 from avemo.predict.painter import Layout, Painter
 from avemo.predict.prefetch import Prefetch
 from avemo.predict.recording import Recording, decoding
 from avemo.predict.trace import Trace
-from media import video
-from media.errors import BadItem
+from media import audio, video
 from media.files import media_address
 
 _TICKS = 90_000  # per second of the overlay's time base
+_RATE = 48_000  # samples of sound per second
 
 
 def write(trace: Trace, recording: Recording, path: pathlib.Path) -> Layout | None:
@@ -36,7 +37,7 @@ def write(trace: Trace, recording: Recording, path: pathlib.Path) -> Layout | No
         picture = out.add_stream("libx264", rate=rate, options={"preset": "superfast", "crf": "23", "bf": "0"})
         picture.width, picture.height, picture.pix_fmt = layout.width, layout.total, "yuv420p"
         picture.time_base = picture.codec_context.time_base = fractions.Fraction(1, _TICKS)
-        sound = _Sound(recording, out, origin) if recording.sound else None
+        sound = _Sound(recording, out, origin) if recording.audible else None
         for number, (time, planes) in enumerate(frames):
             image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             image.pts, image.time_base = round(time * _TICKS), fractions.Fraction(1, _TICKS)
@@ -52,7 +53,7 @@ def write(trace: Trace, recording: Recording, path: pathlib.Path) -> Layout | No
 def _painted(trace: Trace, recording: Recording) -> Iterator[tuple[Any, Any]]:
     """Yields (layout, container time of the first frame), then (time, overlay as YUV 4:2:0 planes) for every frame."""
     painter, origin = None, 0.0
-    for frame in video.decode(recording.path):
+    for frame in video.decode(recording.path, options=recording.reading):
         if painter is None:
             layout, origin = Layout.of(frame.image.shape[1], frame.image.shape[0]), frame.time
             painter = Painter(trace, layout)
@@ -68,54 +69,30 @@ class _Sound:
     """
 
     def __init__(self, recording: Recording, out: av.container.OutputContainer, origin: float | None):
-        self._frames = _sound_frames(recording)
-        self._out, self._origin, self._done, self._time = out, origin, False, 0.0
-        self._rate = 48_000
-        self._stream = out.add_stream("aac", rate=self._rate, options={"b": "96k"})
+        self._blocks = audio.without_gaps(audio.decode(recording.path, recording.reading, rate=_RATE), _RATE)
+        self._out, self._origin, self._done = out, origin, False
+        self._stream = out.add_stream("aac", rate=_RATE, options={"b": "96k"})
         self._stream.layout = "mono"
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=self._rate)
-        self._samples = 0  # position of the next sample in the overlay; negative before time 0
-        self._started = False
+        self._samples: int | None = None  # position of the next sample in the overlay; negative before time 0
 
     def until(self, seconds: float) -> None:
         """Encodes the sound up to a time in the picture."""
-        while not self._done and self._time < seconds:
-            frame = next(self._frames, None)
-            if frame is None:
+        while not self._done and (self._samples or 0) < seconds * _RATE:
+            start, samples = next(self._blocks, (0.0, None))
+            if samples is None:
                 self._done = True
-                self._encode(None)
                 self._out.mux(self._stream.encode(None))
                 return
-            if self._origin is None:
-                self._origin = frame.time or 0.0
-            if not self._started:
-                self._samples = round(((frame.time or 0.0) - self._origin) * self._rate)
-                self._started = True
-            elif frame.time is not None:  # gaps in the track stay gaps
-                self._samples = max(self._samples, round((frame.time - self._origin - 0.05) * self._rate))
-            frame.pts = None
-            self._encode(frame)
+            if self._samples is None:
+                self._samples = 0 if self._origin is None else round((start - self._origin) * _RATE)
+            self._encode(samples[max(0, -self._samples) :], max(0, self._samples))
+            self._samples += len(samples)
 
-    def _encode(self, frame: av.AudioFrame | None) -> None:
-        for block in self._resampler.resample(frame):
-            if self._samples >= 0:
-                block.pts, block.time_base = self._samples, fractions.Fraction(1, self._rate)
-                self._out.mux(self._stream.encode(block))
-            self._samples += block.samples
-            self._time = self._samples / self._rate
-
-
-def _sound_frames(recording: Recording) -> Iterator[av.AudioFrame]:
-    """Decodes the first sound track.
-
-    Raises:
-      BadItem: the sound cannot be decoded.
-    """
-    try:
-        with av.open(media_address(recording.path), metadata_errors="ignore") as source:
-            yield from source.decode(source.streams.audio[0])
-    except av.FFmpegError as error:
-        raise BadItem(f"sound cannot be decoded: {error}") from error
+    def _encode(self, samples: np.ndarray, position: int) -> None:
+        if len(samples):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = _RATE, position, fractions.Fraction(1, _RATE)
+            self._out.mux(self._stream.encode(frame))
 
 
 def write_sound(recording: Recording, path: pathlib.Path) -> None:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Collection, Iterator
 import av
 
 from media import listing, video
+from media.container import ReadOptions, opened
 from media.errors import BadItem, UserError
-from media.files import media_address
 
 SUFFIXES = (*video.SUFFIXES, *video.SOUND_SUFFIXES)
-# A picture track that ends this long before its declared end was cut off.
-_MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +22,26 @@ class Recording:
     Attributes:
       path: the file.
       picture, sound: whether it has such a track (a cover image is not a picture track).
+      audible: whether FFmpeg knows the codec of the sound in use.
       fps: average frame rate; 0 without a picture.
-      duration: seconds declared by the container, or 0.
-      declared: seconds declared for the picture track, or 0.
+      duration: seconds declared by the picture track or the container, or 0.
+      reading: how it is read.
     """
 
     path: pathlib.Path
     picture: bool
     sound: bool
+    audible: bool
     fps: float
     duration: float
-    declared: float
+    reading: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
 
 
-def probe(path: str | os.PathLike) -> Recording:
+def probe(path: str | os.PathLike, reading: ReadOptions = ReadOptions()) -> Recording:  # noqa: B008 - frozen
     """Opens a file and looks at its tracks.
 
     Raises:
-      UserError: the file does not exist, is empty, or holds neither video nor sound.
+      UserError: the file does not exist, is empty, holds neither video nor sound, or is too large.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -51,22 +51,14 @@ def probe(path: str | os.PathLike) -> Recording:
     try:
         if not path.stat().st_size:
             raise UserError(f"{path} is empty (0 bytes): copy it again.")
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-            sounds = list(container.streams.audio)
-            if not pictures and not sounds:
+        with opened(path, reading) as file:
+            if not file.pictures and not file.sounds:
                 raise UserError(f"{path} has neither a picture nor a sound track: it is not a video.")
-            stream = pictures[0] if pictures else None
-            if (stream is not None and stream.codec_context is None) or any(s.codec_context is None for s in sounds):
-                raise UserError(
-                    f"{path} is encrypted or uses a codec that FFmpeg cannot read: convert it to H.264 first."
-                )
-            duration = float(container.duration or 0) / av.time_base
-            if stream is None:
-                return Recording(path, False, True, 0.0, duration, 0.0)
-            declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-            rate = stream.average_rate or stream.guessed_rate
-            return Recording(path, True, bool(sounds), float(rate or 25), duration, declared)
+            rate = video.frame_rate(file.picture_track()) if file.pictures else 0.0
+            audible = file.sound is not None and file.sound.codec_context is not None
+            return Recording(path, bool(file.pictures), bool(file.sounds), audible, rate, file.duration, reading)
+    except BadItem as error:
+        raise UserError(f"{path}: {error}.") from error
     except (av.FFmpegError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as video or sound ({error.strerror}): copy it again, or convert it to H.264."
@@ -83,15 +75,6 @@ def decoding(recording: Recording) -> Iterator[None]:
             f"{recording.path}: {' '.join(str(error).split())}. It is damaged, cut short or encrypted: copy it again, "
             "or convert it, e.g. with `ffmpeg -i IN OUT.mp4`."
         ) from error
-
-
-def check_complete(recording: Recording, seconds: float) -> None:
-    """Raises a `UserError` if the picture ended at `seconds`, well before its declared length."""
-    if recording.declared - seconds > max(_MISSING_SECONDS, _MISSING_SHARE * recording.declared):
-        raise UserError(
-            f"{recording.path} is cut short: only {seconds:.1f} s of {recording.declared:.1f} s can be decoded. Copy "
-            "it again, or save what is left, e.g. with `ffmpeg -i IN OUT.mp4`."
-        )
 
 
 def find(

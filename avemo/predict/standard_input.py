@@ -1,5 +1,6 @@
 """`--input=-`: a container from a pipe, estimated as it arrives. Nothing is stored, so there is no overlay."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,14 +8,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from avemo.predict import trace_files
 from avemo.predict.models import Models
 from avemo.predict.predictor import Estimate, Predictor
-from avemo.predict.stream import Options, notes_of
+from avemo.predict.stream import Notes, Options, notes_of
 from avemo.predict.trace import Trace, clip_probabilities
 from media import audio, video
+from media.container import Container, ReadOptions, opened
+from media.downmix import Mono
 from media.errors import BadItem, UserError
 from media.files import publish
 
@@ -27,6 +29,7 @@ def predict_pipe(
     files: Sequence[str] = tuple(trace_files.WRITERS),
     causal: bool = False,
     emit: Callable[[str], Any] | None = None,
+    reading: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Reads a container (Matroska, MPEG-TS, fragmented mp4, …) from `source` to its end.
 
@@ -38,6 +41,7 @@ def predict_pipe(
       files: which files to write.
       causal: as for `Predictor`.
       emit: called with one line of JSON per estimate as soon as it is made; prints it by default.
+      reading: which sound track is heard, and how large pictures may be.
 
     Returns:
       A summary with the latency.
@@ -47,11 +51,13 @@ def predict_pipe(
     """
     emit = emit or (lambda line: print(line, flush=True))
     estimates: list[Estimate] = []
-    began = time.time()
+    began, said = time.time(), Notes("the pipe")
     try:
-        with _Container(source) as container:
-            predictor = Predictor(models, causal=causal, sound=container.has_sound, faces=options.faces)
-            for item in container:
+        with _open(source, reading, said) as pipe:
+            rate = video.frame_rate(pipe.picture_track())
+            sound = pipe.sound_track() if models.audio is not None else pipe.sound
+            predictor = Predictor(models, causal=causal, sound=sound is not None, faces=options.faces)
+            for item in _decoded(pipe, reading, said):
                 if isinstance(item, video.Frame):
                     predictor.push(item.image, item.time)
                 else:
@@ -59,12 +65,11 @@ def predict_pipe(
                 estimates += _emit(predictor, emit)
             predictor.close()
             estimates += _emit(predictor, emit)
-            rate = container.fps
     except BadItem as error:
-        raise UserError(f"the pipe cannot be read as video ({error}): send Matroska or MPEG-TS.") from error
+        raise UserError(f"the pipe cannot be read to its end as video ({error}): send Matroska or MPEG-TS.") from error
     if not estimates:
         raise UserError("the pipe ended before its first frame.")
-    trace = _trace(estimates, models, rate, predictor)
+    trace = _trace(estimates, models, rate, predictor, said.lines)
     with publish(output) as folder:
         trace_files.write(trace, folder, files)
         written = sorted(path.name for path in folder.iterdir())
@@ -77,6 +82,7 @@ def predict_pipe(
         "seconds": round(time.time() - began, 2),
         "latency": latency,
         "faces": [trace_files.summary(trace, 0)],
+        **({"notes": said.lines} if said.lines else {}),
     }
 
 
@@ -87,61 +93,54 @@ class _Samples(NamedTuple):
     start: float
 
 
-class _Container:
-    """The frames and samples of a container that arrives through a pipe; time 0 is the first frame.
+@contextlib.contextmanager
+def _open(source: BinaryIO, reading: ReadOptions, said: Notes) -> Iterator[Container]:
+    """Opens a container that arrives through a pipe.
 
     Raises:
       UserError: it has no picture track.
-      BadItem: FFmpeg cannot read it. An error of the caller's stays what it is.
+      BadItem: FFmpeg cannot read it.
     """
-
-    def __init__(self, source: BinaryIO):
+    with contextlib.ExitStack() as stack:
         try:
-            self._container = av.open(source, "r", metadata_errors="ignore")
+            pipe = stack.enter_context(opened(source, reading, said))
         except av.FFmpegError as error:
             raise BadItem(str(error)) from error
-        picture = next(iter(self._container.streams.video), None)
-        sound = next(iter(self._container.streams.audio), None)
-        if picture is None:
-            self._container.close()
+        if pipe.picture is None:
             raise UserError("the pipe has no picture track: predict sound from a file.")
-        self.fps = float(picture.average_rate or 25)
-        self.has_sound = sound is not None
-        self._tracks = [track for track in (picture, sound) if track is not None]
+        yield pipe
 
-    def __enter__(self) -> "_Container":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
+def _decoded(pipe: Container, reading: ReadOptions, said: Notes) -> Iterator[video.Frame | _Samples]:
+    """Yields the frames and samples of a container as they arrive, as from a file; time 0 is the first frame.
 
-    def __iter__(self) -> Iterator[video.Frame | _Samples]:
-        reformatter = VideoReformatter()
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=audio.SAMPLE_RATE)
-        origin: float | None = None
-        last = 0.0
-        held: list[_Samples] = []  # sound that arrives before the first frame, which sets time 0
-        try:
-            for packet in self._container.demux(self._tracks):
-                for frame in packet.decode():
-                    if isinstance(frame, av.VideoFrame):
-                        last = last + 1 / self.fps if frame.time is None else frame.time
-                        origin = last if origin is None else origin
-                        yield video.Frame(last - origin, video.upright(frame, reformatter))
-                        for samples, start in held:
-                            yield _Samples(samples, start - origin)
-                        held.clear()
-                    elif isinstance(frame, av.AudioFrame):
-                        start = frame.time or 0.0
-                        frame.pts = None  # `start` has the time; unusual time bases make the resampler fail
-                        for resampled in resampler.resample(frame):
-                            samples = resampled.to_ndarray().reshape(-1)
-                            if origin is None:
-                                held.append(_Samples(samples, start))
-                            else:
-                                yield _Samples(samples, start - origin)
-        except (av.FFmpegError, ValueError) as error:  # PyAV's own: a frame of another format than the track's
-            raise BadItem(str(error)) from error
+    Raises:
+      BadItem: FFmpeg cannot read it, or it breaks off. An error of the caller's stays what it is.
+    """
+    picture = pipe.picture_track()
+    times, image_of = video.FrameTimes(video.frame_rate(picture), said), video.ImageOf(picture, reading, said)
+    mono, place = Mono(audio.SAMPLE_RATE), audio.Gapless()
+    origin: float | None = None
+    held: list[np.ndarray] = []  # sound that arrives before the first frame, which sets time 0
+
+    def heard(frame: av.AudioFrame | None) -> Iterator[_Samples]:
+        for seconds, samples in mono(frame):
+            held.extend(place(seconds, samples))
+        while held and origin is not None:
+            yield _Samples(held.pop(0), (place.start or 0.0) - origin)
+
+    try:
+        for packet in pipe.packets():
+            for frame in packet.decode():
+                if isinstance(frame, av.VideoFrame):
+                    time = times(frame)
+                    origin = time if origin is None else origin
+                    yield video.Frame(time - origin, image_of(frame))
+                elif isinstance(frame, av.AudioFrame):
+                    yield from heard(frame)
+        yield from heard(None)
+    except (av.FFmpegError, ValueError) as error:  # PyAV's own: a frame of another format than the track's
+        raise BadItem(str(error)) from error
 
 
 def _emit(predictor: Predictor, emit: Callable[[str], Any]) -> Iterator[Estimate]:
@@ -158,7 +157,9 @@ def _emit(predictor: Predictor, emit: Callable[[str], Any]) -> Iterator[Estimate
         yield estimate
 
 
-def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Predictor) -> Trace:
+def _trace(
+    estimates: list[Estimate], models: Models, rate: float, predictor: Predictor, said: Sequence[str]
+) -> Trace:
     nan = float("nan")
     values: dict[str, np.ndarray] = {}
     if models.class_names:
@@ -172,7 +173,7 @@ def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Pr
         values["spread"] = np.array([[e.spread for e in estimates]], np.float32)
     if estimates[0].gates is not None:
         values["gates"] = np.array([[e.gates for e in estimates]], np.float32)
-    notes = notes_of(models, "-", rate, models.visual is not None, models.audio is not None)
+    notes = notes_of(models, "-", rate, models.visual is not None, models.audio is not None, said)
     return Trace(
         time=np.array([e.time for e in estimates]),
         persons=(0,),

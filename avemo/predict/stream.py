@@ -8,7 +8,8 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from avemo.predict import face_tracks, prefetch
 from avemo.predict.face_tracks import PeopleInFrame
 from avemo.predict.models import Models
-from avemo.predict.recording import Recording, check_complete, decoding
+from avemo.predict.recording import Recording, decoding
 from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundReader
 from avemo.predict.trace import Collector, Trace
@@ -81,15 +82,16 @@ def analyse(
     most, rate = _frame_rates(models, recording, options)
     session, collector = Session(models, persons), Collector()
     last, width, height = 0.0, 0, 0
+    said = Notes(recording.path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding(recording))
         blocks: Iterable[tuple[float, np.ndarray]] = ()
         if recording.sound and (models.audio is not None or not recording.picture):
-            decoded = audio.without_gaps(audio.decode(recording.path))
+            decoded = audio.without_gaps(audio.decode(recording.path, recording.reading, said))
             blocks = stack.enter_context(prefetch.Prefetch(decoded, 64))
         batches: Iterable[list[PeopleInFrame]]
         if recording.picture:
-            frames = video.decode(recording.path, fps=most)
+            frames = video.decode(recording.path, fps=most, options=recording.reading, note=said)
             first = next(frames)
             height, width = first.image.shape[:2]  # the container gives the size before rotation
             sound = SoundReader(blocks, first.time)
@@ -103,13 +105,10 @@ def analyse(
             last = _push(batch, sound, session, collector)
             progress(last)
         collector.outputs(session.finish())
-    if recording.picture:
-        check_complete(recording, last + 1 / rate)
-    elif not sound.seconds:
+    if not recording.picture and not sound.seconds:
         raise UserError(f"{recording.path}: its sound track is empty (0 samples): record or copy it again.")
-    notes = notes_of(
-        models, recording.path.name, rate, looks, recording.sound and models.audio is not None, (width, height)
-    )
+    hears = recording.sound and models.audio is not None
+    notes = notes_of(models, recording.path.name, rate, looks, hears, said.lines, (width, height))
     keep = None if options.face != "largest" else [0]
     if options.face.isdecimal() and looks:
         keep = [int(options.face)]
@@ -119,8 +118,27 @@ def analyse(
     return trace
 
 
+class Notes:
+    """Collects what a user should know about a file that is read, each line once, and logs it."""
+
+    def __init__(self, name: str | os.PathLike):
+        self._name, self.lines = name, list[str]()
+
+    def __call__(self, line: str) -> None:
+        """Takes one line."""
+        if line not in self.lines:
+            self.lines.append(line)
+            logger.warning("%s: %s.", self._name, line)
+
+
 def notes_of(
-    models: Models, name: str, fps: float, sees: bool, hears: bool, size: tuple[int, int] | None = None
+    models: Models,
+    name: str,
+    fps: float,
+    sees: bool,
+    hears: bool,
+    said: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """What `trace.json` says of the input and the run; `size` is the picture's (width, height)."""
     return {
@@ -131,6 +149,7 @@ def notes_of(
         "sees": sees,
         "hears": hears,
         "delay": models.delay,
+        **({"notes": list(said)} if said else {}),
     }
 
 
