@@ -134,7 +134,7 @@ def decode(
                 return
             mono = Mono(rate)
             for packet in file.packets():
-                for frame in packet.decode() if packet.stream.index == track.index else ():
+                for frame in track.decode(packet) if packet.stream.index == track.index else ():
                     yield from mono(frame)
             yield from mono(None)
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -65,6 +65,8 @@ class Clock:
         time, index = float(stamp * base), packet.stream.index
         lasts = float((packet.duration or 0) * base)
         track = self._tracks.get(index)
+        if not lasts and track is not None and 0 < time - track.stamp < 1:
+            lasts = time - track.stamp
         if track is None:
             part = max((other.part for other in self._tracks.values()), default=0)
             track = self._tracks[index] = _Track(part, time, time, time, time + self._shifts[part])
@@ -86,15 +88,19 @@ class Clock:
             return True
         if time < track.following + _LEAP_SECONDS:
             return False
+        others = [other for other in self._tracks.values() if other is not track]
+        if any(other.part > track.part for other in others):
+            return True
         # A picture that stands for long, or a pause of one track: the others have come this far already.
         shown = time + self._shifts[track.part]
-        return all(other.end < shown - _LEAP_SECONDS for other in self._tracks.values() if other is not track)
+        return all(other.end < shown - _LEAP_SECONDS for other in others)
 
     def _enter_next_part(self, track: _Track, time: float) -> None:
         part = track.part + 1
         if part == len(self._shifts):  # the first track to jump decides for all
             back = time < track.stamp
-            goes_on = max(track.end, max(other.end for other in self._tracks.values()) - _OVERLAP_SECONDS)
+            others = [other.end for other in self._tracks.values() if other is not track]
+            goes_on = max(track.following + self._shifts[track.part], max(others, default=0) - _OVERLAP_SECONDS)
             moved = back or time - track.following > _LONGEST_LEAP_SECONDS
             self._shifts.append(goes_on - time if moved else self._shifts[track.part])
             if moved:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import av
 import numpy as np
@@ -95,7 +96,7 @@ def decode(
             stream.codec_context.thread_count = threads
             times, image_of = FrameTimes(rate, note), ImageOf(stream, options, note)
             for packet in file.packets():
-                for frame in packet.decode() if packet.stream.index == stream.index else ():
+                for frame in stream.decode(packet) if packet.stream.index == stream.index else ():
                     time = times(frame)
                     if fps is not None:
                         if due is not None and time < due - 0.5 / rate:
@@ -117,13 +118,16 @@ class FrameTimes:
     """
 
     def __init__(self, rate: float, note: Note):
-        self._rate, self._note, self.last = rate, note, None
+        self._rate, self._note = rate, note
+        self.last: float | None = None
 
     def __call__(self, frame: av.VideoFrame) -> float:
         """Returns the frame's time."""
         stamped = frame.pts is not None and frame.time is not None
         if not stamped and self.last is None:
-            self._note(f"its frames have no times: {self._rate:.4g} frames per second are taken from its header or assumed")
+            self._note(
+                f"its frames have no times: {self._rate:.4g} frames per second are taken from its header or assumed"
+            )
         time = frame.time if stamped else (0.0 if self.last is None else self.last + 1 / self._rate)
         if self.last is not None and time <= self.last:
             time = self.last + 0.5 / self._rate
@@ -149,7 +153,7 @@ class ImageOf:
         if abs(self._shape - 1) > 1e-3:  # pixels are only added, so no detail is lost
             width, height = frame.width * max(1.0, self._shape), frame.height / min(1.0, self._shape)
             size = {"width": round(width), "height": round(height)}
-            check_size(*size.values(), self._options.max_megapixels)
+            check_size(size["width"], size["height"], self._options.max_megapixels)
         image = self._reformatter.reformat(frame, format="rgb24", threads=1, **size).to_ndarray()
         matrix = _display_matrix(frame)
         if matrix is None:
@@ -163,9 +167,10 @@ class ImageOf:
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The part of the display matrix that turns and flips, float `[2, 2]`; None if the frame has no matrix."""
-    if "DISPLAYMATRIX" not in frame.side_data:
+    side_data: Mapping[Any, Any] = frame.side_data
+    if "DISPLAYMATRIX" not in side_data:
         return None
-    values = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32).astype(np.float64)
+    values = np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32).astype(np.float64)
     return values.reshape(3, 3)[:2, :2]
 
 

@@ -157,9 +157,7 @@ def _emit(predictor: Predictor, emit: Callable[[str], Any]) -> Iterator[Estimate
         yield estimate
 
 
-def _trace(
-    estimates: list[Estimate], models: Models, rate: float, predictor: Predictor, said: Sequence[str]
-) -> Trace:
+def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Predictor, said: Sequence[str]) -> Trace:
     nan = float("nan")
     values: dict[str, np.ndarray] = {}
     if models.class_names:

@@ -1,11 +1,14 @@
 """Frames keep their times and are upright."""
 
 import struct
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
 from media import video
+from media.container import ReadOptions
 from media.errors import BadItem
 
 
@@ -33,18 +36,80 @@ def test_fewer_frames_are_evenly_spread(tmp_path, draw):
     np.testing.assert_allclose(times, np.arange(10) / 5, atol=1e-4)
 
 
-def test_a_phones_rotation_is_applied(tmp_path, draw):
+# The display matrix (a, b, c, d) moves the pixel at (x, y) to (ax + cy, bx + dy).
+SHOWN = {
+    (1, 0, 0, 1): lambda image: image,
+    (0, 1, -1, 0): lambda image: np.rot90(image, -1),  # as phones write when held upright
+    (-1, 0, 0, -1): lambda image: np.rot90(image, 2),
+    (0, -1, 1, 0): lambda image: np.rot90(image, 1),
+    (-1, 0, 0, 1): np.fliplr,  # as front cameras write
+    (1, 0, 0, -1): np.flipud,
+    (0, 1, 1, 0): lambda image: np.swapaxes(image, 0, 1),
+    (0, -1, -1, 0): lambda image: np.rot90(np.swapaxes(image, 0, 1), 2),
+}
+
+
+@pytest.mark.parametrize("matrix", SHOWN)
+def test_rotations_and_flips_of_the_display_matrix_are_applied(tmp_path, draw, matrix):
     path = draw.video(tmp_path / "a.mp4", [draw.picture((100, 4, 24))] * 2, [0, 0.04])
     upright = next(iter(video.decode(path))).image
     data = bytearray(path.read_bytes())
     unity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    clockwise = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # as phones write when held upright
+    a, b, c, d = (value << 16 for value in matrix)
     place = data.index(unity, data.index(b"tkhd"))
-    data[place : place + len(unity)] = clockwise
+    data[place : place + len(unity)] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    turned = next(iter(video.decode(path))).image
-    assert turned.shape == (128, 96, 3)
-    np.testing.assert_array_equal(turned, np.rot90(upright, -1))
+    notes = []
+    turned = next(iter(video.decode(path, note=notes.append))).image
+    np.testing.assert_array_equal(turned, SHOWN[matrix](upright))
+    assert notes == []
+
+
+@pytest.mark.parametrize(("shape", "size"), [((4, 3), (96, 171)), ((8, 9), (108, 128)), ((1, 1), (96, 128))])
+def test_pixels_become_square(tmp_path, draw, shape, size):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*shape)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(draw.picture((32, 24, 48)), format="rgb24")))
+        out.mux(stream.encode(None))
+    (frame,) = video.decode(path)
+    assert frame.image.shape[:2] == size
+    red = frame.image[..., 0].astype(int) - frame.image[..., 2] > 100
+    assert red.any(0).sum() == pytest.approx(48 * max(1, shape[0] / shape[1]), abs=2)
+    assert red.any(1).sum() == pytest.approx(48 / min(1, shape[0] / shape[1]), abs=2)
+
+
+def test_frames_without_times_follow_at_the_rate_and_it_is_said(tmp_path, draw):
+    path, notes = tmp_path / "a.h264", []
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for i in range(10):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(draw.picture((4 * i, 30, 32)), format="rgb24")))
+        out.mux(stream.encode(None))
+    frames = list(video.decode(path, note=notes.append))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(10) / video.probe(path).fps)
+    assert len(notes) == 1
+    assert "no times" in notes[0]
+
+
+@pytest.mark.parametrize("most", [1.0, 1.2])
+def test_a_video_above_the_limit_is_refused_by_its_header(tmp_path, most):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1200, 900, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame(1200, 900, "yuv420p")))
+        out.mux(stream.encode(None))
+    options = ReadOptions(max_megapixels=most)
+    if most > 1.08:
+        assert len(list(video.decode(path, options=options))) == 1
+        return
+    for read in (video.probe, lambda path, options: list(video.decode(path, options=options))):
+        with pytest.raises(BadItem, match=r"1200x900 pixels, more than 1 megapixels \(--max_megapixels"):
+            read(path, options)
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 64])
