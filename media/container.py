@@ -68,7 +68,9 @@ class Container:
         self.clock = Clock()
         number = options.audio_track
         if self.sounds and number >= len(self.sounds):
-            raise BadItem(f"it has {len(self.sounds)} sound tracks, counted from 0: --audio_track={number} is not there")
+            raise BadItem(
+                f"it has {len(self.sounds)} sound tracks, counted from 0: --audio_track={number} is not there"
+            )
 
     @property
     def picture(self) -> av.VideoStream | None:
