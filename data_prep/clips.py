@@ -11,14 +11,15 @@ import numpy as np
 from data_prep import coverage
 from data_prep.coverage import Span
 from media import audio, video
+from media.container import ReadOptions
 from media.errors import UserError
 from media.faces import FaceFrame, FaceOptions, Follower, bridge_gaps
 from media.records import MAX_FRAMES, jpeg
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipOptions(FaceOptions):
-    """Options for corpora of recordings: those for faces, and these.
+class ClipOptions(FaceOptions, ReadOptions):
+    """Options for corpora of recordings: those for faces and for reading files, and these.
 
     fps: at most this many frames per second, 0 = all; max_frames: most frames in one record; min_coverage: share of a
     recording that its annotation of valence and arousal must cover.
@@ -31,6 +32,7 @@ class ClipOptions(FaceOptions):
     def check(self) -> None:
         """Raises a `UserError` for values that cannot work."""
         super().check()
+        self.check_reading()
         if self.fps < 0:
             raise UserError(f"--fps must not be negative; it is {self.fps}.")
         if self.max_frames < 1:
@@ -84,29 +86,35 @@ def clip_records(
       label: the clip's emotion, -1 = none.
 
     Raises:
-      BadItem: the video or the sound cannot be decoded, or the annotation does not belong to them.
+      BadItem: the video or the sound cannot be decoded to its end, or the annotation does not belong to them.
     """
     source = sound or picture
     if source is None:
         raise ValueError("a recording needs a video or a sound file")
-    heard = audio.load(source)
+    said: list[str] = []
+    heard = audio.load(source, options, said.append)
     if picture is None:
         rate = options.fps or 25.0
         heard = heard.shifted(-heard.start)
         faces = _frames_without_picture(heard.duration, rate, Follower(options).black)
     else:
-        rate = video.probe(picture).fps
+        rate = video.probe(picture, options).fps
         if options.fps:
             rate = min(rate, options.fps)
-        frames = video.decode(picture, fps=options.fps or None, threads=1)
+        frames = video.decode(picture, fps=options.fps or None, threads=1, options=options, note=said.append)
         first = next(frames)
         origin = first.time
         heard = heard.shifted(-heard.start if sound is not None else -origin)
         shifted = (video.Frame(frame.time - origin, frame.image) for frame in itertools.chain([first], frames))
         faces = Follower(options)(shifted)
-    yield from segment_records(
+    segments = segment_records(
         recording, faces, heard, rate, options, subject=subject, annotate=annotate, spans=spans, label=label
     )
+    told: set[str] = set()
+    for record in segments:
+        new = [line for line in dict.fromkeys(said) if line not in told]
+        told.update(new)
+        yield {**record, "flags": [*record["flags"], *new]}
 
 
 def _frames_without_picture(seconds: float, fps: float, black: bytes) -> Iterator[FaceFrame]:

@@ -25,22 +25,28 @@ _MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadOptions:
-    """How files are read.
+class SizeLimit:
+    """max_megapixels: larger pictures and videos are refused before they are decoded."""
 
-    audio_track: the sound track to use, counted from 0; -1 = the file's default one.
-    max_megapixels: larger pictures and videos are refused before they are decoded.
-    """
-
-    audio_track: int = -1
     max_megapixels: float = MAX_MEGAPIXELS
 
     def check_reading(self) -> None:
         """Raises a `UserError` for values that cannot work."""
-        if self.audio_track < -1:
-            raise UserError(f"--audio_track counts from 0 (-1 = the default track); it is {self.audio_track}.")
         if not self.max_megapixels > 0:
             raise UserError(f"--max_megapixels must be above 0, not {self.max_megapixels}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadOptions(SizeLimit):
+    """How files are read: `SizeLimit`, and audio_track: the sound track, counted from 0; -1 = the file's default one."""
+
+    audio_track: int = -1
+
+    def check_reading(self) -> None:
+        """Raises a `UserError` for values that cannot work."""
+        super().check_reading()
+        if self.audio_track < -1:
+            raise UserError(f"--audio_track counts from 0 (-1 = the default track); it is {self.audio_track}.")
 
 
 def check_size(width: int, height: int, max_megapixels: float) -> None:
@@ -56,12 +62,14 @@ class Container:
     """An open file or pipe.
 
     Attributes:
+      formats: the names of its format.
       pictures, sounds: its tracks of either kind, without cover images.
       clock: of all tracks in use.
     """
 
     def __init__(self, opened: av.container.InputContainer, options: ReadOptions, note: Note):
         self._opened, self._options, self._note = opened, options, note
+        self.formats = frozenset(opened.format.name.split(","))
         cover = av.stream.Disposition.attached_pic
         self.pictures = [track for track in opened.streams.video if not track.disposition & cover]
         self.sounds = list(opened.streams.audio)
@@ -132,7 +140,7 @@ class Container:
     def _check_complete(self, used: Sequence[Any]) -> None:
         """Raises a `BadItem` if a track ends well before its declared end, or all end before that of the file."""
         ends, starts = self.clock.end, self.clock.start
-        declaring = bool(_DECLARING & set(self._opened.format.name.split(",")))
+        declaring = bool(_DECLARING & self.formats)
         for track in used:
             if track.index in ends and (declaring or track.type == "video"):
                 begin = starts[track.index] if track.duration else 0.0  # Matroska's tag counts from 0

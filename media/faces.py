@@ -10,17 +10,23 @@ from typing import Any, Protocol, Self
 import cv2
 import numpy as np
 
+from media import yunet
 from media.errors import UserError
 from media.images import JPEG_QUALITY, check_image_format, encode_image
 from media.registry import Registry
 from media.video import Frame
 
 
+# The Haar cascade of OpenCV 4, or a folder that is not there: OpenCV 5 ships none.
+_CASCADE = pathlib.Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / "haarcascade_frontalface_alt2.xml"
+DEFAULT_DETECTOR = "haar" if hasattr(cv2, "CascadeClassifier") and _CASCADE.is_file() else "yunet"
+
+
 @dataclasses.dataclass(frozen=True)
 class FaceOptions:
     """How faces are found and cut out.
 
-    detector: a name in `DETECTORS`; detector_model: its weights, if it needs any.
+    detector: a name in `DETECTORS`; detector_model: its weights, "" = those that ship with it.
     detect_every: frames between detections; 1 = every frame. Between two detections the box is interpolated.
     detect_side: frames are reduced to this longer side for detection, pixels.
     crop_size: side of the stored crop, pixels; margin: share of the box added on every side; align: rotate the eyes
@@ -31,7 +37,7 @@ class FaceOptions:
     jpeg_quality: for either format, 1 to 100.
     """
 
-    detector: str = "haar"
+    detector: str = DEFAULT_DETECTOR
     detector_model: str = ""
     detect_every: int = 5
     detect_side: int = 320
@@ -60,10 +66,12 @@ class FaceOptions:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.margin <= 2:
             raise UserError(f"--margin is a share of the face box and must be 0 to 2, not {self.margin}.")
-        if self.detector == "yunet" and not pathlib.Path(self.detector_model).is_file():
+        if self.detector == "haar":
+            _check_haar()
+        if self.detector == "yunet" and self.detector_model and not pathlib.Path(self.detector_model).is_file():
             raise UserError(
-                f"--detector=yunet needs --detector_model=FILE.onnx (YuNet from the OpenCV model zoo); "
-                f"{self.detector_model or 'none'!r} is not a file. --detector=haar needs no model."
+                f"--detector_model={self.detector_model} is not a file: name YuNet's FILE.onnx, or leave it out for the "
+                "one that ships with avemo."
             )
 
 
@@ -122,13 +130,8 @@ class HaarDetector:
     """OpenCV's frontal Haar cascade (Viola & Jones 2001), which ships with OpenCV 4 and so needs no download."""
 
     def __init__(self, options: FaceOptions):
-        folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
-        cascade = cv2.CascadeClassifier(f"{folder}haarcascade_frontalface_alt2.xml") if folder else None
-        if cascade is None or cascade.empty():
-            raise UserError(
-                "this OpenCV ships no Haar cascade: install opencv-python>=4.10,<5 or choose --detector=yunet."
-            )
-        self._cascade, self._side = cascade, options.detect_side
+        _check_haar()
+        self._cascade, self._side = cv2.CascadeClassifier(str(_CASCADE)), options.detect_side
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
         """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
@@ -148,14 +151,10 @@ class HaarDetector:
 
 @DETECTORS.register("yunet")
 class YuNetDetector:
-    """YuNet (Wu et al. 2023) through OpenCV's `FaceDetectorYN`; the eyes give the roll."""
+    """YuNet (Wu et al. 2023) through OpenCV's `FaceDetectorYN`, shipped with avemo; the eyes give the roll."""
 
     def __init__(self, options: FaceOptions):
-        try:
-            self._net = cv2.FaceDetectorYN.create(options.detector_model, "", (320, 320), 0.6, 0.3, 50)
-        except cv2.error as error:
-            raise UserError(f"{options.detector_model} is not a YuNet model that OpenCV can read.") from error
-        self._side = options.detect_side
+        self._net, self._side = yunet.open_network(options.detector_model), options.detect_side
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
         """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
@@ -169,6 +168,13 @@ class YuNetDetector:
             roll = math.degrees(math.atan2(eyes[3] - eyes[1], eyes[2] - eyes[0]))
             faces.append(Face(x + w / 2, y + h / 2, max(w, h), roll, float(row[14])))
         return faces
+
+
+def _check_haar() -> None:
+    if not hasattr(cv2, "CascadeClassifier") or not _CASCADE.is_file():
+        raise UserError(
+            f"OpenCV {cv2.__version__} ships no Haar cascade: install 'opencv-python<5', or choose --detector=yunet."
+        )
 
 
 def _reduced(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:

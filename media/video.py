@@ -24,6 +24,9 @@ SOUND_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".m4a", ".m4b", ".ogg", ".oga", ".aac", ".opus", ".aif", ".aiff", ".aifc", ".wma"),
     *(".amr", ".ac3", ".caf", ".au", ".mka", ".weba", ".mp2", ".w64"),
 )
+_NO_RECORDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".pdf", ".html", ".xml", ".zip", ".npy", ".srt")
+# FFmpeg recognises these by marks that other files do not have by chance.
+_CONTAINERS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "wav", "flac", "aiff", "caf"}
 _LARGEST_SKEW = 0.1  # of a display matrix's entries from a quarter turn, before it is said that they differ
 
 
@@ -57,6 +60,35 @@ def probe(path: str | pathlib.Path, options: ReadOptions = ReadOptions()) -> Str
             return Stream(frame_rate(stream), bool(file.sounds), start)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"video cannot be opened: {error}") from error
+
+
+def has_picture(path: str | pathlib.Path) -> bool:
+    """Whether a file has a picture track; a sound file with a cover has none.
+
+    Raises:
+      BadItem: the file has no track at all, or FFmpeg cannot read it.
+    """
+    try:
+        with opened(path) as file:
+            if not file.pictures and not file.sounds:
+                raise BadItem("it has neither a picture nor a sound track")
+            return bool(file.pictures)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise BadItem(f"it cannot be read as video or sound: {error}") from error
+
+
+def is_recording(path: pathlib.Path) -> bool:
+    """Whether a file is video or sound: by its suffix if that is a common one, otherwise by its content."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix in SOUND_SUFFIXES:
+        return True
+    if suffix in IMAGE_SUFFIXES or suffix in _NO_RECORDINGS:
+        return False
+    try:
+        with opened(path) as file:
+            return bool(_CONTAINERS & file.formats and (file.pictures or file.sounds))
+    except (av.FFmpegError, OSError, ValueError):
+        return False
 
 
 def frame_rate(stream: av.VideoStream) -> float:

@@ -70,7 +70,7 @@ def predict(
         if name not in FILES:
             raise unknown("file of --files", name, FILES)
     stream.Options(face, fps).check()
-    reading = ReadOptions(audio_track, max_megapixels)
+    reading = ReadOptions(max_megapixels, audio_track)
     reading.check_reading()
     if causal and input != "-":
         raise UserError("--causal needs --input=-: in a file, the sound after a frame is already there.")

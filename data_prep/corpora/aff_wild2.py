@@ -114,7 +114,7 @@ class AffWild2(Corpus):
         black = encode_image(np.zeros((size, size, 3), np.uint8), form)
         for number, seconds in enumerate(time, start=1):
             path = present.get(f"{number:05d}")
-            data = stills.read_encoded(path, size, form) if path else black
+            data = stills.read_encoded(path, size, form, self.options.max_megapixels) if path else black
             # The crops are published without their place in the picture.
             yield FaceFrame(float(seconds), data, path is not None, (0.0, 0.0, 0.0, 0.0), float(path is not None))
 

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import stills, tables
 from data_prep.corpora.base import Corpus, Item
+from media.container import SizeLimit
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
 from media.images import check_image_format, encode_image
@@ -41,7 +42,7 @@ CITATION = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(SizeLimit):
     """Options of AffectNet.
 
     image_size: side of the stored pictures in pixels; 0 keeps that of the picture (new release) or the box (old one).
@@ -64,6 +65,7 @@ class Options:
     def check(self) -> None:
         """Raises a `UserError` if a value cannot work."""
         check_image_format(self.image_format)
+        self.check_reading()
         if self.class_order not in ("affectnet", "alphabetical"):
             raise UserError(f"--class_order is affectnet or alphabetical, not {self.class_order!r}.")
         if self.image_size < 0:
@@ -167,7 +169,8 @@ class AffectNet(Corpus):
         if not self._labelled or valence < -1 or arousal < -1:
             valence = arousal = math.nan
         if item.payload["release"] == "new":
-            image = stills.read_encoded(path, self.options.image_size, self.options.image_format)
+            form = self.options.image_size, self.options.image_format, self.options.max_megapixels
+            image = stills.read_encoded(path, *form)
         else:
             image = self._cut(path, item.payload)
         classes = len(self.options.classes)
@@ -184,7 +187,7 @@ class AffectNet(Corpus):
         return values[0], values[1], values[2]
 
     def _cut(self, path: pathlib.Path, row: Mapping[str, Any]) -> bytes:
-        picture = stills.read(path)
+        picture = stills.read(path, self.options.max_megapixels)
         x, y, width, height = (_number(row[n], n) for n in ("face_x", "face_y", "face_width", "face_height"))
         side = max(width, height)
         if side <= 0:

@@ -5,13 +5,17 @@ import dataclasses
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
 from media import listing
 from media.errors import UserError
+from media.files import shown
+
+
+LISTED = 10  # files that were passed over, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +128,25 @@ class Corpus(abc.ABC):
         Raises:
           UserError: a folder cannot be read.
         """
+        return [path for path in self._below(folder, recursive) if path.suffix.lower() in suffixes]
 
+    def files_of_any_name(self, wanted: Callable[[pathlib.Path], bool], besides: str = "") -> list[pathlib.Path]:
+        """Lists the wanted files below the source as `files` does, and counts and names the others in `notes`."""
+        found = self._below(self.source, True)
+        chosen = [path for path in found if wanted(path)]
+        taken = {*chosen, self.source / besides}
+        over = [shown(path.relative_to(self.source)) for path in found if path not in taken]
+        if over:
+            first = ", ".join(over[:LISTED]) + (", …" if len(over) > LISTED else "")
+            self.notes.append(f"passed over: {len(over)} files of other kinds ({first})")
+        return chosen
+
+    def _below(self, folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
         def unreadable(error: OSError) -> None:
             raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
         skip = (self.output,) if self.output else ()
-        found = listing.files(folder, recursive=recursive, skip=skip, unreadable=unreadable)
-        return [path for path in found if path.suffix.lower() in suffixes]
+        return list(listing.files(folder, recursive=recursive, skip=skip, unreadable=unreadable))
 
     def wrong_layout(self, found: str) -> UserError:
         """Returns the error for a source that does not look like this corpus."""

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import download, stills, tables
 from data_prep.corpora.base import Corpus, Item
+from media.container import SizeLimit
 from media.errors import BadItem, Dropped, UserError
 from media.faces import Face, FaceOptions, crop
 from media.images import check_image_format, encode_image
@@ -30,7 +31,7 @@ Box = tuple[float, ...]  # left, right, top, bottom as fractions of the picture
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(SizeLimit):
     """Options of FEC.
 
     cache: folder of downloaded pictures, by default `images` in the source. crop_size: side of the stored crops in
@@ -53,6 +54,7 @@ class Options:
     def check(self) -> None:
         """Raises a `UserError` if a value cannot work."""
         check_image_format(self.image_format)
+        self.check_reading()
         if not 0 <= self.min_agreement <= 1:
             raise UserError(f"--min_agreement is a share from 0 to 1, not {self.min_agreement}.")
         if self.crop_size < 1:
@@ -173,7 +175,7 @@ class FEC(Corpus):
         return None
 
     def _cut(self, path: pathlib.Path, box: Box) -> bytes:
-        picture = stills.read(path)
+        picture = stills.read(path, self.options.max_megapixels)
         height, width = picture.shape[:2]
         left, right, top, bottom = box
         side = max((right - left) * width, (bottom - top) * height)

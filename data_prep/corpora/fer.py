@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from data_prep import stills, tables
 from data_prep.corpora.base import Corpus, Item
+from media.container import SizeLimit
 from media.errors import BadItem, Dropped, UserError
 from media.files import LFS_REMEDY, points_to_lfs
 from media.images import check_image_format
@@ -37,7 +38,7 @@ LAYOUT = """
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(SizeLimit):
     """Options of FER+.
 
     image_size: side of the stored pictures in pixels, 0 keeps their 48. image_format: "jpeg" or "webp". holdout: share
@@ -52,6 +53,7 @@ class Options:
     def check(self) -> None:
         """Raises a `UserError` if a value cannot work."""
         check_image_format(self.image_format)
+        self.check_reading()
         if self.image_size < 0:
             raise UserError(f"--image_size must not be negative, it is {self.image_size}.")
         if not 0 <= self.holdout < 1:
@@ -209,7 +211,7 @@ class FER(Corpus):
         data = Pictures.read(self.source, rated.folder, rated.name)
         yield face_record(
             item.key,
-            stills.recoded(data, rated.name, self.options.image_size, self.options.image_format),
+            stills.recoded(data, rated.name, *_form(self.options)),
             label=rated.label,
             votes=rated.votes,
         )
@@ -254,4 +256,9 @@ class FERUnlabelled(Corpus):
         """Yields one face."""
         name = item.payload["name"]
         data = Pictures.read(self.source, FOLDERS[0][0], name)
-        yield face_record(item.key, stills.recoded(data, name, self.options.image_size, self.options.image_format))
+        yield face_record(item.key, stills.recoded(data, name, *_form(self.options)))
+
+
+def _form(options: Options) -> tuple[int, str, float]:
+    """How pictures are stored, as `stills.recoded` takes it."""
+    return options.image_size, options.image_format, options.max_megapixels

@@ -115,7 +115,7 @@ class FERTriplets(Corpus):
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one triplet."""
         pictures = [(name, fer.Pictures.read(self.source, folder, name)) for folder, name in item.payload["pictures"]]
-        form = self.options.image_size, self.options.image_format
+        form = self.options.image_size, self.options.image_format, self.options.max_megapixels
         yield {
             "name": item.key,
             "images": [jpeg(stills.recoded(data, name, *form)) for name, data in pictures],

@@ -99,8 +99,8 @@ class Own(Corpus):
     def items(self) -> Sequence[Item]:
         """Lists every recording below the folder, and those named in labels.csv but missing, which will fail."""
         table = self._table()
-        suffixes = (*video.SUFFIXES, *video.SOUND_SUFFIXES)
-        paths = {shown(path.relative_to(self.source)): str(path) for path in self.files(self.source, suffixes)}
+        found = self.files_of_any_name(video.is_recording, besides=LABELS)
+        paths = {shown(path.relative_to(self.source)): str(path) for path in found}
         named, notes = match(table.files, paths) if table else ({}, [])
         self.notes += [f"{LABELS}: {note}" for note in [*(table.notes if table else ()), *notes]]
         missing = sorted(table.files - set(named)) if table else []
@@ -144,7 +144,7 @@ class Own(Corpus):
             by_rater = {rater: self._in_seconds(lines, path) for rater, lines in table.traces.get(name, {}).items()}
             annotate = traces = _RatedTraces(by_rater, table.raters, self.options.gold_standard)
             spans = traces.spans
-        picture = path if path.suffix.lower() in video.SUFFIXES else None
+        picture = path if video.has_picture(path) else None  # the tracks decide, not the name
         yield from clip_records(
             item.key,
             options=self.options,
