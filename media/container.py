@@ -38,7 +38,7 @@ class SizeLimit:
 
 @dataclasses.dataclass(frozen=True)
 class ReadOptions(SizeLimit):
-    """How files are read: `SizeLimit`, and audio_track: the sound track, counted from 0; -1 = the file's default one."""
+    """How files are read: `SizeLimit`, and audio_track: the sound track, from 0; -1 = the file's default one."""
 
     audio_track: int = -1
 

@@ -16,10 +16,9 @@ from media.images import JPEG_QUALITY, check_image_format, encode_image
 from media.registry import Registry
 from media.video import Frame
 
-
 # The Haar cascade of OpenCV 4, or a folder that is not there: OpenCV 5 ships none.
-_CASCADE = pathlib.Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / "haarcascade_frontalface_alt2.xml"
-DEFAULT_DETECTOR = "haar" if hasattr(cv2, "CascadeClassifier") and _CASCADE.is_file() else "yunet"
+CASCADE = pathlib.Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / "haarcascade_frontalface_alt2.xml"
+DEFAULT_DETECTOR = "haar" if hasattr(cv2, "CascadeClassifier") and CASCADE.is_file() else "yunet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +69,8 @@ class FaceOptions:
             _check_haar()
         if self.detector == "yunet" and self.detector_model and not pathlib.Path(self.detector_model).is_file():
             raise UserError(
-                f"--detector_model={self.detector_model} is not a file: name YuNet's FILE.onnx, or leave it out for the "
-                "one that ships with avemo."
+                f"--detector_model={self.detector_model} is not a file: name YuNet's FILE.onnx, or nothing for the one "
+                "that ships with avemo."
             )
 
 
@@ -131,7 +130,7 @@ class HaarDetector:
 
     def __init__(self, options: FaceOptions):
         _check_haar()
-        self._cascade, self._side = cv2.CascadeClassifier(str(_CASCADE)), options.detect_side
+        self._cascade, self._side = cv2.CascadeClassifier(str(CASCADE)), options.detect_side
 
     def __call__(self, image: np.ndarray, smallest: float = 0.0) -> list[Face]:
         """Returns every face in pixels of the image; faces with a side below `smallest` may be left out."""
@@ -171,7 +170,7 @@ class YuNetDetector:
 
 
 def _check_haar() -> None:
-    if not hasattr(cv2, "CascadeClassifier") or not _CASCADE.is_file():
+    if not hasattr(cv2, "CascadeClassifier") or not CASCADE.is_file():
         raise UserError(
             f"OpenCV {cv2.__version__} ships no Haar cascade: install 'opencv-python<5', or choose --detector=yunet."
         )

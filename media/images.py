@@ -85,6 +85,8 @@ def _stated(data: bytes, name: str) -> tuple[int, int, bool]:
     """
     if data[:2] == JPEG_MARK:
         scan = scan_jpeg(data)
+        if not scan.width:
+            raise BadItem(f"image {name} cannot be decoded")
         return scan.width, scan.height, bool(scan.end)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), True

@@ -15,7 +15,7 @@ import cv2
 from media.errors import UserError
 
 MODEL = pathlib.Path(__file__).with_name("face_detection_yunet_2026may.onnx")  # MIT, see face_detection_yunet.LICENSE
-_KNOWN = frozenset(("ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",))  # SHA-256 of `MODEL`
+KNOWN = frozenset(("ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",))  # SHA-256 of `MODEL`
 _CREATE = (0.6, 0.3, 50)  # lowest confidence, overlap of two boxes of one face, most faces
 _CHILD_SECONDS = 60
 _TRY = """
@@ -40,7 +40,7 @@ def open_network(path: str) -> cv2.FaceDetectorYN:
         data = pathlib.Path(path or MODEL).read_bytes()
     except OSError as error:
         raise UserError(f"--detector_model={path} cannot be read: {error.strerror}.") from error
-    if hashlib.sha256(data).hexdigest() not in _KNOWN and not _survives(data):
+    if hashlib.sha256(data).hexdigest() not in KNOWN and not _survives(data):
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.")
     try:
         return cv2.FaceDetectorYN.create("onnx", data, b"", (320, 320), *_CREATE)

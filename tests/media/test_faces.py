@@ -1,6 +1,7 @@
 """No frame is lost, one person is followed, and crops are upright RGB squares."""
 
 import dataclasses
+import hashlib
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from media import faces, video
+from media import faces, video, yunet
 from media.errors import UserError
 from media.faces import Face, FaceOptions, Follower
 
@@ -119,7 +120,7 @@ def test_short_gaps_get_a_box_but_stay_masked():
     ("change", "said"),
     [
         ({"detector": "yunett"}, "did you mean 'yunet'"),
-        ({"detector": "yunet"}, "needs --detector_model"),
+        ({"detector": "yunet", "detector_model": "gone.onnx"}, "--detector_model=gone.onnx is not a file"),
         ({"detect_every": 0}, "--detect_every must be at least 1"),
         ({"margin": -1.0}, "--margin"),
     ],
@@ -134,6 +135,57 @@ def test_a_file_that_is_not_a_yunet_model_is_refused(tmp_path):
     model.write_bytes(b"nothing")
     with pytest.raises(UserError, match="is not a YuNet model"):
         Follower(FaceOptions(detector="yunet", detector_model=str(model)))
+
+
+def test_a_damaged_detector_file_does_not_end_the_process(tmp_path):
+    """With this byte changed, OpenCV 4.14's ONNX reader dies by signal 11."""
+    data = bytearray(yunet.MODEL.read_bytes())
+    data[11370] = 141
+    model = tmp_path / "model.onnx"
+    model.write_bytes(data)
+    with pytest.raises(UserError, match="is not a YuNet model"):
+        Follower(FaceOptions(detector="yunet", detector_model=str(model)))
+
+
+def test_yunet_ships_with_its_licence_and_finds_a_face():
+    assert hashlib.sha256(yunet.MODEL.read_bytes()).hexdigest() in yunet.KNOWN
+    assert "MIT License" in yunet.MODEL.with_name("face_detection_yunet.LICENSE").read_text()
+    options = FaceOptions(detector="yunet")
+    options.check()
+    (found,) = faces.DETECTORS["yunet"](options)(drawn_face())
+    assert abs(found.x - 80) < 12
+    assert abs(found.y - 80) < 16
+
+
+def drawn_face() -> np.ndarray:
+    """A drawn face, uint8 `[160, 160, 3]`, around the middle."""
+    image = np.full((160, 160, 3), 90, np.uint8)
+    skin, dark = (224, 180, 150), (60, 35, 25)
+    cv2.ellipse(image, (80, 80), (42, 56), 0, 0, 360, skin, -1, cv2.LINE_AA)
+    cv2.ellipse(image, (80, 50), (44, 34), 0, 180, 360, dark, -1, cv2.LINE_AA)
+    for x in (63, 97):
+        cv2.ellipse(image, (x, 74), (9, 5), 0, 0, 360, (250, 250, 250), -1, cv2.LINE_AA)
+        cv2.circle(image, (x, 74), 4, dark, -1, cv2.LINE_AA)
+        cv2.line(image, (x - 10, 64), (x + 10, 64), dark, 3, cv2.LINE_AA)
+    cv2.line(image, (80, 78), (76, 94), (190, 140, 110), 3, cv2.LINE_AA)
+    cv2.ellipse(image, (80, 108), (16, 6), 0, 0, 360, (170, 60, 60), -1, cv2.LINE_AA)
+    return image
+
+
+@pytest.mark.parametrize("missing", ["cascade", "class"])
+def test_without_a_haar_cascade_a_run_that_recorded_it_is_told_in_one_line(monkeypatch, tmp_path, missing):
+    """OpenCV 5 has neither."""
+    if missing == "cascade":
+        monkeypatch.setattr(faces, "CASCADE", tmp_path / "haarcascade_frontalface_alt2.xml")
+    else:
+        monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)
+    with pytest.raises(UserError, match="ships no Haar cascade.*--detector=yunet"):
+        FaceOptions(detector="haar").check()
+
+
+def test_the_default_detector_is_one_that_this_opencv_has():
+    FaceOptions().check()
+    assert callable(faces.DETECTORS[FaceOptions().detector](FaceOptions()))
 
 
 @pytest.mark.parametrize("detector", ["haar", "yunet"])

@@ -574,9 +574,11 @@ def test_options_that_cannot_work(runs, gapped, tmp_path):
         ({"face": "biggest"}, "--face"),
         ({"face": "99"}, "at most 8"),
         ({"files": ("cvs",)}, "csv"),
-        ({"detector": "yunet"}, "detector_model"),
+        ({"detector": "yunet", "detector_model": "gone.onnx"}, "detector_model"),
         ({"detector": "nosuch"}, "Known"),
         ({"causal": True}, "--input=-"),
+        ({"audio_track": -2}, "--audio_track"),
+        ({"max_megapixels": 0.0}, "--max_megapixels"),
     ):
         with pytest.raises(UserError, match=text):
             predict.predict(runs["fusion"], str(gapped), str(tmp_path / "o"), **options)
