@@ -21,7 +21,7 @@ from avemo.runs import compilation_cache, installed
 from media.container import MAX_MEGAPIXELS, ReadOptions
 from media.errors import UserError, unknown
 from media.faces import FaceOptions
-from media.files import publish
+from media.files import publish, shown
 
 logger = logging.getLogger(__name__)
 FILES = (*trace_files.WRITERS, "overlay", "viewer")
@@ -177,7 +177,16 @@ def _predict_folder(
         failed.append({"input": str(error.filename), "error": f"{error.filename} cannot be read: {error.strerror}."})
         logger.warning("%s", failed[-1]["error"])
 
-    found = recording.find(input, unreadable, skip=() if output.resolve() == input.resolve() else (output,))
+    over: list[str] = []
+    found = recording.find(
+        input,
+        unreadable,
+        skip=() if output.resolve() == input.resolve() else (output,),
+        passed_over=lambda path: over.append(shown(path.relative_to(input))),
+    )
+    if over:
+        first = ", ".join(over[:3]) + (", …" if len(over) > 3 else "")
+        logger.warning("%d files in %s are neither video nor sound: %s.", len(over), input, first)
     namesakes = collections.Counter(path.with_suffix("") for path in found)
     for number, path in enumerate(found, 1):
         relative = path.relative_to(input)
@@ -190,7 +199,7 @@ def _predict_folder(
             logger.warning("%d of %d failed: %s", number, len(found), error)
     if not done:
         raise UserError(f"none of the {len(found)} files in {input} could be read; the first: {failed[0]['error']}")
-    summary = {"done": done, "failed": failed}
+    summary = {"done": done, "failed": failed, "passed_over": over}
     with publish(output) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     logger.info("%d done, %d failed: see %s.", len(done), len(failed), output / "summary.json")

@@ -5,14 +5,13 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import av
 
 from media import listing, video
 from media.container import ReadOptions, opened
 from media.errors import BadItem, UserError
-
-SUFFIXES = (*video.SUFFIXES, *video.SOUND_SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +80,14 @@ def find(
     folder: pathlib.Path,
     unreadable: Callable[[OSError], None] = lambda error: None,
     skip: Collection[pathlib.Path] = (),
+    passed_over: Callable[[pathlib.Path], Any] = lambda path: None,
 ) -> list[pathlib.Path]:
     """Finds video and sound files at any depth, sorted by name; hidden files and what was written here are left out.
 
     Args:
       folder: where to look.
       skip: folders that are left out, such as the output.
+      passed_over: called for every file that is neither video nor sound.
       unreadable: called for every subfolder that cannot be read; the search goes on without it.
 
     Raises:
@@ -99,7 +100,11 @@ def find(
         unreadable(error)
 
     inside = listing.files(folder, skip=skip, unreadable=note)
-    found = sorted(path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: list[pathlib.Path] = []
+    for path in inside:
+        if path.is_file():
+            (found.append if video.is_recording(path) else passed_over)(path)
     if not found:
-        raise UserError(f"--input={folder} holds no video or sound ({', '.join(SUFFIXES)}).")
+        raise UserError(f"--input={folder} holds no video or sound.")
+    found.sort()
     return found

@@ -179,7 +179,7 @@ def test_without_a_haar_cascade_a_run_that_recorded_it_is_told_in_one_line(monke
         monkeypatch.setattr(faces, "CASCADE", tmp_path / "haarcascade_frontalface_alt2.xml")
     else:
         monkeypatch.delattr(cv2, "CascadeClassifier", raising=False)
-    with pytest.raises(UserError, match="ships no Haar cascade.*--detector=yunet"):
+    with pytest.raises(UserError, match=r"ships no Haar cascade.*--detector=yunet"):
         FaceOptions(detector="haar").check()
 
 

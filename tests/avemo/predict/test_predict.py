@@ -476,6 +476,7 @@ def test_a_folder_continues_and_lists_what_failed(runs, tmp_path, monkeypatch):
     assert len(result["done"]) == 3
     assert [pathlib.Path(f["input"]).name for f in result["failed"]] == ["closed", "c.mov"]
     assert "Permission denied" in result["failed"][0]["error"]
+    assert result["passed_over"] == ["notes.txt"]
     written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert written == ["b/trace.csv", "deep/a.mkv/trace.csv", "deep/a.mp4/trace.csv", "summary.json"]
     assert json.loads((tmp_path / "out/summary.json").read_text())["failed"] == result["failed"]
