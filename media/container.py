@@ -16,8 +16,9 @@ from media.files import media_address
 Note = Callable[[str], Any]  # takes one line about a file that is read but not as a user may expect
 
 MAX_MEGAPIXELS = 50.0
+PYAV_VERSION = int(av.__version__.split(".")[0])
 # PyAV before 19 refuses a file for a tag that is not UTF-8, unless told otherwise; PyAV 19 has no such argument.
-_LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+_LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if PYAV_VERSION < 19 else {}
 # Formats whose header states a duration. Others are measured by what is there, or guessed from the bit rate.
 _DECLARING = {"matroska", "mov", "flv", "avi", "asf"}
 # A track that ends this long before its declared end was cut off.

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from media.container import Note, ReadOptions, check_size, opened
+from media.container import PYAV_VERSION, Note, ReadOptions, check_size, opened
 from media.errors import BadItem
 
 SUFFIXES = (
@@ -27,6 +27,7 @@ SOUND_SUFFIXES = (
 _NO_RECORDINGS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".pdf", ".html", ".xml", ".zip", ".npy", ".srt")
 # FFmpeg recognises these by marks that other files do not have by chance.
 _CONTAINERS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "wav", "flac", "aiff", "caf"}
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if PYAV_VERSION >= 17 else {}  # before, there was only one
 _LARGEST_SKEW = 0.1  # of a display matrix's entries from a quarter turn, before it is said that they differ
 
 
@@ -186,7 +187,7 @@ class ImageOf:
             width, height = frame.width * max(1.0, self._shape), frame.height / min(1.0, self._shape)
             size = {"width": round(width), "height": round(height)}
             check_size(size["width"], size["height"], self._options.max_megapixels)
-        image = self._reformatter.reformat(frame, format="rgb24", threads=1, **size).to_ndarray()
+        image = self._reformatter.reformat(frame, format="rgb24", **size, **_ONE_THREAD).to_ndarray()
         matrix = _display_matrix(frame)
         if matrix is None:
             return image

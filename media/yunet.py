@@ -42,10 +42,14 @@ def open_network(path: str) -> cv2.FaceDetectorYN:
         raise UserError(f"--detector_model={path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() not in KNOWN and not _survives(data):
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.")
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(2)  # errors only: OpenCV 5 warns of every network
     try:
         return cv2.FaceDetectorYN.create("onnx", data, b"", (320, 320), *_CREATE)
     except cv2.error as error:
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.") from error
+    finally:
+        cv2.setLogLevel(level)
 
 
 @functools.lru_cache(maxsize=4)
