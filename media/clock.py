@@ -29,6 +29,7 @@ class _Track:
     following: float  # where the next packet should begin
     since: float  # where this part of it begins
     end: float  # on the common clock
+    shown: bool  # whether `stamp` is the time of display, for want of one of decoding
     at_jump: float = 0.0  # `stamp` when another track jumped first
 
 
@@ -62,22 +63,22 @@ class Clock:
         if stamp is None or not packet.time_base:
             return
         base = packet.time_base
-        time, index = float(stamp * base), packet.stream.index
+        time, index, shown = float(stamp * base), packet.stream.index, packet.dts is None
         lasts = float((packet.duration or 0) * base)
         track = self._tracks.get(index)
         if not lasts and track is not None and 0 < time - track.stamp < 1:
             lasts = time - track.stamp
         if track is None:
             part = max((other.part for other in self._tracks.values()), default=0)
-            track = self._tracks[index] = _Track(part, time, time, time, time + self._shifts[part])
+            track = self._tracks[index] = _Track(part, time, time, time, time + self._shifts[part], shown)
             self.start[index] = track.end
-        elif self._jumps(track, time, packet.dts is None):
+        elif self._jumps(track, time, shown or track.shown):
             self._enter_next_part(track, time)
-        track.stamp, track.following = time, time + lasts
+        track.stamp, track.following, track.shown = time, time + lasts, shown
         self._check_together()
         shift = self._shifts[track.part]
-        shown = float(packet.pts * base) if packet.pts is not None else time
-        track.end = max(track.end, shown + shift + lasts)
+        displayed = float(packet.pts * base) if packet.pts is not None else time
+        track.end = max(track.end, displayed + shift + lasts)
         if shift:
             ticks = round(shift / float(base))
             packet.pts = None if packet.pts is None else packet.pts + ticks

@@ -142,8 +142,9 @@ class Container:
         """Raises a `BadItem` if a track ends well before its declared end, or all end before that of the file."""
         ends, starts = self.clock.end, self.clock.start
         declaring = bool(_DECLARING & self.formats)
-        for track in used:
-            if track.index in ends and (declaring or track.type == "video"):
+        pictures = [track for track in used if track.type == "video"]
+        for track in pictures or used:
+            if track.index in ends and (declaring or pictures):
                 begin = starts[track.index] if track.duration else 0.0  # Matroska's tag counts from 0
                 _check_end(ends[track.index] - begin, _declared(track))
         if declaring and ends and self._opened.duration:

@@ -73,6 +73,15 @@ def test_a_jump_of_one_track_alone_is_refused(begin):
         times(Clock(), (0, steps(0, 100)), (1, steps(0, 100)), *alone)
 
 
+def test_pictures_stored_out_of_order_without_stamps_of_decoding_are_no_jump():
+    clock = Clock()
+    shown = [0.0, 0.6, 0.3, 0.1, 0.2, 0.4, 0.5, 1.2, 0.9, 0.7, 0.8, 1.0, 1.1]
+    for packet in packets((0, shown)):
+        packet.dts = None if packet.pts < 1000 else packet.pts - 600
+        clock(packet)
+    assert clock.jumps == []
+
+
 def test_a_track_that_ends_before_the_other_jumps_is_no_fault():
     moved = times(Clock(), (0, steps(0, 100)), (1, steps(0, 100)), (0, steps(0, 100)))
     np.testing.assert_allclose(moved[0], steps(0, 200), atol=2e-3)
