@@ -4,11 +4,13 @@ OpenCV's ONNX reader can end the whole process on a damaged file. A file whose d
 a child process first.
 """
 
+import contextlib
 import functools
 import hashlib
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import cv2
 
@@ -42,14 +44,25 @@ def open_network(path: str) -> cv2.FaceDetectorYN:
         raise UserError(f"--detector_model={path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() not in KNOWN and not _survives(data):
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.")
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(2)  # errors only: OpenCV 5 warns of every network
     try:
-        return cv2.FaceDetectorYN.create("onnx", data, b"", (320, 320), *_CREATE)
+        with _quiet():
+            return cv2.FaceDetectorYN.create("onnx", data, b"", (320, 320), *_CREATE)
     except cv2.error as error:
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV 5 warns of every network that it opens; older ones do not, and may lack the means to silence it."""
+    log = getattr(cv2.utils, "logging", None)
+    if log is None:
+        yield
+        return
+    level = log.setLogLevel(log.LOG_LEVEL_ERROR)
+    try:
+        yield
     finally:
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 @functools.lru_cache(maxsize=4)
