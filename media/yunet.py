@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 
 import cv2
+import numpy as np
 
 from media.errors import UserError
 
 MODEL = pathlib.Path(__file__).with_name("face_detection_yunet_2026may.onnx")  # MIT, see face_detection_yunet.LICENSE
 KNOWN = frozenset(("ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",))  # SHA-256 of `MODEL`
-_CREATE = (0.6, 0.3, 50)  # lowest confidence, overlap of two boxes of one face, most faces
+_CONFIDENCE, _OVERLAP, _MOST = 0.6, 0.3, 50  # the lowest confidence; of two boxes of one face; faces in a picture
 _CHILD_SECONDS = 60
 _TRY = """
 import resource, sys
@@ -46,7 +47,8 @@ def open_network(path: str) -> cv2.FaceDetectorYN:
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.")
     try:
         with _quiet():
-            return cv2.FaceDetectorYN.create("onnx", data, b"", (320, 320), *_CREATE)
+            model, config = np.frombuffer(data, np.uint8), np.zeros(0, np.uint8)
+            return cv2.FaceDetectorYN.create("onnx", model, config, (320, 320), _CONFIDENCE, _OVERLAP, _MOST)
     except cv2.error as error:
         raise UserError(f"{path} is not a YuNet model that OpenCV can read.") from error
 
