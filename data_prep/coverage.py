@@ -12,8 +12,9 @@ import av
 import numpy as np
 
 from data_prep import annotations
+from media import video
+from media.container import opened
 from media.errors import BadItem
-from media.files import media_address
 
 # How far an annotation may reach beyond its recording: raters stop their tool late.
 TOLERANCE_SECONDS, TOLERANCE_SHARE = 1.0, 0.05
@@ -93,12 +94,11 @@ def frame_times(path: pathlib.Path) -> np.ndarray:
       BadItem: the file cannot be read.
     """
     try:
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
-            stamps = [packet.pts for packet in container.demux(stream) if packet.size]
-            base = float(stream.time_base or 0)
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        with opened(path) as file:
+            stream = file.picture_track()
+            stamps = [packet.pts for packet in file.packets() if packet.size and packet.stream.index == stream.index]
+            base, rate = float(stream.time_base or 0), video.frame_rate(stream)
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise BadItem(f"video cannot be opened: {error}") from error
     if not stamps or None in stamps or not base:
         return np.arange(len(stamps)) / rate

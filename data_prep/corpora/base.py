@@ -14,7 +14,6 @@ from media import listing
 from media.errors import UserError
 from media.files import shown
 
-
 LISTED = 10  # files that were passed over, by name
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from data_prep.coverage import TOLERANCE_SECONDS, TOLERANCE_SHARE, frame_times
 from data_prep.tables import SECONDS
+from media.container import opened
 from media.errors import BadItem
-from media.files import media_address
 
 Lines = Sequence[tuple[float, float, float]]
 _LOOKED_AT = 8  # recordings, spread over the table
@@ -87,9 +87,7 @@ def _ends_inside(last: float, seconds: float) -> bool:
 def _length(path: str) -> tuple[float, float]:
     """Seconds and frames per second as the header declares them, 0 if it does not."""
     try:
-        with av.open(media_address(path), metadata_errors="ignore") as container:
-            seconds = float(container.duration or 0) / av.time_base
-            rate = container.streams.video[0].average_rate if container.streams.video else None
-            return seconds, float(rate or 0)
+        with opened(path) as file:
+            return file.duration, float(file.picture.average_rate or 0) if file.picture else 0.0
     except (av.FFmpegError, OSError, ValueError):
         return 0.0, 0.0

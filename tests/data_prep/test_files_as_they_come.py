@@ -49,7 +49,7 @@ def test_tracks_decide_and_what_is_not_read_is_named(recordings, tmp_path, red_s
     }
     assert len(found["joined.ts"]["time"]) == 50
     assert found["joined.ts"]["time"][-1] == pytest.approx(2.0, abs=0.15)
-    assert card["passed_over"] == {"files": 2, "first": ["notes.txt", "table.xyz"]}
+    assert card["notes"] == ["passed over: 2 files of other kinds (notes.txt, table.xyz)"]
     assert [one["item"] for one in card["skipped"]] == ["cut.mkv"]
     assert "cut short" in card["skipped"][0]["reason"]
     (said,) = (flag for flag in card["splits"]["test"]["sound"] if "jumps" in flag)
