@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos lint types parity results release bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos reliability lint types parity results release bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-slow: $(VENV)/test  ## the checks that take minutes
 
 chaos: $(VENV)/test      ## kill training at random moments, 20 times per task; every run must end as if nothing had happened
 	$(BIN)/python -m benchmarks.chaos
+
+reliability: $(VENV)/test  ## damaged and hostile files, full disks, signals: what docs/reliability.md promises
+	$(BIN)/python -m benchmarks.reliability
 
 lint: $(VENV)/test       ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 
 from avemo.cli.commands import COMMANDS
@@ -21,34 +23,41 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-      The exit status: 0, 1 if cells of a sweep failed, 2 for a user error, 130 when interrupted, 141 for a broken pipe.
+      The exit status: 0, 1 if cells of a sweep failed, 2 for a user error, 130 when interrupted, 141 for a broken pipe,
+      143 when terminated.
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from avemo.cli import process
-    from media import caches
+    from media import caches, termination
     from media.errors import Preempted, UserError
 
     caches.make_writable()
+    command = COMMANDS[args.command]
     try:
-        command = COMMANDS[args.command]
-        if command.uses_jax:
-            process.start(vars(args).pop("host_devices", None), command.accelerator)
-        result = command.run(args, rest)
+        with termination.termination():
+            if command.uses_jax:
+                process.start(vars(args).pop("host_devices", None), command.accelerator)
+            result = command.run(args, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Preempted as stopped:
         print(f"preempted: {stopped}", file=sys.stderr)
         return 0
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes the run.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        terminated = isinstance(stopped, termination.Terminated)
+        print(f"{'terminated' if terminated else 'interrupted'}: {command.stopped}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     return 1 if isinstance(result, dict) and result.get("failed") else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status:  # threads of the command may still be at work: an ordinary exit would wait for them, and print their end
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

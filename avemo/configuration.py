@@ -193,12 +193,15 @@ def in_dtype(config: ConfigDict, dtype: str) -> ConfigDict:
 def from_json(path: str | epath.Path) -> ConfigDict:
     """Reads the `config.json` of a run folder."""
     try:
-        return ConfigDict(json.loads(epath.Path(path).read_text()))
+        values = json.loads(epath.Path(path).read_text())
+        if not all(isinstance(values.get(group, {}), dict) for group in ("model", "data", "loss", "optimizer")):
+            raise ValueError("a group of fields is no JSON object")
+        return ConfigDict(values)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: {epath.Path(path).parent} is not a run folder made by `launch.py train`."
         ) from error
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): restore it or train again in a new --workdir.") from error
 
 

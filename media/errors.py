@@ -7,8 +7,12 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user can put right: the message names the file or field and the remedy, on one line.
 
-    The command lines print it as `error: ...` and exit with status 2; they print nothing else.
+    The command lines print it as `error: ...` and exit with status 2; they print nothing else. Line breaks and
+    control characters, which names in a file of somebody else may have, are replaced.
     """
+
+    def __init__(self, message: object):
+        super().__init__("".join(c if c.isprintable() else " " for c in " ".join(str(message).splitlines())))
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:

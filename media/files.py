@@ -1,7 +1,9 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -14,7 +16,7 @@ from etils import epath
 
 from media.errors import UserError
 
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
@@ -74,7 +76,7 @@ def read_json(
     """
     try:
         value = json.loads(epath.Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): {remedy}.") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} cannot be read (it is not a JSON object): {remedy}.")
@@ -97,6 +99,108 @@ def storage_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def write_errors(
+    folder: str | os.PathLike, remedy: str = "run the same command again", needed: int = 1 << 16
+) -> Iterator[None]:
+    """Says in one line that a folder cannot be written or its disk is full.
+
+    Libraries report a full disk as errors of many kinds. Any error is taken for one if the disk has no room.
+
+    Args:
+      folder: what is written.
+      remedy: what to do, besides freeing space.
+      needed: bytes that there must be room for.
+
+    Raises:
+      UserError: so it is. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            where = getattr(error, "filename", None) or folder
+            raise UserError(f"{where} cannot be opened ({os.strerror(code)}): choose another folder.") from error
+        if code not in STORAGE_ERRORS and not is_full(folder, needed):
+            raise
+        reason = os.strerror(code if code in STORAGE_ERRORS else errno.ENOSPC)
+        raise UserError(f"writing to {folder} failed ({reason}): free some space and {remedy}.") from error
+
+
+def is_full(folder: str | os.PathLike, needed: int) -> bool:
+    """Whether the disk of a local folder has no room for `needed` bytes."""
+    place = pathlib.Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return "://" not in str(folder) and shutil.disk_usage(place).free < needed
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def own_folder(parent: pathlib.Path, prefix: str) -> Iterator[pathlib.Path]:
+    """Yields a new folder in `parent`, named `prefix` and some letters, which is removed at the end.
+
+    What killed processes left under this prefix is removed first. A folder in use is recognised by its lock.
+    """
+    for path in parent.iterdir():
+        if path.name.startswith(prefix) and (lock := _lock(path)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+    while True:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        lock = _lock(folder)
+        if folder.exists():  # nobody took it for an abandoned one before it was locked
+            break
+        if lock is not None:
+            os.close(lock)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: pathlib.Path) -> int | None:
+    """Locks a folder for this process; None if another has it, or its file system has no locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+_EXCHANGE, _HERE = 2, -100  # renameat2's flag RENAME_EXCHANGE, and its "paths are as they are"
+
+
+def swap(new: pathlib.Path, target: pathlib.Path) -> None:
+    """Puts a folder in the place of another, which lies at `new` afterwards; `target` exists at every moment."""
+    if not target.exists():
+        os.rename(new, target)
+        return
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if exchange is not None and exchange(_HERE, os.fsencode(new), _HERE, os.fsencode(target), _EXCHANGE) == 0:
+        return
+    # Not on this file system: for a moment there is none.
+    old = new.with_name("old")
+    os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+
+
+@contextlib.contextmanager
 def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a folder to write into; its files move to `output` on success and are removed on failure.
 
@@ -107,7 +211,8 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+        staging = contextlib.ExitStack()
+        temporary = staging.enter_context(own_folder(output, ".partial-"))
     except OSError as error:
         raise UserError(f"--output={output} cannot be written: {error.strerror}.") from error
     try:
@@ -115,11 +220,11 @@ def publish(output: str | os.PathLike) -> Iterator[pathlib.Path]:
         for path in sorted(temporary.iterdir()):
             os.replace(path, output / path.name)
     except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+        if error.errno not in STORAGE_ERRORS:
             raise
         raise UserError(f"writing to {output} failed ({error.strerror}): free some space and run again.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        staging.close()
         if new:
             with contextlib.suppress(OSError):  # a folder with files in it stays
                 output.rmdir()

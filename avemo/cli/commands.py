@@ -18,6 +18,7 @@ class Command:
       run: `(args, overrides) -> result`; the result is text or converts to JSON.
       uses_jax: whether JAX has to work before the command begins.
       accelerator: whether it takes the machine's accelerators.
+      stopped: what is said when Ctrl-C or SIGTERM has stopped it.
     """
 
     text: str
@@ -25,6 +26,7 @@ class Command:
     run: Callable[[argparse.Namespace, list[str]], Any]
     uses_jax: bool = True
     accelerator: bool = True
+    stopped: str = "nothing unfinished is left; the same command begins anew."
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Adds the flags to a parser."""
@@ -138,6 +140,7 @@ COMMANDS = {
         "Train one stage, or resume it where it stopped. --config.path.to.field=value overrides a field.",
         {"config!": "config file, FILE.py[:variant]", "workdir!": "run folder, local or gs://", **_HOST},
         _train,
+        stopped="the same command resumes the run at its last checkpoint, if there is one.",
     ),
     "compile": Command(
         "Compile a training step for a TPU slice, on any host and without data: does it fit, what limits its speed?",
@@ -179,6 +182,7 @@ COMMANDS = {
             **_HOST,
         },
         _evaluate,
+        stopped="the same command begins anew.",
     ),
     "extract": Command(
         "Write the per-frame features of frozen encoders as shards.",
@@ -217,6 +221,7 @@ COMMANDS = {
             **_HOST,
         },
         _predict,
+        stopped="recordings that were finished are kept, nothing else is left; the same command begins anew.",
     ),
     "compare": Command(
         "Compare runs on the same recordings: scores and paired differences from the first run, with intervals.",
@@ -251,6 +256,7 @@ COMMANDS = {
             "shard": "i/n: train every n-th setting, starting with the i-th; the tables show all finished settings",
         },
         _sweep,
+        stopped="the same command trains the settings that are not finished.",
     ),
     "demo": Command(
         "Run every stage end to end and write report.html.",
@@ -261,6 +267,7 @@ COMMANDS = {
             "seed": {"type": int, "default": 0, "help": "seed of the corpus and of every stage (default: 0)"},
         },
         _demo,
+        stopped="the same command goes on with the stage that was stopped.",
     ),
     "doctor": Command(
         "Print versions, devices, decoders and writable places on one page for a bug report; 1 if something is broken.",

@@ -19,8 +19,9 @@ from avemo import configuration, report
 from avemo.evaluation import extract
 from avemo.runs import compilation_cache
 from avemo.training import train
+from media import processes
 from media.errors import UserError
-from media.files import write_atomically
+from media.files import read_json, write_atomically
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}.") from error
-    compilation_cache.keep(folder)
+    compilation_cache.keep()
     notes = _notes(folder, corpus, source, seed)
     stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed)
     results: dict[str, Any] = {}
@@ -91,7 +92,7 @@ def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> 
     path = folder / "demo.json"
     if not path.exists():
         return {"corpus": corpus, "source": source, "seed": seed, "stages": {}}
-    notes = json.loads(path.read_text())
+    notes = read_json(path)
     for name, value in (("corpus", corpus), ("source", source), ("seed", seed)):
         if notes.get(name) != value:
             raise UserError(f"{folder} has a demo with --{name}={notes.get(name)}: choose another --workdir.")
@@ -103,15 +104,21 @@ def _prepare(name: str, *arguments: str) -> Stage:
 
     def call() -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE)
+        command = processes.ending_with_this(sys.executable, *arguments)
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
         message = ""
-        # The lines pass through at once, for the progress bar, except the error line, which is printed only once.
-        for line in process.stderr or ():
-            if line.startswith(b"error: "):
-                message = line.decode().strip().removeprefix("error: ")
-            else:
-                sys.stderr.write(line.decode(errors="replace"))
-        if process.wait():
+        try:
+            # The lines pass through at once, for the progress bar, except the error line, which is printed only once.
+            for line in process.stderr or ():
+                if line.startswith(b"error: "):
+                    message = line.decode().strip().removeprefix("error: ")
+                else:
+                    sys.stderr.write(line.decode(errors="replace"))
+        finally:
+            if sys.exc_info()[0] is not None:
+                process.terminate()
+            status = process.wait()
+        if status:
             raise UserError(message or f"stage {name} failed with status {process.returncode}: see its output above.")
 
     return Stage(name, arguments, call)

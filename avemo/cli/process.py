@@ -110,8 +110,11 @@ def start(host_devices: int | None = None, accelerator: bool = True) -> None:
         jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
     check_platforms()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
-    for name in ("absl", "jax", "orbax", "tensorboardX", "grain"):
-        logging.getLogger(name).setLevel(logging.ERROR if name == "absl" else logging.WARNING)
+    # Orbax raises what it logs as an error: one line of ours would have hundreds of its beside it.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("jax", "orbax", "tensorboardX", "grain"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # `hardware.unused` says it better
     warnings.filterwarnings("ignore", message=".*Sharding info not provided when restoring.*")
     logger.info("on %s", hardware.summary())

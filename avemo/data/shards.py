@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from etils import epath
 
+from avemo.data import schema
 from media import digests
 from media.errors import UserError, unknown
 from media.files import storage_errors
@@ -47,30 +48,6 @@ def find_dataset(folder: str | epath.Path) -> epath.Path:
         names = ", ".join(sorted(str(p) for p in below))
         raise UserError(f"{folder} holds several data sets: name one of {names}.")
     return max(below, key=lambda p: tuple(int(n) for n in p.name.split(".") if n.isdigit()))
-
-
-def _open_dataset(folder: epath.Path) -> Any:
-    """Opens a TFDS data set; returns its builder.
-
-    Raises:
-      UserError: a JSON file cannot be read, or is damaged.
-    """
-    import tensorflow_datasets as tfds
-    from google.protobuf import json_format
-
-    texts = []
-    for path in (folder / "features.json", folder / "dataset_info.json"):
-        if not path.exists():
-            raise UserError(f"{path} is missing: prepare the data set again.")
-        with storage_errors(path):
-            texts.append(path.read_bytes())
-    try:
-        if not all(isinstance(json.loads(text), dict) for text in texts):
-            raise ValueError("a JSON object was expected")
-        return tfds.builder_from_directory(str(folder))
-    except (ValueError, json_format.ParseError) as error:
-        reason = " ".join(str(error).split())  # protobuf's are several lines
-        raise UserError(f"{folder} cannot be opened as a data set ({reason}): prepare it again.") from error
 
 
 class _TFRecordFile:
@@ -106,19 +83,25 @@ class _TFRecordFile:
         return data
 
 
+def _read_through(path: epath.Path) -> None:
+    """Raises a `UserError` if the storage does not give a file."""
+    with storage_errors(path), path.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
 class _ArrayRecordFile:
     """An ArrayRecord file as a sequence of records."""
 
     def __init__(self, path: epath.Path, expected: int | None) -> None:
         from array_record.python import array_record_data_source
 
+        self._path = path
         try:
             self._source = array_record_data_source.ArrayRecordDataSource([str(path)])
             found = len(self._source)
         except RuntimeError as error:  # raised for a damaged file and for a failing disk alike
-            with storage_errors(path), path.open("rb") as file:
-                while file.read(1 << 24):
-                    pass
+            _read_through(path)
             raise UserError(f"{path} is not a readable ArrayRecord file: prepare the data set again.") from error
         if expected is not None and found != expected:
             raise UserError(f"{path} has {found} records, {expected} expected: prepare the data set again.")
@@ -127,7 +110,11 @@ class _ArrayRecordFile:
         return len(self._source)
 
     def read(self, position: int) -> bytes:
-        return self._source[position]  # __getitems__ would start a thread pool for each call
+        try:
+            return self._source[position]  # __getitems__ would start a thread pool for each call
+        except Exception as error:  # its readers have no type of error for damage
+            _read_through(self._path)
+            raise UserError(f"{self._path} is damaged in record {position}: prepare the data set again.") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +172,7 @@ class Shards:
         from tensorflow_datasets.proto import tf_example_pb2
 
         self.folder, self.split = find_dataset(folder), split
-        builder = _open_dataset(self.folder)
+        builder = schema.open_dataset(self.folder)
         if split not in builder.info.splits:
             raise unknown(f"split of {self.folder}", split, builder.info.splits)
         self.features = builder.info.features

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from typing import Any
 
 from etils import epath
@@ -12,7 +13,7 @@ from avemo.evaluation.scoring import make_evaluator, try_to_score
 from avemo.metrics import shared_classes
 from avemo.runs import checkpoints, installed, run_folder
 from media.errors import UserError, unknown
-from media.files import write_atomically
+from media.files import write_atomically, write_errors
 
 
 def evaluate(
@@ -40,7 +41,8 @@ def evaluate(
         labels (`avemo.evaluation.adaptation`).
 
     Returns:
-      Metrics by split; also written to `evaluation.json` in the run folder, with the data's fingerprint.
+      Metrics by split; also written to `evaluation.json` in the run folder, with the data's fingerprint. If the run
+      folder cannot be written, that file is in `output` too.
 
     Raises:
       UserError: no checkpoint, no such data or split, data of another kind, or no split that can be scored.
@@ -58,10 +60,16 @@ def evaluate(
         scored.check_classes()
     if options.adapt and len(scored.folders) > 1:
         raise UserError(_ADAPT_NEEDS)
-    results, unscored = _score(stage, scored, variables, options, split, _folder(workdir, output, options))
-    entry = {"step": int(step), **_about(scored, options), "metrics": results}
-    entry |= {"unscored": unscored} if unscored else {}
-    write_atomically(epath.Path(workdir) / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")
+    place = epath.Path(workdir)
+    if "://" not in workdir and not os.access(workdir, os.W_OK):
+        if output is None:
+            raise UserError(f"{workdir} cannot be written: pass --output=DIR for the predictions and evaluation.json.")
+        place = epath.Path(output)
+    with write_errors(place):
+        results, unscored = _score(stage, scored, variables, options, split, _folder(workdir, output, options))
+        entry = {"step": int(step), **_about(scored, options), "metrics": results}
+        entry |= {"unscored": unscored} if unscored else {}
+        write_atomically(place / "evaluation.json", json.dumps(entry, indent=2, default=float) + "\n")
     return results
 
 

@@ -4,8 +4,11 @@ A fusion is then trained on the features alone, in minutes. Frames without a fac
 place and are masked.
 """
 
+import contextlib
 import json
 import logging
+import os
+import pathlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +23,9 @@ from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
 from avemo.runs import installed, paths, run_folder, subruns
 from avemo.runs.encoder import TASKS, Encoder
-from media import records
+from media import digests, records
 from media.errors import UserError
+from media.files import own_folder, read_json, write_errors
 from media.images import resize
 
 logger = logging.getLogger(__name__)
@@ -135,27 +139,60 @@ def extract(
         },
     }
     target = epath.Path(output) / "features" / records.SCHEMA_VERSION
-    if (target / "extract.json").exists():
-        before = json.loads((target / "extract.json").read_text())
-        if _identity(before) != _identity(card):
-            raise UserError(f"{target} holds features of other encoders or data: choose another --output.")
+    if _complete(target, card):
         logger.info("%s is complete: nothing to do.", target)
         return target
     dims = (visual.dim if visual else 1, audio.dim if audio else 1)
     schema = records.extracted_features(*dims, first.class_names, first.features["raters"].shape[1])
     began = time.time()
-    _write(
-        output,
-        schema,
-        {split: _recordings(source, visual, audio, progress, split) for split, source in sources.items()},
-    )
-    (target / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
+    with _staging(target.parent) as staging:
+        _write(
+            staging,
+            schema,
+            {split: _recordings(source, visual, audio, progress, split) for split, source in sources.items()},
+        )
+        made = staging / target.parent.name / target.name
+        digests.write(made, [path.name for path in made.iterdir() if "record-" in path.name])
+        (made / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
+        if not _complete(target, card):  # another process may have been quicker
+            made.rename(target)
     paths.record(target, {path: path for path in (str(data), *map(str, workdirs))})
     logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
     return target
 
 
-def _write(output: str, schema: Any, recordings: Mapping[str, Iterator[dict[str, Any]]]) -> None:
+def _complete(target: epath.Path, card: Mapping[str, Any]) -> bool:
+    """Whether the features are there.
+
+    Raises:
+      UserError: there are others, or some of an unknown maker.
+    """
+    if not (target / "extract.json").exists():
+        if target.exists():
+            raise UserError(f"{target} does not say which encoders made it (no extract.json): remove it, run again.")
+        return False
+    if _identity(read_json(target / "extract.json", "extract the features again")) != _identity(card):
+        raise UserError(f"{target} holds features of other encoders or data: choose another --output.")
+    return True
+
+
+@contextlib.contextmanager
+def _staging(folder: epath.Path) -> Iterator[epath.Path]:
+    """Yields a folder to write in; features get their name when they and their card are complete.
+
+    Raises:
+      UserError: the folder cannot be written, or the disk is full.
+    """
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if "://" in str(folder):
+            yield folder / f".partial-{os.getpid()}"
+            return
+        with own_folder(pathlib.Path(folder), ".partial-") as local:
+            yield epath.Path(local)
+
+
+def _write(output: epath.Path, schema: Any, recordings: Mapping[str, Iterator[dict[str, Any]]]) -> None:
     """Writes a `features` data set; `recordings` yields the records of each split."""
     import tensorflow_datasets as tfds  # slow to import, and only writing needs it
 

@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from avemo import metrics
 from avemo.metrics import significance
+from avemo.runs import run_folder
 from media.errors import UserError
 from media.standard_output import ends_quietly
 
@@ -216,13 +217,12 @@ def read_predictions(workdir: str | epath.Path, split: str) -> dict[str, np.ndar
     """Reads a run's predictions of a split.
 
     Raises:
-      UserError: the file is missing.
+      UserError: the file is missing, or cannot be read.
     """
     path = epath.Path(workdir) / "predictions" / f"{split}.npz"
     if not path.exists():
         raise UserError(f"{path} is missing: finish the run with `launch.py train`, which writes it.")
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return run_folder.read_predictions(path)
 
 
 def run(workdir: str | epath.Path, *, per: str = "concatenated") -> dict[str, Any]:

@@ -78,8 +78,7 @@ def predict(
     if faces.get("detector"):  # report mistakes before any network is opened
         FaceOptions(**faces).check()
     workdir, began = installed.find(workdir), time.time()
-    if os.access(workdir.split(",")[0], os.W_OK):
-        compilation_cache.keep(workdir.split(",")[0])
+    compilation_cache.keep()
     # A pipe is processed frame by frame, so a larger batch would only be padding.
     models = open_models(workdir, visual, audio, **({"batch_size": 1} if input == "-" else {}))
     chosen = dataclasses.replace(models.faces, **faces)

@@ -32,11 +32,11 @@ class FusionNetwork:
     def __init__(self, workdir: str, config: ConfigDict, variables: Any):
         with encoder.config_of(workdir):
             self.model = audiovisual.build(config.model)
+            self.classes = int(config.model.get("num_classes") or 0)
+            self.dims = {m: int(variables["constants"][f"{m}_mean"].shape[-1]) for m in MODALITIES}
+            shapes = jax.eval_shape(self.function, variables, self._blank(1, 2), None)
         self.variables = jax.device_put(variables)
-        self.classes = int(config.model.get("num_classes") or 0)
-        self.dims = {m: int(variables["constants"][f"{m}_mean"].shape[-1]) for m in MODALITIES}
         self._apply = jax.jit(self.function)
-        shapes = jax.eval_shape(self.function, variables, self._blank(1, 2), None)
         self.streams = shapes["carry"] is not None
         trained = ("logits", "gates") if self.classes else ("traces", "rater_traces", "gates")
         self.outputs = tuple(k for k in trained if k in shapes)

@@ -21,6 +21,7 @@ from avemo.predict.recording import Recording, decoding
 from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundReader
 from avemo.predict.trace import Collector, Trace
+from avemo.runs import installed
 from media import audio, video
 from media.errors import UserError
 from media.faces import FaceOptions
@@ -143,7 +144,7 @@ def notes_of(
     """What `trace.json` says of the input and the run; `size` is the picture's (width, height)."""
     return {
         "input": name,
-        "run": {"workdir": models.workdir, "task": models.task},
+        "run": {"workdir": installed.shown(models.workdir), "task": models.task},
         "fps": fps,
         **({} if size is None else dict(zip(("width", "height"), size, strict=True))),
         "sees": sees,

@@ -9,31 +9,25 @@ import io
 import json
 import os
 import pathlib
+import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from avemo.runs import installed, recorded_encoders, weights
 from media.errors import UserError
+from media.files import own_folder
+from media.zip_files import BROKEN, open_zip
 
 FORMAT = 1
 LIMIT = 60_000_000  # bytes per archive
 MANIFEST = "manifest.json"
 SUFFIX = ".zip"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
-# What zipfile and json raise for bytes that are not one of our archives. RuntimeError: a password.
-_BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-)
+CARD = "MODEL_CARD.md"
+RUN_FILES = ("config.json", "result.json", recorded_encoders.FILENAME, weights.FILENAME)
+DETECTOR = re.compile(r"[A-Za-z0-9_][\w.-]*\.onnx", re.ASCII)
 
 
 def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> int:
@@ -61,13 +55,12 @@ def write(path: str | os.PathLike, files: Mapping[str, bytes], manifest: Mapping
             f"{path} would have {size / 1e6:.1f} MB, more than the {LIMIT / 1e6:.0f} MB of a release: leave a run out "
             f"of --workdir, or release smaller networks (the largest files: {largest})."
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
+        with own_folder(path.parent, f".{path.name}-") as staging:
+            (staging / path.name).write_bytes(buffer.getvalue())
+            os.replace(staging / path.name, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"--output={path} cannot be written: {error.strerror or error}.") from error
     return size
 
@@ -81,13 +74,14 @@ def read(data: bytes, source: str) -> dict[str, bytes]:
 
     Raises:
       UserError: the archive is not a release, has another format, is damaged, exceeds `LIMIT` packed or unpacked, or
-        holds a name that leads out of its folder.
+        holds anything but the files that `pack` writes.
     """
     if len(data) > LIMIT:
         raise UserError(f"{source} is larger than the {LIMIT / 1e6:.0f} MB that a release may have.")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [entry for entry in archive.infolist() if not entry.is_dir()]
+        with open_zip(io.BytesIO(data)) as archive:
+            # A release that was packed again by hand has entries for the folders of its runs.
+            members = [e for e in archive.infolist() if not (e.is_dir() and installed.NAME.fullmatch(e.filename[:-1]))]
             for entry in members:
                 _check_name(entry, source)
             if sum(entry.file_size for entry in members) > LIMIT:
@@ -97,7 +91,7 @@ def read(data: bytes, source: str) -> dict[str, bytes]:
         version, expected = manifest["format"], {n: e["sha256"] for n, e in manifest["files"].items()}
     except KeyError as error:
         raise UserError(f"{source} is not a release of avemo (no {error} in it).") from error
-    except _BROKEN as error:
+    except (*BROKEN, AttributeError) as error:
         raise UserError(f"{source} is damaged or not a release ({error}): copy or download it again.") from error
     if version != FORMAT:
         raise UserError(
@@ -112,9 +106,14 @@ def read(data: bytes, source: str) -> dict[str, bytes]:
 
 
 def _check_name(entry: zipfile.ZipInfo, source: str) -> None:
+    """Refuses every file that `pack` does not write: a run folder is opened as it lies there."""
     name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
     unsafe = name.startswith("/") or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/"))
     if unsafe or kind not in (0, stat.S_IFREG):
         raise UserError(
             f"{source} holds {name!r}, which leads out of its folder or is not a plain file: do not trust it."
         )
+    run, _, file = name.partition("/")
+    in_run = installed.NAME.fullmatch(run) and (file in RUN_FILES or DETECTOR.fullmatch(file))
+    if not in_run and name not in (MANIFEST, CARD):
+        raise UserError(f"{source} holds {name!r}, which no release has: do not trust it.")

@@ -4,11 +4,12 @@ The folder holds one `.jaxexport` file per network, `manifest.json`, and `loader
 contain the weights. The batch size is symbolic, and so is time if the network allows it. They run on CPU, CUDA and TPU.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -68,7 +69,8 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
 def _preprocessing(run: RunNetworks) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if run.visual is not None:
-        out["visual"] = {"size": run.visual.image_size, "channels": "RGB, uint8", **dataclasses.asdict(run.faces)}
+        faces = dataclasses.replace(run.faces, detector_model=pathlib.PurePath(run.faces.detector_model).name)
+        out["visual"] = {"size": run.visual.image_size, "channels": "RGB, uint8", **dataclasses.asdict(faces)}
     if run.audio is not None:
         out["audio"] = {
             "sample_rate": 16000,
@@ -133,8 +135,21 @@ def _step(fusion: FusionNetwork, folder: pathlib.Path) -> dict[str, Any]:
     return {**_write(step, folder / "step.jaxexport", carry, _inputs(fusion, batch, 1)), "start": "start.npz"}
 
 
+@contextlib.contextmanager
+def _no_places_of_code() -> Iterator[None]:
+    """Programs are made without the paths of the source files that they come from."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
 def _write(function: Callable, path: pathlib.Path, *examples: Any) -> dict[str, Any]:
-    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*examples)
+    with _no_places_of_code():
+        exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*examples)
     path.write_bytes(exported.serialize())
     return {
         "file": path.name,

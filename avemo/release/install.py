@@ -1,19 +1,17 @@
 """Installs a release into the cache, from which commands take its runs by name (`avemo.runs.installed`)."""
 
 import http.client
-import os
 import pathlib
-import shutil
-import tempfile
 import urllib.parse
-import urllib.request
 from typing import Any
 
 from avemo.release import archive
 from avemo.runs import installed
+from media import web
 from media.errors import UserError
+from media.files import own_folder, swap
 
-TIMEOUT = 60.0  # s without a byte from the server
+TIMEOUT = 600.0  # s for the whole download
 
 
 def install(source: str) -> dict[str, Any]:
@@ -45,25 +43,15 @@ def install(source: str) -> dict[str, Any]:
 
 
 def _publish(files: dict[str, bytes], target: pathlib.Path) -> None:
-    """Writes the files beside `target`, then swaps them in by renaming."""
+    """Writes the files beside `target`, then puts them in its place."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=".install-", dir=target.parent))
-    try:
-        new, old = staging / "new", staging / "old"
+    with own_folder(target.parent, ".install-") as staging:
+        new = staging / "new"
         for name, data in files.items():
             path = new / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        if target.exists():
-            os.replace(target, old)
-        try:
-            os.replace(new, target)
-        except OSError:
-            if old.exists():
-                os.replace(old, target)
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        swap(new, target)
 
 
 def _open(source: str) -> bytes:
@@ -76,11 +64,6 @@ def _open(source: str) -> bytes:
 
 def _download(url: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-            data = answer.read(archive.LIMIT + 1)
-            expected = answer.headers.get("Content-Length", "")
+        return web.fetch(url, limit=archive.LIMIT + 1, seconds=TIMEOUT)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(f"{url} cannot be fetched ({error}): check the address, or download it yourself.") from error
-    if expected.isdigit() and len(data) < min(int(expected), archive.LIMIT):
-        raise UserError(f"{url} broke off after {len(data)} of {expected} bytes: try again.")
-    return data

@@ -47,7 +47,7 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     files: dict[str, bytes] = {}
     for name, member in members.items():
         files |= {f"{name}/{file}": data for file, data in _files(member).items()}
-    files["MODEL_CARD.md"] = card.write(list(members.values()), pathlib.Path(output).name).encode()
+    files[archive.CARD] = card.write(list(members.values()), pathlib.Path(output).name).encode()
     runs = {name: {"task": m.config.task, "fingerprint": m.fingerprint} for name, m in members.items()}
     size = archive.write(output, files, {"avemo": __version__, "runs": runs})
     return {"output": str(output), "bytes": size, "runs": {name: m.fingerprint for name, m in members.items()}}
@@ -126,7 +126,7 @@ def _encoders(
         detector = pathlib.Path(faces["detector_model"])
         if not detector.is_file():
             raise UserError(f"the face detector of {path}, {detector}, is gone: put the file back.")
-        faces["detector_model"] = detector.name
+        faces["detector_model"] = _detector_name(detector)
     return names, {**recorded, "faces": faces, "fps": found.fps}, detector
 
 
@@ -142,8 +142,12 @@ def _files(member: Member) -> dict[str, bytes]:
     if member.recorded_encoders:
         files[recorded_encoders.FILENAME] = dump(member.recorded_encoders)
     if member.detector:
-        files[member.detector.name] = member.detector.read_bytes()
+        files[_detector_name(member.detector)] = member.detector.read_bytes()
     return files
+
+
+def _detector_name(file: pathlib.Path) -> str:
+    return file.name if archive.DETECTOR.fullmatch(file.name) else "detector.onnx"
 
 
 def _without_paths(config: ConfigDict) -> dict[str, Any]:

@@ -4,8 +4,7 @@
 (`avemo.release`) has one file, `weights.npz`, instead of checkpoints.
 """
 
-import itertools
-import json
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +18,11 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.ops import parallel
-from avemo.runs import run_folder, weights
+from avemo.runs import damage, digests, run_folder, weights
 from media.errors import UserError
 
 logger = logging.getLogger(__name__)
 managers = ocp.checkpoint_managers
-DAMAGED = "damaged_checkpoints"
 
 
 def _folder(workdir: str | epath.Path) -> epath.Path:
@@ -52,27 +50,28 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
             )
         )
     if jax.process_index() == 0:
-        _set_aside_unreadable_metrics(_folder(workdir))
+        damage.set_aside_metrics(_folder(workdir))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("unreadable metrics are set aside")
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
         best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None,
-        # A folder created in the background is sometimes missing when its first file is written.
-        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        async_options=ocp.AsyncOptions(
+            # A folder created in the background is sometimes missing when its first file is written.
+            create_directories_asynchronously=False,
+            # Called when all files are there, before the checkpoint gets its name.
+            post_finalization_callback=functools.partial(_write_digests, _folder(workdir)),
+        ),
     )
     return ocp.CheckpointManager(_folder(workdir), options=options)
 
 
-def _set_aside_unreadable_metrics(folder: epath.Path) -> None:
-    """Removes metrics that are not JSON: the manager reads those of every checkpoint, and would not open."""
-    for path in folder.glob("*/metrics/metrics") if folder.exists() else ():
-        try:
-            json.loads(path.read_text())
-        except ValueError:
-            logger.warning("%s cannot be read; its checkpoint is kept without metrics.", path)
-            path.parent.rmtree()
+def _write_digests(folder: epath.Path) -> None:
+    if jax.process_index() == 0:
+        for path in folder.iterdir():
+            if path.name[0].isdigit() and not (path / digests.FILENAME).exists():
+                digests.write(path)
 
 
 def save(
@@ -111,25 +110,30 @@ def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, 
     Raises:
       UserError: no checkpoint can be read, the storage fails, or the checkpoint is of another model.
     """
-    damaged: list[int] = []
+    damaged: dict[int, str] = {}
     for step in sorted(checkpoints.all_steps(), reverse=True):
         try:
+            damage.check(epath.Path(checkpoints.directory) / str(step))
             _check_model(checkpoints, step, like)
             state, data = _restore(checkpoints, step, like)
         except (UserError, MemoryError, jax.errors.JaxRuntimeError):  # not the checkpoint's fault
             raise
         except Exception as error:  # Orbax and TensorStore have no type of error for damage
             _check_storage(checkpoints, step, error)
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            logger.warning(
-                "checkpoint %d of %s cannot be read (%s); trying the one before.", step, checkpoints.directory, reason
-            )
-            damaged.append(step)
+            damaged[step] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             continue
-        _set_aside(checkpoints, damaged)
+        for bad, reason in damaged.items():
+            logger.warning(
+                "checkpoint %d of %s cannot be read (%s); trying the one before.", bad, checkpoints.directory, reason
+            )
+        _set_aside(checkpoints, list(damaged))
         return step, state, data
     if damaged:
-        raise UserError(f"no checkpoint in {checkpoints.directory} can be read: use a new --workdir.")
+        reasons = "; ".join(f"{step}: {reason}" for step, reason in damaged.items())
+        raise UserError(
+            f"no checkpoint in {checkpoints.directory} can be read: use a new --workdir ({reasons}). "
+            "Nothing was deleted."
+        )
     return None
 
 
@@ -170,7 +174,7 @@ def _check_model(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> No
 def _check_storage(checkpoints: ocp.CheckpointManager, step: int, error: Exception) -> None:
     """Raises a `UserError` if a file of the checkpoint cannot be read at all: that is not damage."""
     failure = error if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else None
-    failure = failure or _unreadable(epath.Path(checkpoints.directory) / str(step))
+    failure = failure or damage.unreadable(epath.Path(checkpoints.directory) / str(step))
     if failure is not None:
         raise UserError(
             f"checkpoint {step} of {checkpoints.directory} cannot be read because the storage fails "
@@ -179,35 +183,14 @@ def _check_storage(checkpoints: ocp.CheckpointManager, step: int, error: Excepti
         ) from error
 
 
-def _unreadable(folder: epath.Path) -> OSError | None:
-    """Reads every file of a folder; returns the first error of the storage."""
-    try:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir():
-                failure = _unreadable(path)
-                if failure is not None:
-                    return failure
-            else:
-                with path.open("rb") as file:
-                    while file.read(1 << 24):
-                        pass
-    except OSError as error:
-        return error
-    return None
-
-
 def _set_aside(checkpoints: ocp.CheckpointManager, steps: Sequence[int]) -> None:
     """Moves damaged checkpoints to `damaged_checkpoints/` beside the manager's folder."""
     if not steps:
         return
     folder = epath.Path(checkpoints.directory)
-    aside = folder.parent / DAMAGED
     if jax.process_index() == 0:
-        aside.mkdir(parents=True, exist_ok=True)
         for step in steps:
-            names = itertools.chain([str(step)], (f"{step}.{number}" for number in itertools.count(1)))
-            target = next(aside / name for name in names if not (aside / name).exists())
-            (folder / str(step)).rename(target)
+            target = damage.move_aside(folder / str(step), str(step))
             logger.warning("the damaged checkpoint %d is kept as %s.", step, target)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
@@ -240,24 +223,30 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
     options = ocp.CheckpointManagerOptions(
         read_only=True, best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None
     )
-    reader = ocp.CheckpointManager(
-        _folder(workdir), options=options, item_handlers={**handlers, "config": ocp.JsonCheckpointHandler()}
-    )
-    with reader:
+    try:
+        reader = ocp.CheckpointManager(
+            _folder(workdir), options=options, item_handlers={**handlers, "config": ocp.JsonCheckpointHandler()}
+        )
         step = reader.best_step() if best else None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the metrics of a checkpoint of {workdir} cannot be read ({type(error).__name__}): run `launch.py train` "
+            "again, which sets them aside, or copy the run again."
+        ) from error
+    with reader:
         step = reader.latest_step() if step is None else step
         if step is None:
             raise missing
         try:
+            damage.check(_folder(workdir) / str(step))
             tree = reader.item_metadata(step)["state"].tree
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             restore = ocp.args.PyTreeRestore(restore_args=arguments)
             state = reader.restore(step, args=ocp.args.Composite(state=restore))["state"]
         except Exception as error:
             _check_storage(reader, step, error)
-            raise UserError(
-                f"checkpoint {step} of {workdir} cannot be read ({type(error).__name__}): copy the run again."
-            ) from error
+            reason = str(error) if isinstance(error, damage.Damaged) else type(error).__name__
+            raise UserError(f"checkpoint {step} of {workdir} cannot be read ({reason}): copy the run again.") from error
     variables = state.get("ema") or {"params": state["params"], **(state["model_state"] or {})}
     return config, step, variables
 

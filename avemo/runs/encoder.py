@@ -64,14 +64,15 @@ def network(config: ConfigDict) -> EncoderNetwork:
 
 @contextlib.contextmanager
 def config_of(workdir: str) -> Iterator[None]:
-    """Reports a config field that is missing or unknown in this version as a `UserError` naming the run."""
+    """Reports a config that does not fit this version, or the weights beside it, as a `UserError` naming the run."""
     try:
         yield
-    except (AttributeError, KeyError, UserError) as error:
-        what = "does not fit" if isinstance(error, UserError) else "lacks a field"
+    except Exception as error:  # what a network makes of wrong fields or weights is of any kind
+        what = "lacks a field" if isinstance(error, (AttributeError, KeyError)) else "does not fit"
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise UserError(
-            f"the config of {workdir} {what} ({str(error).splitlines()[0][:120]}): it is from another version of "
-            "avemo; train the run again, or use the version named in its result.json."
+            f"the config of {workdir} {what} ({reason}): it is from another version of avemo, or damaged; train the "
+            "run again, or use the version named in its result.json."
         ) from error
 
 
@@ -127,7 +128,8 @@ class Encoder:
                 f"extract and train again, or name the right run with --{self.modality}=RUN."
             )
         self.feature = feature or OUTPUTS[self.modality]
-        shapes = jax.eval_shape(self.network, variables, self.example[None])
+        with config_of(workdir):
+            shapes = jax.eval_shape(self.network, variables, self.example[None])
         if self.feature not in shapes:
             raise UserError(f"{workdir} gives no {self.feature} (model.num_classes=0): use its embedding instead.")
         self.dim = shapes[self.feature].shape[-1]

@@ -39,6 +39,17 @@ def separate(workdir: str) -> list[str]:
     return [part for part in out if part]
 
 
+def shown(workdir: str) -> str:
+    """Returns what may be said of run folders to others: relative paths, names of releases, else the folders' names."""
+    return ",".join(_shown(pathlib.PurePath(part)) for part in separate(os.fspath(workdir)))
+
+
+def _shown(path: pathlib.PurePath) -> str:
+    if path.is_relative_to(folder()):
+        return str(path.relative_to(folder()))
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
 def find(workdir: str) -> str:
     """Returns the run folder that `workdir` names: an existing folder, or else an installed run.
 

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -52,6 +54,10 @@ class MetricsWriter:
         # tensorboardX writes local folders; a gs:// run keeps metrics.jsonl.
         if "://" not in str(workdir):
             self._board = SummaryWriter(str(workdir), purge_step=resume_step + 1)
+            # TensorBoard names its files after the host.
+            host = socket.gethostname()
+            for path in epath.Path(workdir).glob(f"events.out.tfevents.*.{host}"):
+                path.rename(path.with_name(f"{path.name.removesuffix(host)}{os.getpid()}"))
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Logs scalar values of one split at one step; NaN and infinity become null, because JSON has neither."""

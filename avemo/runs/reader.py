@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import json
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from avemo.runs import metrics_log
+from avemo.runs import metrics_log, run_folder
 from media.errors import UserError
 
 # The order in which the stages are trained; runs with other names follow, by name.
@@ -122,12 +121,7 @@ class Run:
                 f"{self.folder} has no predictions of split {split!r} (it has: {', '.join(self.splits) or 'none'}): "
                 "run `launch.py evaluate` on it first."
             )
-        path = self.folder / "predictions" / f"{split}.npz"
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                self._cache[split] = dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} cannot be read ({error}): run `launch.py evaluate` again.") from error
+        self._cache[split] = run_folder.read_predictions(self.folder / "predictions" / f"{split}.npz")
         return self._cache[split]
 
     @functools.cached_property

@@ -98,7 +98,15 @@ def resolve(
     """
     workdir = epath.Path(workdir)
     card = _card(workdir, config, required=not (visual or audio))
-    given = {"visual": visual, "audio": audio}
+    try:
+        return _resolve(workdir, card, {"visual": visual, "audio": audio})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{workdir / FILENAME} cannot be read ({type(error).__name__}: {error}): pass --visual=RUN --audio=RUN."
+        ) from error
+
+
+def _resolve(workdir: epath.Path, card: Mapping[str, Any], given: Mapping[str, str | None]) -> RecordedEncoders:
     found: dict[str, str | None] = {}
     for modality in MODALITIES:
         recorded, chosen = card.get(modality), given[modality]

@@ -18,6 +18,7 @@ from avemo.runs import paths
 from avemo.version import __version__
 from media.errors import UserError
 from media.files import read_json, write_atomically
+from media.zip_files import BROKEN, read_npz
 
 
 def require(path: str, role: str) -> str:
@@ -46,6 +47,13 @@ def config_of(workdir: str | epath.Path) -> ConfigDict:
     return paths.located(configuration.from_json(epath.Path(workdir) / "config.json"), workdir)
 
 
+_REMEDY = "remove it and run `launch.py train` again, which resumes at the last checkpoint"
+
+
+class InUse(UserError):
+    """Another process trains in the run folder."""
+
+
 @contextlib.contextmanager
 def lock(workdir: epath.Path) -> Iterator[None]:
     """Locks a run folder for this process; a second run on it is refused. Folders in the cloud are not locked."""
@@ -54,11 +62,15 @@ def lock(workdir: epath.Path) -> Iterator[None]:
         return
     import fcntl
 
-    with open(workdir / ".lock", "w") as file:
+    try:
+        file = open(workdir / ".lock", "w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir}: {error.strerror or error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
+            raise InUse(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
         yield
 
 
@@ -123,13 +135,15 @@ def class_names(workdir: str | epath.Path) -> tuple[str, ...]:
     Raises:
       UserError: `result.json` is damaged.
     """
-    return tuple(_result(workdir).get("class_names", ()))
+    names = _result(workdir).get("class_names") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{epath.Path(workdir) / 'result.json'} cannot be read (its class_names): {_REMEDY}.")
+    return tuple(names)
 
 
 def _result(workdir: str | epath.Path) -> dict[str, Any]:
     path = epath.Path(workdir) / "result.json"
-    remedy = "remove it and run `launch.py train` again, which resumes at the last checkpoint"
-    return read_json(path, remedy) if path.exists() else {}
+    return read_json(path, _REMEDY) if path.exists() else {}
 
 
 def save_predictions(folder: epath.Path, split: str, predictions: Mapping[str, Any]) -> None:
@@ -139,6 +153,19 @@ def save_predictions(folder: epath.Path, split: str, predictions: Mapping[str, A
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{split}.npz").open("wb") as file:
         np.savez_compressed(file, **predictions)
+
+
+def read_predictions(path: epath.Path) -> dict[str, np.ndarray]:
+    """Reads what `save_predictions` wrote.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return read_npz(file)
+    except BROKEN as error:
+        raise UserError(f"{path} cannot be read ({error}): run `launch.py evaluate` again.") from error
 
 
 def check_fingerprints(data: Mapping[str, str], workdir: epath.Path) -> dict[str, str]:

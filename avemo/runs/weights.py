@@ -9,8 +9,10 @@ import numpy as np
 from etils import epath
 
 from media.errors import UserError
+from media.zip_files import read_npz
 
 FILENAME = "weights.npz"
+_DEPTH = 50  # modules within modules
 
 
 def fingerprint(variables: Any) -> str:
@@ -49,16 +51,25 @@ def read(path: str | epath.Path) -> tuple[int, dict[str, Any]]:
       UserError: the file cannot be read.
     """
     try:
-        with epath.Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            stored = dict(arrays)
+        with epath.Path(path).open("rb") as file:
+            stored = read_npz(file)
         step = int(stored.pop("step"))
+        return step, _tree(stored)
     except Exception as error:  # the remedy is the same whatever is broken inside
         raise UserError(f"{path} cannot be read ({type(error).__name__}): install the release again.") from error
+
+
+def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Nests arrays by the parts of their names."""
     variables: dict[str, Any] = {}
-    for name, array in stored.items():
+    for name, array in arrays.items():
         *parents, leaf = name.split("/")
+        if len(parents) > _DEPTH:
+            raise ValueError(name)
         node = variables
         for parent in parents:
             node = node.setdefault(parent, {})
+        if leaf in node:
+            raise ValueError(name)
         node[leaf] = array
-    return step, variables
+    return variables

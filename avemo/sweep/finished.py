@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,16 @@ from avemo import metrics
 from avemo.evaluation import postprocess
 from avemo.metrics import significance
 from avemo.sweep.plan import Cell
+from media import files
 
 
 def read_json(path: epath.Path) -> dict[str, Any] | None:
-    """Reads a JSON file; None if it is missing."""
-    return json.loads(path.read_text()) if path.exists() else None
+    """Reads a JSON file; None if it is missing.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    return files.read_json(path) if path.exists() else None
 
 
 def read_result(folder: epath.Path, cell: Cell) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from avemo.runs import compilation_cache, run_folder
 from avemo.sweep import plan, summary, tables
 from avemo.training import seeds_together, train
 from media.errors import UserError
-from media.files import write_atomically
+from media.files import read_json, write_atomically, write_errors
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,11 @@ def run(spec: str, workdir: str, overrides: Sequence[str] = (), shard: str | Non
     groups = [seeds for candidates in plan.cells(sweep) for seeds in candidates]
     mine = _shard(groups, shard)
     folder = _prepare(sweep, spec, epath.Path(workdir))
-    compilation_cache.keep(folder)
-    _train_all(mine, folder)
-    results = summary.results(sweep, folder)
-    written = tables.write(sweep, results, folder, shlex.join((spec, *overrides)))
+    compilation_cache.keep()
+    with write_errors(folder):
+        _train_all(mine, folder)
+        results = summary.results(sweep, folder)
+        written = tables.write(sweep, results, folder, shlex.join((spec, *overrides)))
     failed = [r for r in results if r.error and not r.seeds]
     if len(failed) == len(results):
         raise UserError(f"every setting of {spec} failed; {failed[0].name}: {failed[0].error}")
@@ -76,7 +77,7 @@ def _prepare(sweep: plan.Sweep, spec: str, folder: epath.Path) -> epath.Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            before = json.loads(path.read_text())
+            before = read_json(path)
             if {k: before.get(k) for k in shared} != shared:
                 raise UserError(
                     f"{folder} holds a sweep of {before.get('experiment')} with {before.get('common')}: "
@@ -94,16 +95,15 @@ def _train_all(groups: Sequence[Sequence[plan.Cell]], folder: epath.Path) -> Non
     # parallel. On several devices they run one by one, because the collectives of two programs would deadlock.
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
     jobs = max(1, min(os.cpu_count() or 1, 8)) if alone else 1
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
         waiting = {pool.submit(_train_seeds, cells, folder): cells[0] for cells in groups}
-        try:
-            for number, done in enumerate(concurrent.futures.as_completed(waiting), 1):
-                cell = waiting[done]
-                name = " · ".join(filter(None, (cell.setting, cell.candidate)))
-                logger.info("[%d/%d] %s: %s", number, len(groups), name, done.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for number, done in enumerate(concurrent.futures.as_completed(waiting), 1):
+            cell = waiting[done]
+            name = " · ".join(filter(None, (cell.setting, cell.candidate)))
+            logger.info("[%d/%d] %s: %s", number, len(groups), name, done.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, cells in training are left as they are
 
 
 def _train_seeds(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
@@ -115,10 +115,13 @@ def _train_seeds(cells: Sequence[plan.Cell], folder: epath.Path) -> str:
             return "already finished"
         configs = [cell.config() for cell in todo]
         if configs[0].task == "audiovisual":
-            failed = seeds_together.train_seeds(configs, [folder / cell.folder for cell in todo])
+            with write_errors(folder):
+                failed = seeds_together.train_seeds(configs, [folder / cell.folder for cell in todo])
         else:
             failed = [_alone(config, folder / cell.folder) for config, cell in zip(configs, todo, strict=True)]
         reasons = dict(zip(todo, failed, strict=True))
+    except run_folder.InUse as error:
+        return str(error)
     except Exception as error:  # whatever it is, the other settings continue and the tables name it
         if not isinstance(error, UserError):
             logger.warning("%s failed", cells[0].folder, exc_info=True)
@@ -133,6 +136,8 @@ def _alone(config: Any, workdir: epath.Path) -> str | None:
     """Trains one cell by itself: only fusion runs can train their seeds together."""
     try:
         train.train_and_evaluate(config, workdir, progress=False)
+    except run_folder.InUse:
+        raise
     except UserError as error:
         return _reason(error)
     return None

@@ -5,6 +5,7 @@ pipeline that draws its batches when it runs alone. Reading the data, tracing, c
 recurrent network's many small operations are paid once instead of once per seed.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -48,13 +49,16 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     if not isinstance(stage, AudioVisualStage) or not isinstance(data, FeatureData):
         raise UserError(f"seeds of task {stage.name!r} do not train together: only those of audiovisual do.")
     workdirs = [run_folder.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
-    program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
-    try:
-        loop.run(program)
-    finally:
-        program.close()
-    program.finish((time.time() - began) / len(configs))
-    return program.failed
+    with contextlib.ExitStack() as locks:
+        for workdir in workdirs:
+            locks.enter_context(run_folder.lock(workdir))
+        program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
+        try:
+            loop.run(program)
+        finally:
+            program.close()
+        program.finish((time.time() - began) / len(configs))
+        return program.failed
 
 
 class SeedsTogether(loop.Program):

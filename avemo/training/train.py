@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from avemo.training import loop, optimizer
 from avemo.training.preemption import catch_sigterm
 from avemo.training.single import SingleRun
 from media.errors import UserError
+from media.files import STORAGE_ERRORS, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
         )
     optimizer.check(config)
     workdir = run_folder.prepare_workdir(config, workdir)
-    compilation_cache.keep(workdir)
+    compilation_cache.keep()
     done = run_folder.finished(workdir, config)
     if done is not None:
         logger.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
@@ -73,14 +73,13 @@ def _disk_errors(workdir: epath.Path, checkpoint: int = 0) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and not _is_full(workdir, checkpoint):
+        full = error.errno in STORAGE_ERRORS if isinstance(error, OSError) else False
+        full = full or is_full(workdir, checkpoint)
+        if not full and isinstance(error, ValueError):
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
+        remedy = "free some space" if full else "check the folder and its disk"
         raise UserError(
-            f"writing to {workdir} failed ({reason}): free some space and run the same "
-            "command again; the last checkpoint is kept."
+            f"writing to {workdir} failed ({reason}): {remedy} and run the same command again; the last checkpoint is "
+            "kept."
         ) from error
-
-
-def _is_full(workdir: epath.Path, needed: int) -> bool:
-    return "://" not in str(workdir) and shutil.disk_usage(workdir).free < needed

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,11 @@ figcaption { font-size: 11px; line-height: 1.2; color: #556; overflow-wrap: anyw
 .quiet { color: #667 } code { background: #f2f4f8; padding: 0 .2em }
 svg text { font: 11px system-ui, sans-serif; fill: #667 }
 """
+
+
+def _without_folders(value: Any) -> Any:
+    """An argument as others may see it: of an absolute path its last name."""
+    return pathlib.PurePath(value).name if isinstance(value, str) and pathlib.PurePath(value).is_absolute() else value
 
 
 def sample_images(kind: str, raw: Mapping[str, Any], names: Sequence[str], position: int) -> list[tuple[bytes, str]]:
@@ -130,7 +136,7 @@ def page(
     notes = "".join(f"<li>{html.escape(note)}" for note in card.get("notes", ()))
     left_out = [[reason, count] for reason, count in card["items_left_out"].items()]
     skipped = [[one["item"], one["split"], one["reason"]] for one in card["skipped"]]
-    arguments = [[key, value] for key, value in card["arguments"].items()]
+    arguments = [[key, _without_folders(value)] for key, value in card["arguments"].items()]
     sections = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>{html.escape(card['corpus'])}</title><style>{_STYLE}</style>",

@@ -48,3 +48,50 @@ def test_a_failed_atomic_write_leaves_the_old_file(tmp_path):
         files.write_atomically(path, "half \udc80")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_is_removed_and_what_is_in_use_is_not(tmp_path):
+    abandoned, other = tmp_path / ".work-killed", tmp_path / "result"
+    for path in (abandoned, other):
+        path.mkdir()
+        (path / "half").write_text("")
+    with files.own_folder(tmp_path, ".work-") as first:
+        assert not abandoned.exists()
+        with files.own_folder(tmp_path, ".work-") as second:
+            assert first.exists()
+            assert second.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: None)
+    new, target = tmp_path / "new", tmp_path / "target"
+    for content in ("first", "second"):
+        new.mkdir()
+        (new / "a").write_text(content)
+        files.swap(new, target)
+        assert (target / "a").read_text() == content
+        if exchange and content == "second":
+            assert (new / "a").read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "x"), "No space left on device.: free some space and run the same command again"),
+        (PermissionError(errno.EACCES, "x", "/its/file"), "/its/file cannot be opened .Permission denied."),
+        (ValueError("a library's own"), "No space left on device"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_one_line(tmp_path, error, says):
+    needed = 1 << 60 if isinstance(error, ValueError) else 0
+    with pytest.raises(UserError, match=says), files.write_errors(tmp_path / "not" / "yet", needed=needed):
+        raise error
+    with pytest.raises(ValueError, match="a fault"), files.write_errors(tmp_path):
+        raise ValueError("a fault")
+
+
+def test_an_error_is_one_line_that_controls_no_terminal():
+    assert str(UserError("a tensor\nnamed \x1b[2J is unknown")) == "a tensor named  [2J is unknown"

@@ -9,8 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from absl import logging
 from avemo.models.pretrained import networks, statistics
 from avemo.version import __version__
 from media.errors import UserError, unknown
+from media.files import own_folder, write_errors
 
 PROVENANCE = "provenance.json"
 WEIGHTS = "weights"
@@ -93,7 +92,8 @@ def convert(name: str, file: str | Path, output: str | Path, sample: Sample | No
         **({"statistics": sample.fingerprint} if sample is not None else {}),
     }
     try:
-        _write(tree, provenance, output)
+        with write_errors(output.parent, needed=sum(leaf.nbytes for leaf in jax.tree.leaves(tree))):
+            _write(tree, provenance, output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
     return provenance
@@ -101,15 +101,12 @@ def convert(name: str, file: str | Path, output: str | Path, sample: Sample | No
 
 def _write(tree: Tree, provenance: dict[str, Any], output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with own_folder(output.parent, f".{output.name}-") as staging:
         with ocp.PyTreeCheckpointer() as writer:
             writer.save(staging / WEIGHTS, tree)
         (staging / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         staging.chmod(0o755)
         os.replace(staging, output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_pretrained(folder: str | Path) -> Pretrained:
@@ -126,11 +123,14 @@ def load_pretrained(folder: str | Path) -> Pretrained:
             f"{folder}: no converted weights (no readable {PROVENANCE}): make them with "
             "`python -m avemo.models.pretrained NAME --file=PATH --output=DIR`"
         ) from None
-    with ocp.PyTreeCheckpointer() as reader:
-        metadata = reader.metadata(folder / WEIGHTS).item_metadata.tree
-        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
-        tree = reader.restore(folder / WEIGHTS, restore_args=arguments)
-    return Pretrained(tree["params"], tree.get("batch_stats") or {}, provenance)
+    try:
+        with ocp.PyTreeCheckpointer() as reader:
+            metadata = reader.metadata(folder / WEIGHTS).item_metadata.tree
+            arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+            tree = reader.restore(folder / WEIGHTS, restore_args=arguments)
+        return Pretrained(tree["params"], tree.get("batch_stats") or {}, provenance)
+    except Exception as error:  # Orbax has no type of error for damage
+        raise UserError(f"{folder / WEIGHTS} cannot be read ({type(error).__name__}): convert them again.") from error
 
 
 def merge_into(params: Tree, batch_stats: Tree, pretrained: Pretrained, prefix: str = "") -> tuple[Tree, Tree]:

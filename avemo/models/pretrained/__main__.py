@@ -1,6 +1,7 @@
 """`python -m avemo.models.pretrained NAME --file=PATH --output=DIR`: converts published weights once."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--image_size", type=int, default=64, help="side of the faces for --statistics, in px")
     arguments = parser.parse_args(argv)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax raises what it logs as an error
     try:
         sample = _sample(arguments.statistics, arguments.image_size) if arguments.statistics else None
         provenance = pretrained.convert(arguments.name, arguments.file, arguments.output, sample)

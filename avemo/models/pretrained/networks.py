@@ -19,6 +19,7 @@ from avemo.models.pretrained import tf_checkpoint, tfjs, tflite, torch_file
 from avemo.models.vggish import VGGish
 from avemo.models.yamnet import YAMNet
 from media.errors import UserError
+from media.zip_files import BROKEN, read_npz
 
 # ("params" or "batch_stats", module, …, leaf)
 Path = tuple[str, ...]
@@ -152,9 +153,9 @@ def place_yamnet(name: str, value: np.ndarray) -> tuple[Path, np.ndarray] | None
 def _read_vggish(path: FilePath) -> Tensors:
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                tensors = dict(arrays)
-        except (OSError, ValueError) as error:
+            with path.open("rb") as file:
+                tensors = read_npz(file)
+        except BROKEN as error:
             raise UserError(f"{path}: not a readable .npz ({error})") from None
     else:
         tensors = tf_checkpoint.read(path)

@@ -6,6 +6,7 @@ one `BundleEntryProto` per tensor, which points into the data files. Only whole 
 writes both without compression.
 """
 
+import glob
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from media.errors import UserError
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _DT_FLOAT = 1
+_LONGEST = 4096  # bytes of a tensor's name
+_NAMES = 16  # names share their beginnings: together they have at most so many times the file's bytes
+_REPEATED = 1 << 20  # values of one field; TensorFlow packs long runs of numbers into one
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -40,7 +44,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return _bundle(table, source) if bundle else _slices(table)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    except (IndexError, struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (IndexError, struct.error, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise UserError(
             f"{source}: not a readable TensorFlow checkpoint ({type(error).__name__}: {error}); download it again"
         ) from None
@@ -49,7 +53,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def _bundle(table: dict[bytes, memoryview], index: Path) -> dict[str, np.ndarray]:
     shards = _first(_fields(table.pop(b"")), 1, 1)
     stem = index.name.removesuffix(".index")
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
+    left = sum(file.stat().st_size for file in index.parent.glob(f"{glob.escape(stem)}.data-*"))
     for key, value in table.items():
         name = key.decode()
         entry = _fields(value)
@@ -64,6 +69,9 @@ def _bundle(table: dict[bytes, memoryview], index: Path) -> dict[str, np.ndarray
             raise UserError(f"its data file {data.name} is missing")
         if offset + size > data.stat().st_size:
             raise UserError(f"{data.name} is truncated at tensor {name}; download it again")
+        left -= size
+        if left < 0:
+            raise ValueError("its tensors are longer than its data files")
         tensors[name] = np.fromfile(data, "<f4", size // 4, offset=offset).reshape(shape)
     return tensors
 
@@ -113,10 +121,16 @@ def _table(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         _, at = _varint(footer, at)
     offset, at = _varint(footer, at)
     size, _ = _varint(footer, at)
+    left, names = len(data), 0
     for _, handle in _block(view, offset, size):
         offset, at = _varint(handle, 0)
         size, _ = _varint(handle, at)
-        yield from _block(view, offset, size)
+        left -= size
+        for key, value in _block(view, offset, size):
+            names += len(key)
+            if left < 0 or names > _NAMES * len(data):
+                raise ValueError("its blocks or names are longer than the file")
+            yield key, value
 
 
 def _block(view: memoryview, offset: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
@@ -130,6 +144,8 @@ def _block(view: memoryview, offset: int, size: int) -> Iterator[tuple[bytes, me
         shared, at = _varint(block, at)
         unshared, at = _varint(block, at)
         length, at = _varint(block, at)
+        if shared > len(key) or shared + unshared > _LONGEST or at + unshared + length > end:
+            raise ValueError("a name or value is longer than its block")
         key = key[:shared] + bytes(block[at : at + unshared])
         at += unshared
         yield key, block[at : at + length]
@@ -148,6 +164,8 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
 
 
 def _fields(message: memoryview | bytes) -> dict[int, list]:
@@ -169,7 +187,11 @@ def _fields(message: memoryview | bytes) -> dict[int, list]:
             value, at = message[at : at + length], at + length
         else:
             raise ValueError(f"wire type {wire}")
+        if at > len(message):
+            raise ValueError("a field is longer than its message")
         fields.setdefault(number, []).append(value)
+        if len(fields[number]) > _REPEATED:
+            raise ValueError(f"field {number} is repeated too often")
     return fields
 
 

@@ -24,7 +24,19 @@ def read(path: Path) -> dict[str, np.ndarray]:
     manifest = _json(path).get("weightsManifest")
     if not isinstance(manifest, list):
         raise UserError(f"{path}: no weightsManifest: not a TensorFlow.js graph model")
-    tensors = {}
+    try:
+        return _tensors(path, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise UserError(
+            f"{path}: not a readable TensorFlow.js model ({type(error).__name__}: {error}); download it again"
+        ) from None
+
+
+def _tensors(path: Path, manifest: list[Any]) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    names = [name for group in manifest for name in group["paths"]]
+    if len(set(names)) != len(names):
+        raise ValueError("a file of weights is named twice")
     for group in manifest:
         shards = [path.with_name(name) for name in group["paths"]]
         for shard in shards:
@@ -33,7 +45,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
         data = b"".join(shard.read_bytes() for shard in shards)
         at = 0
         for weight in group["weights"]:
-            name, shape = weight["name"], tuple(weight["shape"])
+            name, shape = str(weight["name"]), tuple(weight["shape"])
+            if any(type(side) is not int or side < 0 for side in shape):
+                raise ValueError(f"tensor {name} has shape {list(shape)}")
             if "quantization" in weight or weight["dtype"] not in _DTYPES:
                 raise UserError(f"{path}: tensor {name} is quantised or {weight['dtype']}, which is not supported")
             dtype = np.dtype(_DTYPES[weight["dtype"]])
@@ -55,7 +69,7 @@ def nodes(path: Path) -> list[dict[str, Any]]:
 def _json(path: Path) -> dict[str, Any]:
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a TensorFlow.js model.json ({error})") from None
     if not isinstance(model, dict):
         raise UserError(f"{path}: not a TensorFlow.js model.json")

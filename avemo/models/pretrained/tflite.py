@@ -12,6 +12,8 @@ import numpy as np
 
 from media.errors import UserError
 
+_SHARED = 3  # writers let tables share short vectors, such as shapes
+_TABLE = 8  # bytes of a table that is not empty, with its place in a vector
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "<u1", 4: "<i8", 6: "?", 7: "<i2", 9: "<i1"}
 
 
@@ -33,13 +35,33 @@ class Model:
     operators: tuple[Operator, ...]
 
 
+class _File:
+    """The bytes of a file, and how many of them may still be read as vectors.
+
+    Offsets may point to one vector again and again, so that a short file claims to be a long one.
+    """
+
+    def __init__(self, data: bytes):
+        self.data, self.left = data, _SHARED * len(data)
+
+    def spend(self, size: int) -> None:
+        """Counts the bytes of a vector.
+
+        Raises:
+          ValueError: the vectors are longer than the file.
+        """
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its parts are longer than the file")
+
+
 class _Table:
     """A FlatBuffer table: reads fields by number, each by its kind in the schema."""
 
-    def __init__(self, data: bytes, at: int):
-        self.data, self.at = data, at
-        self.vtable = at - struct.unpack_from("<i", data, at)[0]
-        self.vtable_size = struct.unpack_from("<H", data, self.vtable)[0]
+    def __init__(self, file: _File, at: int):
+        self.file, self.data, self.at = file, file.data, at
+        self.vtable = at - struct.unpack_from("<i", self.data, at)[0]
+        self.vtable_size = struct.unpack_from("<H", self.data, self.vtable)[0]
 
     def _position(self, field: int) -> int | None:
         slot = 4 + 2 * field
@@ -58,21 +80,23 @@ class _Table:
 
     def table(self, field: int) -> "_Table | None":
         target = self._target(field)
-        return None if target is None else _Table(self.data, target)
+        return None if target is None else _Table(self.file, target)
 
     def tables(self, field: int) -> "list[_Table]":
         target = self._target(field)
         if target is None:
             return []
         (count,) = struct.unpack_from("<I", self.data, target)
-        positions = [target + 4 + 4 * i for i in range(count)]
-        return [_Table(self.data, p + struct.unpack_from("<I", self.data, p)[0]) for p in positions]
+        self.file.spend(_TABLE * count)
+        positions = range(target + 4, target + 4 + 4 * count, 4)
+        return [_Table(self.file, p + struct.unpack_from("<I", self.data, p)[0]) for p in positions]
 
     def array(self, field: int, dtype: str) -> np.ndarray:
         target = self._target(field)
         if target is None:
             return np.zeros(0, dtype)
         (count,) = struct.unpack_from("<I", self.data, target)
+        self.file.spend(count * np.dtype(dtype).itemsize)
         return np.frombuffer(self.data, dtype, count, target + 4)
 
     def string(self, field: int) -> str:
@@ -89,7 +113,7 @@ def read_model(path: Path) -> Model:
     if data[4:8] != b"TFL3":
         raise UserError(f"{path}: not a TensorFlow Lite model (no TFL3 mark)")
     try:
-        model = _Table(data, struct.unpack_from("<I", data, 0)[0])
+        model = _Table(_File(data), struct.unpack_from("<I", data, 0)[0])
         codes = [max(code.scalar(0, "b"), code.scalar(3, "i")) for code in model.tables(1)]
         graph = model.tables(2)[0]
         buffers = model.tables(4)
@@ -108,7 +132,7 @@ def read_model(path: Path) -> Model:
             for op in graph.tables(3)
         )
         return Model(tuple(t.string(3) for t in tensors), constants, operators)
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError, TypeError, MemoryError) as error:
         raise UserError(
             f"{path}: not a readable TensorFlow Lite model ({type(error).__name__}: {error}); download it again"
         ) from None
@@ -131,5 +155,9 @@ def _dequantised(tensor: _Table, raw: np.ndarray) -> np.ndarray:
     zero = zero if zero.size else np.zeros(scale.size, "<i8")
     along = [1] * len(shape)
     if scale.size > 1:
-        along[quantisation.scalar(6, "i")] = scale.size
-    return ((values.astype(np.int64) - zero.reshape(along)).astype(np.float32)) * scale.reshape(along)
+        dimension = quantisation.scalar(6, "i")
+        if shape[dimension] != scale.size:
+            raise ValueError(f"{scale.size} scales for an array {list(shape)}")
+        along[dimension] = scale.size
+    with np.errstate(all="ignore"):  # values that are not finite are refused by their tensor's name
+        return ((values.astype(np.int64) - zero.reshape(along)).astype(np.float32)) * scale.reshape(along)

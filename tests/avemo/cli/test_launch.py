@@ -1,9 +1,12 @@
 """The command line as a user meets it: help, exit status, one clear line."""
 
 import dataclasses
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -127,3 +130,29 @@ def test_an_accelerator_that_jax_cannot_use_is_the_second_line(capsys, monkeypat
     assert capsys.readouterr().err.splitlines()[1] == "warning: this machine has a TPU"
     assert launch.main(["compare", "nowhere"]) == 2  # it would not use one
     assert "TPU" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")])
+@pytest.mark.parametrize("command", ["export", "sweep"])
+def test_a_signal_unwinds_the_command_and_what_is_said_is_true(kind, word, command, monkeypatch, capsys):
+    unwound = []
+
+    def run(args, overrides):
+        try:
+            os.kill(os.getpid(), kind)
+            time.sleep(5)
+        finally:
+            unwound.append(command)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(COMMANDS, command, dataclasses.replace(COMMANDS[command], run=run, uses_jax=False))
+    flag = "--output=x" if command == "export" else "--config=x"
+    assert launch.main([command, "--workdir=x", flag]) == 128 + kind
+    said = {
+        "export": "nothing unfinished is left; the same command begins anew",
+        "sweep": "trains the settings that are",
+    }
+    assert capsys.readouterr().err.startswith(f"{word}: ")
+    assert said[command] in COMMANDS[command].stopped
+    assert unwound == [command]
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,4 +1,5 @@
 import importlib
+import pathlib
 import shutil
 
 import numpy as np
@@ -179,3 +180,19 @@ def test_tfrecord_is_read_from_a_bucket(formats, monkeypatch):
     assert shards.fingerprint("gs://bucket/faces") == shards.fingerprint(formats["tfrecord"])
     for index in range(len(local)):
         assert remote[index]["image"].encoded == local[index]["image"].encoded
+
+
+def test_damage_in_an_arrayrecord_file_names_file_and_record(tmp_path):
+    data = toy.faces(tmp_path, train=4, dev=1)
+    (shard,) = pathlib.Path(data).glob("*train*record-*")
+    whole, read, errors = shard.read_bytes(), set(), []
+    for at in range(0, len(whole), len(whole) // 60):
+        shard.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        try:
+            source = shards.Shards(data, "train")
+            read.add(tuple(source[i]["image"].encoded[0] for i in range(4)))
+        except UserError as error:
+            errors.append(str(error))
+    assert errors  # most of so small a file is padding
+    assert all(shard.name in error for error in errors)
+    assert len(read) <= 1  # whatever is read is what was written

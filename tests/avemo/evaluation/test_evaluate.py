@@ -86,3 +86,14 @@ def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch
     entry = json.loads((root / "run/evaluation.json").read_text())
     assert entry["classes"] == turned["class_names"][:-1]
     assert expression_data.kind(data) == "faces"
+
+
+def test_a_run_that_cannot_be_written_is_scored_into_another_folder(run, tmp_path, monkeypatch):
+    root, _, data = run
+    monkeypatch.setattr(evaluate.os, "access", lambda path, mode: False)
+    before = (root / "run/evaluation.json").read_text() if (root / "run/evaluation.json").exists() else None
+    evaluate.evaluate(str(root / "run"), data=data, split="dev", output=str(tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dev.npz", "evaluation.json"]
+    assert before == ((root / "run/evaluation.json").read_text() if before is not None else None)
+    with pytest.raises(UserError, match="run cannot be written: pass --output=DIR"):
+        evaluate.evaluate(str(root / "run"), data=data, split="dev")

@@ -66,3 +66,26 @@ def test_a_fusion_run_reads_the_same_layer(made, tmp_path):
     other = tiny_runs.fusion(tmp_path / "other", made["visual"], made["audio"], dims=dims)
     first, second = predict.open_models(f"{fusion},{other}").runs
     assert (first.visual.dim, second.visual.dim) == (3, 128)
+
+
+def test_features_have_their_name_only_together_with_their_card(made, tmp_path, monkeypatch):
+    """Stopped after the last record: without the card the next encoders would sign these features."""
+    dumps, output = json.dumps, tmp_path / "features"
+
+    def stopped(value, **options):
+        if isinstance(value, dict) and "clips" in value:  # the card
+            raise KeyboardInterrupt
+        return dumps(value, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract.json, "dumps", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            extract.extract((made["audio"],), made["clips"], str(output), progress=False)
+    assert list((output / "features").iterdir()) == []
+    (output / "features/.partial-killed").mkdir()
+    found = extract.extract((made["audio"],), made["clips"], str(output), progress=False)
+    assert [path.name for path in (output / "features").iterdir()] == [found.name]
+    assert json.loads((found / "extract.json").read_text())["audio"]["workdir"] == made["audio"]
+    (found / "extract.json").unlink()
+    with pytest.raises(UserError, match="does not say which encoders made it"):
+        extract.extract((made["audio"],), made["clips"], str(output), progress=False)

@@ -22,6 +22,16 @@ def exported(tmp_path_factory):
     return fusion, folder / "out", export.export(fusion, str(folder / "out"))
 
 
+def test_nothing_of_this_machine_is_in_the_programs(exported):
+    _, folder, _ = exported
+    here = pathlib.Path(export.__file__).parents[2]
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        for place in (here, pathlib.Path.home(), pathlib.Path(sys.prefix), folder.parent):
+            assert bytes(place) not in content, (path.name, place)
+        assert b".py" not in content or path.suffix in (".py", ".json")
+
+
 def features(models, frames, rng):
     batch = {m: rng.normal(size=(2, frames, d)).astype(np.float32) for m, d in models.fusion.dims.items()}
     for name in ("audio_mask", "visual_mask"):

@@ -202,6 +202,12 @@ def test_where_the_cache_is(monkeypatch):
     assert installed.folder() == pathlib.Path.home() / ".cache/avemo"
 
 
+def test_a_trace_names_its_run_without_the_folders_of_this_machine(empty):
+    assert installed.shown(f"{empty}/tiny/fusion,/home/me/secret/run") == "tiny/fusion,run"
+    assert installed.shown("runs/demo/fusion") == "runs/demo/fusion"
+    assert installed.shown("../../me/run") == "run"
+
+
 def test_names_in_two_releases_and_a_newer_one(packed, empty, tmp_path):
     second = tmp_path / "second.zip"
     shutil.copy(packed, second)
@@ -239,13 +245,17 @@ def damaged(files, how):
         "cut short": lambda: rewritten(files)[:-2000],
         "a byte": lambda: rewritten({**files, "student/weights.npz": bytes(changed)}),
         "missing": lambda: rewritten({n: d for n, d in files.items() if n != "student/weights.npz"}),
-        "undeclared": lambda: rewritten({**files, "student/more.py": b""}),
+        "undeclared": lambda: rewritten({**files, "student/encoders.json": b""}),
         "no manifest": lambda: rewritten({n: d for n, d in files.items() if n != "manifest.json"}),
         "other format": lambda: rewritten({**files, "manifest.json": json.dumps({**manifest, "format": 9})}),
         "manifest of another kind": lambda: rewritten({**files, "manifest.json": "[]"}),
         "upwards": lambda: declared("../outside.txt", b"x"),
         "absolute": lambda: declared("/tmp/outside.txt", b"x"),
         "backslash": lambda: declared("..\\outside.txt", b"x"),
+        "compiled": lambda: declared("fusion/compilation_cache/jit_step-cache", b"machine code"),
+        "code": lambda: declared("fusion/loader.py", b"print()"),
+        "checkpoint": lambda: declared("student/checkpoints/1/state/_METADATA", b"{}"),
+        "folder": lambda: declared("fusion/checkpoints/", b""),
     }[how]()
 
 
@@ -256,13 +266,17 @@ def damaged(files, how):
         ("cut short", "damaged or not a release"),
         ("a byte", "student/weights.npz does not match its manifest"),
         ("missing", "student/weights.npz does not match its manifest"),
-        ("undeclared", "student/more.py does not match its manifest"),
+        ("undeclared", "student/encoders.json does not match its manifest"),
         ("no manifest", "not a release of avemo"),
         ("other format", "is of format 9, but this version reads 1"),
         ("manifest of another kind", "damaged or not a release"),
         ("upwards", "leads out of its folder"),
         ("absolute", "leads out of its folder"),
         ("backslash", "leads out of its folder"),
+        ("compiled", "holds 'fusion/compilation_cache/jit_step-cache', which no release has: do not trust it"),
+        ("code", "holds 'fusion/loader.py', which no release has"),
+        ("checkpoint", "which no release has"),
+        ("folder", "leads out of its folder"),
     ],
 )
 def test_a_damaged_or_hostile_archive_installs_nothing(how, says, packed, empty, tmp_path):

@@ -127,7 +127,7 @@ def test_an_older_checkpoint_that_is_half_deleted_does_not_stop_a_run(config, st
     assert checkpoints.load(run)[1] == 4
 
 
-def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_path):
+def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_path, caplog):
     run = tmp_path / "run"
     shutil.copytree(straight, run)
     (run / "result.json").unlink()
@@ -136,6 +136,7 @@ def test_no_readable_checkpoint_is_an_error_that_says_so(config, straight, tmp_p
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read: use a new --workdir"):
         train.train_and_evaluate(config, run, progress=False)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "4"]
+    assert not [r for r in caplog.records if r.name.startswith("avemo")]  # the error says all
 
 
 @pytest.fixture
@@ -215,6 +216,57 @@ def test_a_checkpoint_that_is_damaged_twice_is_kept_twice(saved, config):
             manager.wait_until_finished()
     assert sorted(path.name for path in (folder / "damaged_checkpoints").iterdir()) == ["2", "2.1"]
     assert_untouched(folder, state)
+
+
+def flip(path, seed):
+    """Flips one bit."""
+    rng = np.random.default_rng(seed)
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_damage(saved, caplog):
+    folder, state = saved
+    like = jax.tree.map(jax.numpy.zeros_like, state)
+    whole = {path: path.read_bytes() for path in files(folder / "checkpoints/2")}
+    damaged = [path for path in whole if path.relative_to(folder / "checkpoints/2").parts[0] in ("state", "data")]
+    assert len(damaged) > 5
+    for seed, path in enumerate(damaged):
+        flip(path, seed)
+        with pytest.raises(UserError, match=r"checkpoint 2 of .* cannot be read .*not as it was written"):
+            checkpoints.load(folder, "latest")
+        with checkpoints.manager(folder) as manager:
+            step, restored, _ = checkpoints.restore_latest(manager, like)
+        assert step == 1
+        np.testing.assert_array_equal(restored["params"]["w"], state["params"]["w"])
+        kept = folder / "damaged_checkpoints/2"
+        assert len(files(kept)) == len(whole)
+        kept.rename(folder / "checkpoints/2")
+        path.write_bytes(whole[path])
+        assert f"{path.relative_to(folder / 'checkpoints/2')} is not as it was written" in caplog.text
+    assert_untouched(folder, state)
+
+
+def test_a_checkpoint_without_digests_opens_as_before(saved):
+    folder, state = saved
+    for path in folder.glob("checkpoints/*/SHA256SUMS"):
+        path.unlink()
+    assert_untouched(folder, state)
+
+
+def test_flipped_metrics_do_not_choose_the_best_checkpoint(config, tmp_path):
+    run_folder.prepare_workdir(config, tmp_path)
+    state = {"params": {"w": np.zeros(3, np.float32)}, "model_state": {}}
+    for step, score in ((1, 0.9), (2, 0.1)):
+        with checkpoints.manager(tmp_path, "dev/ccc_mean") as manager:
+            checkpoints.save(manager, step, state, {}, config, {"dev/ccc_mean": score})
+    path = tmp_path / "checkpoints/2/metrics/metrics"
+    path.write_text(path.read_text().replace("0.1", "9.1"))
+    with checkpoints.manager(tmp_path, "dev/ccc_mean") as manager:
+        assert manager.best_step() == 1
+    assert (tmp_path / "damaged_checkpoints/2.metrics/metrics").exists()
+    assert checkpoints.load(tmp_path)[1] == 1
 
 
 @pytest.mark.parametrize(("writers", "readers"), [(8, 1), (1, 8)])

@@ -1,8 +1,19 @@
 """A run's log with a torn line."""
 
 import json
+import socket
 
 from avemo.runs import metrics_log
+
+
+def test_event_files_do_not_name_the_host(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "secret.lab.example")
+    writer = metrics_log.MetricsWriter(tmp_path)
+    writer.write(1, "train", {"loss": 0.5})
+    writer.close()
+    (path,) = tmp_path.glob("*tfevents*")
+    assert "secret" not in path.name
+    assert b"train/loss" in path.read_bytes()
 
 
 def torn(folder):

@@ -1,5 +1,6 @@
 """The sweep: cells resume and merge, failures are rows, planted signals are found."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -340,3 +341,17 @@ def test_emotions_are_scored_by_recall_and_rows_without_results_are_drawn_around
         (tmp_path / cell.folder / "result.json").write_text(json.dumps(result))
     last = summary.results(sweep, epath.Path(tmp_path))[-1]
     assert (last.seeds, last.scores, last.error) == (0, None, "not scored on dev: no face was found")
+
+
+def test_a_cell_that_another_sweep_trains_is_left_to_it(made, tmp_path):
+    _, spec, overrides, _ = made
+    folder = epath.Path(tmp_path / "out")
+    cells = [seeds[0] for candidates in plan.cells(plan.load(spec, overrides)) for seeds in candidates]
+    with contextlib.ExitStack() as locks:
+        for cell in cells:
+            if cell.setting != "nonsense":
+                locks.enter_context(run_folder.lock(run_folder.prepare_workdir(cell.config(), folder / cell.folder)))
+        result = runner.run(spec, str(folder), overrides)
+    assert result["pending"] == ["concat", "late"]
+    assert list(result["failed"]) == ["nonsense"]
+    assert not list(pathlib.Path(folder).rglob("metrics.jsonl"))

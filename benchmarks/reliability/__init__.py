@@ -1,0 +1,1 @@
+"""What is promised about damaged, hostile and interrupted things, tried: `make reliability`."""
