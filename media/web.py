@@ -63,6 +63,7 @@ def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
         def redirect_request(self, request: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
             url = urllib.parse.urlsplit(rest[-1])
             if url.scheme not in ("http", "https"):
+                rest[0].close()
                 raise OSError(f"it leads to {url.scheme}://, not to http or https")
             connections.public_only |= url.hostname != urllib.parse.urlsplit(request.full_url).hostname
             return super().redirect_request(request, *rest)
