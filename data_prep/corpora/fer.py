@@ -81,10 +81,13 @@ class Rated:
     folder: str
     name: str
     counts: tuple[int, ...]
+    bad: str = ""  # what is wrong with its row of the table
 
     @property
     def dropped(self) -> str:
         """Why the picture is unusable, or ""."""
+        if self.bad:
+            return self.bad
         if self.counts[9] * 2 >= max(sum(self.counts), 1):
             return "not a face"
         if self.counts[8] * 2 >= sum(self.counts):
@@ -135,7 +138,7 @@ def labels(source: pathlib.Path, folder: str) -> list[Rated]:
     """Reads the label.csv of a folder or its zip file; empty if neither is present.
 
     Raises:
-      UserError: the table or one of its lines cannot be read.
+      UserError: the table cannot be read.
     """
     unpacked, archive = source / folder, source / f"{folder}.zip"
     table = unpacked / "label.csv" if unpacked.is_dir() else archive
@@ -155,13 +158,12 @@ def labels(source: pathlib.Path, folder: str) -> list[Rated]:
     for number, row in tables.cells(io.StringIO(text, newline="")):
         try:
             counts = tuple(int(cell) for cell in row[2:])
+            bad = "" if len(counts) == len(COLUMNS) else f"{len(counts)} counts instead of {len(COLUMNS)}"
         except ValueError as error:
-            raise UserError(f"label.csv of {table}, line {number}: a count is not a whole number ({error}).") from error
-        if len(counts) != len(COLUMNS):
-            raise UserError(
-                f"label.csv of {table}, line {number}: {len(counts)} counts instead of {len(COLUMNS)}: download it."
-            )
-        rated.append(Rated(folder, row[0], counts))
+            counts, bad = (), f"a count is no whole number ({error})"
+        rated.append(
+            Rated(folder, row[0], counts, f"label.csv, line {number}: {bad}") if bad else Rated(folder, row[0], counts)
+        )
     return rated
 
 
@@ -206,6 +208,8 @@ class FER(Corpus):
     def process(self, item: Item) -> Iterator[dict[str, Any]]:
         """Yields one face."""
         rated = Rated(**item.payload)
+        if rated.bad:
+            raise BadItem(rated.bad)
         if rated.dropped:
             raise Dropped(rated.dropped)
         data = Pictures.read(self.source, rated.folder, rated.name)
@@ -244,7 +248,8 @@ class FERUnlabelled(Corpus):
         rated = labels(self.source, folder)
         if not rated:
             raise self.wrong_layout(f"{folder}.zip is missing or empty")
-        faces = [picture for picture in rated if picture.counts[9] * 2 < sum(picture.counts)]
+        readable = [picture for picture in rated if not picture.bad]
+        faces = [picture for picture in readable if picture.counts[9] * 2 < sum(picture.counts)]
         unlabelled = [picture for picture in faces if picture.dropped or picture.label < 0]
         return [Item(f"{folder}/{picture.name}", "train", payload={"name": picture.name}) for picture in unlabelled]
 

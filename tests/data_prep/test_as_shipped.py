@@ -140,3 +140,25 @@ def test_a_short_row_of_affectnets_lists_is_a_skipped_item(tmp_path):
     _, bad = corpus.items()
     with pytest.raises(BadItem, match=r"training.csv, line 2: 2 columns, 9 expected"):
         next(corpus.process(bad))
+
+
+def test_a_bad_row_of_ferplus_is_a_skipped_item(tmp_path):
+    import cv2
+
+    folder = tmp_path / "fer" / "FER2013Train"
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(6):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((8, 8), 20 * i, np.uint8))
+        rows.append(f'{i}.png,"(0, 0, 48, 48)",{i},5,0,0,0,0,0,0,0,0')
+    rows[2] = "2.png,x,y"
+    (folder / "label.csv").write_text("\n".join(rows) + "\n")
+    target, _ = prepare("fer", tmp_path / "fer", tmp_path / "out", workers=1, quiet=True)
+    skipped = [json.loads(line) for line in (target / "skipped.jsonl").read_text().splitlines()]
+    assert [(one["item"], one["reason"]) for one in skipped] == [
+        (
+            "FER2013Train/2.png",
+            "label.csv, line 3: a count is no whole number (invalid literal for int() with base 10: 'y')",
+        )
+    ]
+    assert len(corpora.fer.FERUnlabelled(tmp_path / "fer", corpora.fer.Options()).items()) == 1  # a tie
