@@ -10,12 +10,11 @@ import pathlib
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
 
 import tqdm
 
-from media import images
+from media import images, web
 from media.errors import BadItem, UserError
 from media.files import write_atomically
 
@@ -23,7 +22,6 @@ DEAD_LINKS = "dead_links.json"
 USER_AGENT = "avemo data_prep (research; fetches each picture once)"
 MAX_BYTES = 64 << 20  # anything larger is not a picture
 RETRIED = (408, 425, 429)  # HTTP statuses that ask the client to try again, besides 5xx
-_BLOCK = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,38 +57,35 @@ class _Again(_Failure):
 
 def _attempt(url: str, timeout: float) -> bytes:
     """Fetches the bytes of a picture; raises `_Dead` or `_Again` with the reason."""
-    deadline = time.monotonic() + timeout
+    # Listed addresses contain blanks, quotes and accented letters, which HTTP does not allow unquoted.
+    safe = urllib.parse.quote(url, safe=":/?#[]@!$&'()*+,;=%~")
     try:
-        # Listed addresses contain blanks, quotes and accented letters, which HTTP does not allow unquoted.
-        safe = urllib.parse.quote(url, safe=":/?#[]@!$&'()*+,;=%~")
-        request = urllib.request.Request(safe, headers={"User-Agent": USER_AGENT})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            expected, data = answer.headers.get("Content-Length"), bytearray()
-            while block := answer.read1(_BLOCK):
-                data += block
-                if len(data) > MAX_BYTES:
-                    raise _Dead("larger than a picture")
-                if time.monotonic() > deadline:  # the socket's time-out never fires for a server that drips bytes
-                    raise _Again("too slow")
+        data = web.fetch(safe, limit=MAX_BYTES + 1, seconds=timeout, headers={"User-Agent": USER_AGENT})
     except urllib.error.HTTPError as error:
         again = error.code >= 500 or error.code in RETRIED
         raise (_Again if again else _Dead)(f"HTTP {error.code}") from error
     except TimeoutError as error:
         raise _Again("too slow") from error
+    except web.Refused as error:
+        raise _Dead("it leads elsewhere") from error
+    except web.Incomplete as error:
+        raise _Again("cut short") from error
     except urllib.error.URLError as error:
+        if isinstance(error.reason, web.Refused):
+            raise _Dead("it leads elsewhere") from error
         slow = isinstance(error.reason, TimeoutError)
         raise _Again("too slow" if slow else "no connection") from error
     except (http.client.InvalidURL, ValueError) as error:
         raise _Dead("no address") from error
     except (OSError, http.client.HTTPException) as error:
         raise _Again("connection lost") from error
-    if expected is not None and expected.isdigit() and len(data) < int(expected):
-        raise _Again("cut short")
+    if len(data) > MAX_BYTES:
+        raise _Dead("larger than a picture")
     try:
-        images.decode(bytes(data), url)
+        images.decode(data, url)
     except BadItem as error:
         raise _Dead("no picture") from error  # dead links often return a web page instead
-    return bytes(data)
+    return data
 
 
 def _fetch(url: str, path: pathlib.Path, limits: Limits) -> tuple[str, bool]:

@@ -12,6 +12,14 @@ from typing import Any
 _BLOCK = 1 << 20
 
 
+class Refused(OSError):
+    """The address leads to a place that is not fetched from: another protocol, or no public address."""
+
+
+class Incomplete(OSError):
+    """The content broke off."""
+
+
 class _Connections:
     """The connections of one fetch: they can be closed from outside, and later ones held to public addresses."""
 
@@ -29,7 +37,7 @@ class _Connections:
             address = ipaddress.ip_address(found.getpeername()[0].partition("%")[0])
             if not (getattr(address, "ipv4_mapped", None) or address).is_global:
                 connection.close()
-                raise OSError(f"it leads to {address}, which is not a public address")
+                raise Refused(f"it leads to {address}, which is not a public address")
 
     def close(self) -> None:
         self.expired = True
@@ -64,7 +72,7 @@ def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
             url = urllib.parse.urlsplit(rest[-1])
             if url.scheme not in ("http", "https"):
                 rest[0].close()
-                raise OSError(f"it leads to {url.scheme}://, not to http or https")
+                raise Refused(f"it leads to {url.scheme}://, not to http or https")
             connections.public_only |= url.hostname != urllib.parse.urlsplit(request.full_url).hostname
             return super().redirect_request(request, *rest)
 
@@ -120,5 +128,5 @@ def _content(answer: Any, limit: int) -> bytes:
         size += len(block)
     declared = answer.headers.get("Content-Length", "")
     if declared.isdigit() and size < min(int(declared), limit):
-        raise OSError(f"it broke off after {size} of {declared} bytes")
+        raise Incomplete(f"it broke off after {size} of {declared} bytes")
     return b"".join(blocks)

@@ -46,6 +46,18 @@ class Web(http.server.BaseHTTPRequestHandler):
             self._answer(urllib.parse.unquote(self.path), number)
 
     def _answer(self, path, number):
+        if path.startswith("/to/"):  # a redirect
+            self.send_response(302)
+            self.send_header("Location", path.removeprefix("/to/"))
+            self.end_headers()
+            return
+        if path in ("/drip header.jpg", "/drip chunk.jpg"):
+            head = b"HTTP/1.0 200 OK\r\n" + (b"" if "header" in path else b"Transfer-Encoding: chunked\r\n\r\n")
+            self.wfile.write(head.replace(b"1.0", b"1.1"))
+            for _ in range(100):
+                self.wfile.write(b"a")  # of a header's name, or of a chunk's length
+                time.sleep(0.05)
+            return
         status = {"/404.jpg": 404, "/410.jpg": 410, "/503.jpg": 503}.get(path, 200)
         if path == "/flaky.jpg" and number == 1:
             status = 500
@@ -161,3 +173,19 @@ def test_fec_downloads_what_it_keeps_and_the_card_counts_the_dead(tmp_path, web)
     assert not Web.asked["/x.jpg"]  # it belongs to no triplet that is kept
     assert "download" not in card["arguments"]
     assert prepare("fec", source, tmp_path / "out", workers=1, quiet=True, crop_size=16) == (target, False)
+
+
+def test_one_deadline_holds_for_headers_chunks_and_content(tmp_path, web):
+    files = wanted(web, tmp_path, "drip header.jpg", "drip chunk.jpg", "drip.jpg")
+    began = time.monotonic()
+    tally = download.fetch_all(files, tmp_path, Limits(workers=4, timeout=0.4, retries=0), quiet=True)
+    assert tally == {"failed: too slow": 3}
+    assert time.monotonic() - began < 3
+
+
+def test_redirects_lead_to_the_same_host_or_to_public_ones_over_http(tmp_path, web):
+    elsewhere = web.replace("127.0.0.1", "localhost")
+    targets = (f"{web}/good.jpg", f"{elsewhere}/good.jpg", "file:///etc/hostname", "ftp://example.org/a.jpg")
+    files = wanted(web, tmp_path, *(f"to/{target}" for target in targets))
+    tally = download.fetch_all(files, tmp_path, QUICK, quiet=True)
+    assert tally == {"fetched": 1, "dead: HTTP 302": 1, "dead: it leads elsewhere": 2}  # urllib itself refuses file://
