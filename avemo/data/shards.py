@@ -322,6 +322,4 @@ def _changed(path: epath.Path) -> UserError:
             file.read(position)
     except UserError as error:
         return error
-    except Exception:  # what ArrayRecord raises for a damaged record
-        return UserError(f"{path} is damaged in record {position}: prepare the data set again.")
     return UserError(f"shard {path} was changed since it was written: put it back, or prepare the data set again.")
