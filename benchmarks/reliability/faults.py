@@ -37,7 +37,7 @@ def _full(
     def full(world: World) -> str:
         with world.disk(size, fill) as disk:
             done = world.run(*arguments(world, disk))
-            left = [] if name == "train" else world.left(disk)  # the next call of train removes its own
+            left = [] if name in ("train", "sweep") else world.left(disk)  # the next call of these removes its own
         return first(done.refusal("No space left on device", "free some space"), " ".join(left))
 
 

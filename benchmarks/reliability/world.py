@@ -129,9 +129,10 @@ class World:
         if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
             raise PermissionError("mounting takes root")
         try:
-            with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
-                while fill and file.write(bytes(4096)):
-                    pass
+            if fill:
+                with contextlib.suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
             yield place
         finally:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
