@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos reliability lint types parity results release bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos reliability lint types parity results release matrix bench bench-input bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -68,6 +68,9 @@ RELEASED ?= student_s0,speech_f0,fusion
 comma := ,
 release: $(VENV)/runtime     ## the runs of RESULTS=folder named in RELEASED as one archive with a model card
 	$(BIN)/python launch.py release --workdir=$(RUNS)/$(subst $(comma),$(comma)$(RUNS)/,$(RELEASED)) --output=$(RELEASE)
+
+matrix: $(VENV)/test     ## the portable tests on every Python found, with the oldest and newest releases allowed
+	$(BIN)/python -m benchmarks.matrix
 
 bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 if a row misses its requirement
 	.venv-parity/bin/python -m benchmarks.speed
