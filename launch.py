@@ -30,17 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
-    from avemo.cli import process
     from media import caches, termination
-    from media.errors import Preempted, UserError
+    from media.errors import Preempted, UserError, not_installed
 
     caches.make_writable()
     command = COMMANDS[args.command]
     try:
         with termination.termination():
             if command.uses_jax:
+                from avemo.cli import process
+
                 process.start(vars(args).pop("host_devices", None), command.accelerator)
             result = command.run(args, rest)
+    except ModuleNotFoundError as error:
+        print(f"error: {not_installed(error)}", file=sys.stderr)
+        return 2
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

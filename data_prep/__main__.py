@@ -2,7 +2,12 @@
 
 import sys
 
-from data_prep.command_line import main
+from media.errors import not_installed
 
 if __name__ == "__main__":
+    try:
+        from data_prep.command_line import main
+    except ModuleNotFoundError as error:
+        print(f"error: {not_installed(error)}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main())

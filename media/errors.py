@@ -23,6 +23,15 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}.")
 
 
+def not_installed(error: ModuleNotFoundError) -> UserError:
+    """Returns the error for a package that is not installed; raises `error` again if the module is one of ours."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "avemo", "media", "data_prep", "configs", "benchmarks"):
+        raise error
+    install = "opencv-python-headless" if package == "cv2" else "-r requirements.txt"
+    return UserError(f"the package {package!r} is not installed: pip install {install}")
+
+
 class Preempted(Exception):
     """SIGTERM arrived. The state is saved; the same command resumes the run."""
 
