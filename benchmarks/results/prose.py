@@ -37,9 +37,8 @@ an a-priori result only for those who would have taken the paper's method anyway
 """,
     "fusion_table": """
 Each fold has thirteen takes to learn from and thirteen to test on, so another set of takes would order the fusions
-differently. By the corrected p-values, only sound alone differs significantly
-from late fusion. Choosing the best fusion of each fold on its
-own dev part, also thirteen takes, gives the last line.
+differently. By the corrected p-values, only sound alone differs significantly from late fusion. Choosing the best fusion of
+each fold on its own dev part, also thirteen takes, gives the last line.
 """,
     "traces": """
 Ours reaches {share:.2f} of the ceiling. A linear reader of the cues in face and voice, which gets the generator's numbers
@@ -70,11 +69,11 @@ is the difference to the second row: its network learned from the same pictures 
 """,
     "cross_corpus": """
 No teacher has seen a picture of RAVDESS, with or without a label; the student has seen unlabelled clips of this actor. Takes are
-cropped as closely as FER+, which needs no labels to know. Calm, which FER+ lacks, is not among the takes; contempt, which
+cropped as closely as FER+, which can be seen without labels. Calm, which FER+ lacks, is not among the takes; contempt, which
 RAVDESS lacks, is left out of the answers.
 
-The teacher of the first row does not carry over as it is ({reached[teacher]:.2f}). It calls most takes neutral: that is what
-many frames of a take show, how this man's face looks to it at rest, and three of ten votes of FER+. The teacher for other
+The teacher of the first row does not carry over unchanged ({reached[teacher]:.2f}). It calls most takes neutral: many frames of
+a take are neutral, this man's face at rest looks neutral to it, and so are three of ten votes of FER+. The teacher for other
 corpora has the same network and length, but sees every class equally often, in distorted pictures. Its recipe was written down
 once and not tuned; it reaches {at_home:.3f} on FER+'s validation part.
 
@@ -92,7 +91,7 @@ frames, and fer's BatchNorm was left alone.
 FAIRNESS = """
 ## What these data can and cannot say
 
-Calibration and recall by class are above. FER+ consists of pictures from web searches of 2013. Nobody recorded who is on them,
+Calibration and recall by class are above. FER+ consists of pictures from web searches of 2013. Nobody recorded who is in them,
 how old they are, where they live or what they felt. Its raters judged one face each, and disagree on most. Contempt, disgust and
 fear are rare, and their recall is that of classes hardly seen, so an average over classes (UAR) says more than accuracy. RAVDESS
 is acted by North American English speakers of about the same age. The takes are one man's: their intervals are about his takes
