@@ -68,7 +68,7 @@ def write(members: Sequence[Member], filename: str) -> str:
         _USE,
         "## Licences",
         "",
-        "The code is under Apache-2.0. The weights were learnt from the sources below, whose conditions limit their",
+        "The code is under Apache-2.0. The weights were learned from the sources below, whose conditions limit their",
         "use. This archive holds no data.",
         "",
     ]
@@ -126,7 +126,7 @@ def _section(member: Member) -> list[str]:
             f"It finds faces with `{member.detector.name}`, which is in the archive under its publisher's licence."
         )
     lines += ["", f"Network: {_settings(config.model)}. Every setting is in `{member.name}/config.json`.", ""]
-    lines += ["| learnt from | as | licence | records | fingerprint |", "|---|---|---|---|---|"]
+    lines += ["| learned from | as | licence | records | fingerprint |", "|---|---|---|---|---|"]
     for source in member.sources:
         role = f"{source.role} of its {source.via}" if source.via else source.role
         lines.append(

@@ -22,7 +22,7 @@ class Member:
       encoders: names of a fusion run's encoders, by modality.
       recorded_encoders: contents of its `encoders.json` in the archive.
       detector: the weights file of the face detector, if the run names one.
-      sources: what it learnt from.
+      sources: what it learned from.
     """
 
     name: str

@@ -23,7 +23,7 @@ class Source:
     """A data set, or published weights.
 
     Attributes:
-      via: the run that learnt from it, as a path of roles from the released run: "" for itself, "teacher", …
+      via: the run that learned from it, as a path of roles from the released run: "" for itself, "teacher", …
       role: what it was used for: "faces", "clips", …, or "initial weights".
       title, licence, citation: from the data set's card or the weights' provenance.
       fingerprint: fingerprint of the prepared data, or of the published file.
@@ -45,7 +45,7 @@ class Source:
 
 
 def of_run(workdir: str, config: ConfigDict, result: Mapping[str, Any], via: str = "") -> Iterator[Source]:
-    """Lists everything that a run learnt from, including its teacher's sources.
+    """Lists everything that a run learned from, including its teacher's sources.
 
     A fusion run's encoders are released as runs of their own, so their sources are not in its list.
 
@@ -72,7 +72,7 @@ def of_run(workdir: str, config: ConfigDict, result: Mapping[str, Any], via: str
 
 
 def of_subrun(whole: str, subrun: str) -> Iterator[Source]:
-    """Lists everything that one network of an end-to-end run learnt from, including the run that it started as."""
+    """Lists everything that one network of an end-to-end run learned from, including the run that it started as."""
     config = run_folder.config_of(whole)
     yield from of_run(whole, config, read_json(epath.Path(whole) / "result.json"))
     start = config.fusion
@@ -157,5 +157,5 @@ def _size(card: Mapping[str, Any]) -> str:
 def _gone(workdir: str, what: str, where: str) -> UserError:
     return UserError(
         f"the {what} of {workdir} ({where or 'not named'}) cannot be found: a release states the licences of all that "
-        "its weights were learnt from; put it back where the run was trained."
+        "its weights were learned from; put it back where the run was trained."
     )
