@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from avemo.models.dense import DenseBlock
+from avemo.models.dense_block import DenseBlock
 from avemo.models.scaling import scale_images, scale_width
 from avemo.ops.batch_norm import BatchNorm
 from avemo.ops.convolution import Conv

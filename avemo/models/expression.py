@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from avemo.models.compact import MobileNetV2
-from avemo.models.dense import DenseBlock
+from avemo.models.dense_block import DenseBlock
 from avemo.models.densenet import DenseNet
 from avemo.models.from_config import module_fields, network_fields
 from avemo.models.inception_resnet import InceptionResNetV1
