@@ -1,6 +1,6 @@
 """`python -m avemo.doctor`: what this machine has, what JAX uses of it, and what is broken: a page for bug reports.
 
-It imports nothing that may be missing before it has looked for it, so that it also runs in a broken environment.
+It looks for every module before it imports it, so that it also runs in a broken environment.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg", "aac", "mp3", "opus"
 LITTLE_DISK = 5.0  # GiB
 _ROOT = str(pathlib.Path(__file__).resolve().parents[1])
 _INSTALL = "pip install -r requirements.txt"
-# JAX is asked in a process of its own: a plugin that does not fit can end the process.
+# JAX is asked in a separate process, because a mismatched plugin can end the process.
 _ASK_JAX = """
 import jax
 from avemo.ops import hardware
@@ -76,7 +76,7 @@ def examine() -> list[Finding]:
 
 
 def page(findings: list[Finding]) -> str:
-    """The findings as text, one per line, with the remedies beneath what they mend."""
+    """The findings as text, one per line, each with its remedy beneath it."""
     lines = []
     for finding in findings:
         mark = "BROKEN" if finding.broken else "look" if finding.remedy else "ok"
@@ -142,7 +142,7 @@ def _accelerator() -> Iterator[Finding]:
         version = _version(name)
         if not version:
             continue
-        # JAX ignores a plugin of another release, and runs on the CPU without a word.
+        # JAX silently ignores a plugin of another release, and runs on the CPU.
         other = name.startswith("jax-cuda") and jaxlib is not None and version.split(".")[:2] != jaxlib.split(".")[:2]
         extra = name.split("-")[1]
         remedy = f'it is not of jaxlib {jaxlib}, so JAX ignores it: pip install "jax[{extra}]=={_version("jax")}"'

@@ -25,7 +25,8 @@ class Item:
       key: names the item to the user; unique within the corpus.
       split: "train", "dev" or "test".
       subject: whose data it is, "" if unknown. A subject may be in one split only.
-      payload: what `process` needs, as plain picklable values.
+      payload: what `process` needs: plain picklable values by name. A file is named by its absolute path, so that a
+        change of the file is noticed.
     """
 
     key: str
@@ -72,7 +73,7 @@ class Corpus(abc.ABC):
 
     def __init__(self, source: pathlib.Path, options: Any, output: pathlib.Path | None = None):
         """Reads from `source`; `output`, the data set to be written, is never input even if it lies there."""
-        self.source = pathlib.Path(source)
+        self.source = pathlib.Path(source).absolute()  # so are the paths in payloads, see `Item`
         self.options = options
         self.output = output
         self.notes: list[str] = []  # how the source was understood, for the summary and the card

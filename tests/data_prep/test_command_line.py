@@ -227,8 +227,11 @@ def test_a_run_after_a_kill_at_any_moment_gives_the_same_bytes(tmp_path, draw):
     assert shards(tmp_path / "cut" / version) == shards(tmp_path / "whole" / version)
 
 
-def test_changed_input_is_not_taken_from_an_interrupted_run(tmp_path, draw, stopped, monkeypatch):
+@pytest.mark.parametrize("relative", [False, True])
+def test_changed_input_is_not_taken_from_an_interrupted_run(tmp_path, draw, stopped, monkeypatch, relative):
+    monkeypatch.chdir(tmp_path)
     source = draw.affectnet(tmp_path / "a", train=6, dev=2)
+    source = source.relative_to(tmp_path) if relative else source
     monkeypatch.setattr(corpora.affectnet.AffectNet, "chunk", 2)
     stopped(1, "affectnet", source, tmp_path / "out", workers=1, quiet=True)
     picture = source / "train_set" / "images" / "0.jpg"
