@@ -206,7 +206,7 @@ def from_json(path: str | epath.Path) -> ConfigDict:
 
 
 def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Lists the fields that differ, as `name: old -> new`."""
+    """Lists the fields that differ, as `name: old -> new`. A field that is new, and "auto", decides nothing."""
 
     def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         out = {}
@@ -223,5 +223,5 @@ def difference(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{k}: {show(a.get(k, missing))} -> {show(b.get(k, missing))}"
         for k in sorted(a.keys() | b.keys())
-        if a.get(k, missing) != b.get(k, missing)
+        if a.get(k, missing) != b.get(k, missing) and (k in a or b[k] != "auto")
     ]

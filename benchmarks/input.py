@@ -5,7 +5,8 @@
 
 Both sides read the same JPEG bytes (FER+ faces at 160 px, or synthetic faces without FER+). For each face they draw a
 new crop, flip, gain and offset from the same ranges, resize to the same size, and return uint8 batches of 64 with
-labels. Ours is `avemo.data.pipeline.train_batches` on ArrayRecord shards, in the calling thread. Theirs writes out what
+labels. Ours is `avemo.data.pipeline.train_batches` on ArrayRecord shards, in the calling thread, and the augmentation
+of the compiled step, here on the CPU. Theirs writes out what
 torchvision's ImageFolder and transforms do: PIL decodes the file, crops, resizes (bilinear), flips and enhances, and
 DataLoader collates. With `--workers=0`, DataLoader loads in the same process and passes no tensors between processes;
 with 1, that cost counts too.
@@ -15,6 +16,7 @@ which other work on the machine does not change, and per second of wall-clock ti
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import resource
@@ -26,6 +28,7 @@ import zipfile
 from collections.abc import Callable
 
 import cv2
+import jax
 import numpy as np
 import PIL.Image
 import PIL.ImageEnhance
@@ -35,7 +38,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from avemo import configuration  # noqa: E402
-from avemo.data import examples, pipeline, shards  # noqa: E402
+from avemo.data import augment, examples, layouts, pipeline, shards  # noqa: E402
 from data_prep.preparation import prepare  # noqa: E402
 from media.images import encode_jpeg  # noqa: E402
 
@@ -128,12 +131,15 @@ def main() -> None:
         config.data.threads = 0  # in the calling thread, nothing read ahead: each side works only in its turn
         config.model.image_size = arguments.size
         strength = {name: config.data.augment[name] for name in ("crop", "colour")}
-        source = pipeline.Source(str(prepared), examples.face_example, BATCH)
+        read_faces = functools.partial(layouts.pictures, examples.face_example, field="image", config=config)
+        source = pipeline.Source(str(prepared), examples.face_example, BATCH, layout=read_faces)
         batches = iter(pipeline.train_batches({"faces": source}, config))
+        keys = jax.random.split(jax.random.key(0), BATCH)
+        augmented = jax.jit(lambda images: augment.faces(images, keys, config.data.augment, arguments.size))
 
         def ours(number: int) -> None:
             for _ in range(number):
-                batch = next(batches)["faces"]["image"]
+                batch = np.asarray(augmented(next(batches)["faces"]["image"]))
             assert batch.shape == (BATCH, arguments.size, arguments.size, 3)
 
         def theirs(number: int) -> None:

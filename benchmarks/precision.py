@@ -65,10 +65,11 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
 
 
 def loss_of(stage: Stage, config: ConfigDict) -> Callable[..., jax.Array]:
-    """Returns `(state, batch, constants) -> loss`, to be mapped, with the dropout of `make_step`."""
+    """Returns `(state, batch, constants) -> loss`, to be mapped, with the augmentation and dropout of `make_step`."""
 
     def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        batch, constants = stage.prepare(batch, constants, key)
         return stage.loss(state.params, state.model_state, constants, batch, key)[0]
 
     return loss

@@ -19,6 +19,7 @@ def base(task: str) -> ConfigDict:
             "best_metric": "dev/accuracy",
             "parallel": "pmap",  # or shard_map
             "accumulate": 1,  # micro-batches per step, run one after another; the loss is that of the whole batch
+            "steps_per_dispatch": "auto",  # steps that run in one program, or a number; auto: several if they are short
             "profile": 0,  # number of steps to trace for XProf from the third on, into the run's profile/; 0: none
             "ema": 0.0,  # decay of the moving average of weights and statistics, which is then evaluated; 0: none
             "optimizer": {
@@ -31,7 +32,12 @@ def base(task: str) -> ConfigDict:
                 "clip_norm": 0.0,  # 0: no clipping
                 "freeze": (),  # regular expressions; parameters with a matching path do not train
             },
-            "data": {"threads": 2, "prefetch": 8, "eval_batch": 64},
+            "data": {
+                "threads": 2,
+                "prefetch": 8,
+                "eval_batch": 64,
+                "resident": "auto",  # where packed training data lies: device, host, or off (read from the shards)
+            },
             "model": {},
             "loss": {},
         }

@@ -45,7 +45,7 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
     def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    batch = abstract.padded(stage.spec(sizes), mesh.size * config.accumulate)
+    batch = abstract.padded(stage.input_spec(sizes), mesh.size * config.accumulate)
     traced = mapped.trace(place(state, whole), place(batch, split), place(stage.constants_spec(), whole))
     return traced, traced.lower(lowering_platforms=(platform,)), stage.examples(sizes)
 

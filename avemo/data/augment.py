@@ -6,6 +6,7 @@ do, except SpecAugment's, which are rows and bands; 0 switches an operation off.
 operations, as uint8 pictures do.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,11 @@ def check(strength: Mapping[str, Any]) -> None:
         if value < 0 or (not whole and value > 1) or (name == "crop" and value == 1):
             allowed = "a number from 0" if whole else "a share from 0 to " + ("below 1" if name == "crop" else "1")
             raise UserError(f"data.augment.{name} is {value}: it takes {allowed}.")
+
+
+def side_before_crop(size: int, strength: Mapping[str, Any]) -> int:
+    """The side in pixels that a picture needs so that the smallest crop of it is not enlarged to `size`."""
+    return math.ceil(round(size / (1 - strength.get("crop", 0.0)), 6))
 
 
 def faces(images: jax.Array, keys: jax.Array, strength: Mapping[str, Any], size: int) -> jax.Array:

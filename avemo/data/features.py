@@ -130,16 +130,25 @@ class Windows:
     def __repr__(self) -> str:
         return f"Windows({len(self)} of {self._length} frames)"
 
+    def place(self, index: int) -> tuple[int, int]:
+        """The number of a window's recording, and the window's first frame."""
+        return self._starts[int(index) % len(self)]
+
     def __getitem__(self, index: int) -> tuple[Recording, int]:
-        number, start = self._starts[int(index) % len(self)]
+        number, start = self.place(index)
         return self._recordings[number], start
+
+
+def moved_start(frames: int, start: int, rng: np.random.Generator | None, config: ConfigDict) -> int:
+    """The start of a window in a recording of `frames` frames; a generator moves it by up to half a hop."""
+    length, jitter = config.data.sequence_length, config.data.sequence_hop // 2
+    if rng is None or frames <= length:
+        return start
+    return int(np.clip(start + rng.integers(-jitter, jitter + 1), 0, frames - length))
 
 
 def window_example(item: tuple[Recording, int], rng: np.random.Generator | None, config: ConfigDict) -> dict[str, Any]:
     """One window of `config.data.sequence_length` frames; in training its start is moved by up to half a hop."""
     recording, start = item
-    length = config.data.sequence_length
-    if rng is not None and len(recording) > length:
-        jitter = config.data.sequence_hop // 2
-        start = int(np.clip(start + rng.integers(-jitter, jitter + 1), 0, len(recording) - length))
-    return sequence(recording, start, length, config.data.delay)
+    start = moved_start(len(recording), start, rng, config)
+    return sequence(recording, start, config.data.sequence_length, config.data.delay)

@@ -77,7 +77,17 @@ class Joined:
     def __init__(self, sources: Sequence[shards.Shards]) -> None:
         self._sources = list(sources)
         self._ends = list(itertools.accumulate(map(len, sources)))
-        self.features, self.class_names = sources[0].features, sources[0].class_names
+        self.class_names = sources[0].class_names
+
+    @property
+    def features(self) -> Any:
+        """The schema, that of the first data set."""
+        return self._sources[0].features
+
+    @property
+    def folders(self) -> list[epath.Path]:
+        """The folder of each data set."""
+        return [source.folder for source in self._sources]
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -85,18 +95,19 @@ class Joined:
     def __repr__(self) -> str:
         return f"Joined({self._sources!r})"
 
-    def _at(self, index: int) -> tuple[shards.Shards, int]:
+    def locate(self, index: int) -> tuple[shards.Shards, int]:
+        """The data set that a record is in, and its position there."""
         index = int(index) % len(self)
         number = bisect.bisect_right(self._ends, index)
         return self._sources[number], index - (self._ends[number - 1] if number else 0)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        source, inside = self._at(index)
+        source, inside = self.locate(index)
         return source[inside]
 
     def fields(self, index: int, names: Sequence[str]) -> tuple[Any, ...]:
         """Reads only the named fields of one record."""
-        source, inside = self._at(index)
+        source, inside = self.locate(index)
         return source.fields(inside, names)
 
 

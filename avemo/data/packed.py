@@ -6,6 +6,7 @@ cache of other shards or a half-written one is never read.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -28,6 +29,10 @@ _INDEX = "packed.json"
 Chunk = Mapping[str, np.ndarray]
 
 
+class CannotWrite(UserError):
+    """No folder takes the packed form."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Packed:
     """Arrays whose leading axis is records, or parts of records (frames, rows of a spectrogram).
@@ -46,7 +51,22 @@ class Packed:
         return sum(array.nbytes for array in self.arrays.values())
 
 
-def open_or_pack(dataset: epath.Path, recipe: Mapping[str, Any], chunks: Callable[[], Iterable[Chunk]]) -> Packed:
+def find(dataset: epath.Path, recipe: Mapping[str, Any]) -> Packed | None:
+    """The packed form of a split, if there is one; see `open_or_pack`."""
+    for home in _homes(dataset):
+        found = _open(home / _name(recipe))
+        if found is not None:
+            return found
+    return None
+
+
+def _name(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def open_or_pack(
+    dataset: epath.Path, recipe: Mapping[str, Any], chunks: Callable[[], Iterable[Chunk]], nbytes: int = 0
+) -> Packed:
     """Opens the packed form of a split, making it first if it is not there.
 
     Args:
@@ -54,24 +74,26 @@ def open_or_pack(dataset: epath.Path, recipe: Mapping[str, Any], chunks: Callabl
       recipe: everything that the arrays follow from, as JSON values: the data set's fingerprint, the split, sizes.
       chunks: gives the arrays a few records at a time, so that memory does not grow with the split. All chunks have the
         same names, dtypes and trailing shapes; they are joined along the leading axis.
+      nbytes: about how many bytes that will be. A disk with less room is left alone.
 
     Raises:
-      UserError: no folder can be written, or the disk is full.
+      CannotWrite: no folder can be written, or the disk is full.
     """
-    name = hashlib.sha256(json.dumps([_VERSION, recipe], sort_keys=True).encode()).hexdigest()[:16]
-    homes = _homes(dataset)
-    for home in homes:
-        found = _open(home / name)
-        if found is not None:
-            return found
+    found = find(dataset, recipe)
+    if found is not None:
+        return found
+    name, homes = _name(recipe), _homes(dataset)
     failure: OSError | None = None
     for home in homes:
         try:
+            home.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(home).free < nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return _pack(home / name, recipe, chunks)
         except OSError as error:
             failure = error
     reason = failure.strerror or failure if failure else "there is nowhere to write"
-    raise UserError(
+    raise CannotWrite(
         f"the packed form of {dataset} cannot be written to {' or '.join(map(str, homes))} ({reason}): free some "
         "space, set XDG_CACHE_HOME to a writable folder, or set --config.data.resident=off."
     ) from failure
@@ -94,22 +116,21 @@ def _open(folder: pathlib.Path) -> Packed | None:
             size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
             if path.stat().st_size != size:
                 raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {size}")
-            arrays[name] = np.memmap(path, dtype, "r", shape=shape) if size else np.zeros(shape, dtype)
+            arrays[name] = np.asarray(np.memmap(path, dtype, "r", shape=shape)) if size else np.zeros(shape, dtype)
         return Packed(folder, arrays)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         logger.warning("%s is damaged (%s); it is made anew.", folder, error)
+        shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
 def _pack(folder: pathlib.Path, recipe: Mapping[str, Any], chunks: Callable[[], Iterable[Chunk]]) -> Packed:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         index = _write(temporary, chunks())
         (temporary / _INDEX).write_text(json.dumps({"recipe": recipe, "arrays": index}, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
         try:
             os.replace(temporary, folder)
         except OSError:

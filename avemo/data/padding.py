@@ -10,8 +10,10 @@ import numpy as np
 Batch = dict[str, Any]
 
 
-def pad_batch(batch: Mapping[str, Batch], multiple: int) -> dict[str, Batch]:
+def pad_batch(batch: Mapping[str, Batch], multiple: int, steps: int = 1) -> dict[str, Batch]:
     """Pads the examples of each source, `[B_source, ...]`, to a multiple of rows with copies of the last row.
+
+    The batches of several `steps` are `[B_source, steps, ...]`.
 
     Padded examples get a `weight` float32 `[rows]` that is 0 for padding. Padding counts in no loss, metric or batch
     statistic, so that a batch size gives the same numbers on any number of devices.
@@ -22,7 +24,8 @@ def pad_batch(batch: Mapping[str, Batch], multiple: int) -> dict[str, Batch]:
         padding = -size % multiple
         if padding:
             rows = {k: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for k, v in rows.items()}
-            rows["weight"] = (np.arange(size + padding) < size).astype(np.float32)
+            weight = (np.arange(size + padding) < size).astype(np.float32)
+            rows["weight"] = weight if steps == 1 else np.repeat(weight[:, None], steps, 1)
         out[source] = dict(rows)
     return out
 

@@ -2,10 +2,14 @@
 
 Every pipeline is a `grain.MapDataset`, so batch number `k` is a pure function of (data, seed, k). With P processes,
 process p builds rows p·B/P … (p+1)·B/P of the global batch of B, the same rows that a single process would put there.
+
+Which examples a batch holds is drawn in the same way wherever the data lies. A source that is resident on the devices
+gives their numbers alone; one that is packed on the host gathers them; any other reads and decodes its records.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -13,14 +17,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo.data import mixture
+from avemo.data import augment, mixture
+from avemo.data.layouts import Arrays, Layout, Rows
 from avemo.data.padding import Batch, padded_batches
 from avemo.data.shards import Shards
-from media import augment
 from media.errors import UserError
 
 _ENDLESS = 1 << 32  # batches
 MakeExample = Callable[[Any, np.random.Generator | None, ConfigDict], Batch]
+Gather = Callable[[Arrays, Arrays], Rows]
 
 
 class Balanced:
@@ -30,7 +35,7 @@ class Balanced:
     """
 
     def __init__(self, source: Shards) -> None:
-        self._source, self.class_names = source, source.class_names
+        self.source, self.class_names = source, source.class_names
         labels = np.array([int(source.fields(index, ("label",))[0]) for index in range(len(source))])
         classes = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
         if not classes:
@@ -42,10 +47,14 @@ class Balanced:
         return len(self._order)
 
     def __repr__(self) -> str:
-        return f"Balanced({self._source!r})"
+        return f"Balanced({self.source!r})"
+
+    def place(self, index: int) -> int:
+        """The place in `source` of the record that is drawn at `index`."""
+        return int(self._order[int(index) % len(self)])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._source[int(self._order[int(index) % len(self)])]
+        return self.source[self.place(index)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +67,8 @@ class Source:
       batch_size: examples of this source in a global batch.
       split: the split to read.
       open: `(folder, split) -> records` with random access.
+      layout: how training reads and packs the records, given them; without it `example` reads them, and they stay in
+        the shards.
     """
 
     path: str
@@ -65,33 +76,117 @@ class Source:
     batch_size: int
     split: str = "train"
     open: Callable[[str, str], Any] = Shards
+    layout: Callable[[Any], Layout] | None = None
 
 
-def _checked_example(source: Source) -> MakeExample:
-    def example(record: Any, rng: np.random.Generator | None, config: ConfigDict) -> Batch:
+@dataclasses.dataclass(frozen=True)
+class Resident:
+    """A source whose examples are gathered from packed arrays.
+
+    Attributes:
+      tables: the arrays.
+      gather: gathers rows on the host; None if that happens on the devices, which hold the arrays too.
+    """
+
+    tables: Arrays
+    gather: Gather | None
+
+
+def checked(source: Source, example: Callable[..., Any]) -> Callable[..., Any]:
+    """`example(record, ...)`, which says so if the records have not the fields that it reads."""
+
+    def call(record: Any, *arguments: Any) -> Any:
         try:
-            return source.example(record, rng, config)
+            return example(record, *arguments)
         except KeyError as error:
             raise UserError(
                 f"{source.path} has no field {error}: name a data set of the right kind "
                 f"(this one has {', '.join(sorted(record))})."
             ) from error
 
-    return example
+    return call
 
 
-def _read_from(place: tuple[Any, int]) -> Any:
-    records, position = place
-    return records[position]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+    """A source that is open for training.
+
+    Attributes:
+      name: the stream's name in a batch.
+      source: where it comes from.
+      members: its data sets and their weights.
+      seed: of its order.
+      config: the run's config.
+    """
+
+    name: str
+    source: Source
+    members: Sequence[tuple[Any, float]]
+    seed: int
+    config: ConfigDict
+
+    @functools.cached_property
+    def records(self) -> Any:
+        """The records of all data sets, one data set after another."""
+        found = [records.source if isinstance(records, Balanced) else records for records, _ in self.members]
+        return found[0] if len(found) == 1 else mixture.Joined(found)
+
+    @functools.cached_property
+    def layout(self) -> Layout | None:
+        """How its records are packed, if they can be."""
+        if self.source.layout is None:
+            return None
+        made = self.source.layout(self.records)
+        return dataclasses.replace(
+            made, example=checked(self.source, made.example), pack=checked(self.source, made.pack)
+        )
+
+    def order(self) -> grain.MapDataset:
+        """The endless order of the places of `records`."""
+        # The order is over positions, because grain would inspect records to count their bytes.
+        streams, begin = [], 0
+        for number, (records, _) in enumerate(self.members):
+            stream = grain.MapDataset.range(len(records)).seed(self.seed + 100_000 * number).shuffle().repeat()
+            balanced = isinstance(records, Balanced)
+            if balanced or len(self.members) > 1:
+                place = records.place if balanced else int
+                stream = stream.map(lambda position, place=place, begin=begin: begin + place(position))
+            streams.append(stream)
+            begin += len(records.source if balanced else records)
+        if len(streams) == 1:
+            return streams[0]
+        return grain.MapDataset.mix(streams, [weight for _, weight in self.members]).seed(self.seed)
+
+    def batches(self, size: int, resident: Resident | None) -> grain.MapDataset:
+        """Batches of `size` examples: `{field: [size, ...]}`, or `{"index", "start"}` int32 `[size]` of them."""
+        if resident is None:
+            example = self.layout.example if self.layout else checked(self.source, self.source.example)
+            read, config = self.records.__getitem__, self.config
+            examples = self.order().random_map(lambda place, rng: example(read(place), rng, config))
+            return examples.batch(size, drop_remainder=True)
+        assert self.layout is not None, "only a source with a layout is resident"
+        draw, tables, gather = self.layout.draw, resident.tables, resident.gather
+        if draw is None:
+            drawn = self.order().batch(size, drop_remainder=True, batch_fn=_records_drawn)
+        else:
+            pairs = self.order().random_map(lambda place, rng: draw(tables, place, rng))
+            drawn = pairs.batch(size, drop_remainder=True, batch_fn=_parts_drawn)
+        return drawn if gather is None else drawn.map(lambda draws: gather(tables, draws))
 
 
-def train_batches(
+def _records_drawn(places: Sequence[int]) -> dict[str, np.ndarray]:
+    return {"index": np.array(places, np.int32)}
+
+
+def _parts_drawn(pairs: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+    index, start = np.array(pairs, np.int32).T
+    return {"index": index.copy(), "start": start.copy()}
+
+
+def open_streams(
     sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None
-) -> grain.IterDataset:
-    """Endless training batches `{source: {field: [B_source, ...]}}`, shuffled, augmented, resumable by `get_state`.
-
-    A source made of several data sets takes from each in proportion to its weight, evenly along the order. Each data
-    set is shuffled and repeated independently.
+) -> list[Stream]:
+    """Opens the sources in the order of their names.
 
     Args:
       sources: the sources of a batch by name (`faces`, `triplets`, …), each with its batch size.
@@ -99,57 +194,57 @@ def train_batches(
       opened: data that is already open (random access), by source; the others are opened by `Source.open`.
 
     Raises:
-      UserError: a batch size is not divisible by the number of processes, an augmentation strength is out of range, or
-        the data sets of a source cannot be mixed.
+      UserError: a data set is missing, or the data sets of a source cannot be mixed.
     """
-    processes, process = jax.process_count(), jax.process_index()
-    augment.check(config.data.get("augment", {}))
     streams = []
-    for name, source, members, seed in _open_sources(sources, config, opened):
-        if source.batch_size % processes:
-            raise UserError(
-                f"data.batch.{name}={source.batch_size} is not divisible by {processes} processes: set a multiple."
-            )
-        example = _checked_example(source)
-        order, read = _ordered(members, seed)
-        dataset = order.random_map(lambda place, rng, example=example, read=read: example(read(place), rng, config))
-        dataset = dataset.batch(source.batch_size // processes, drop_remainder=True)
-        # All streams have the same huge length, because grain zips only data sets of equal length.
-        streams.append(dataset.slice(slice(process, _ENDLESS * processes + process, processes)))
-    names = sorted(sources)
-    if len(streams) == 1:
-        joined = streams[0].map(lambda value: {names[0]: value})
-    else:
-        joined = grain.experimental.ZipMapDataset(streams).map(lambda values: dict(zip(names, values, strict=True)))
-    return joined.to_iter_dataset(
-        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
-    )
-
-
-def _open_sources(
-    sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None
-) -> Iterator[tuple[str, Source, list[tuple[Any, float]], int]]:
-    """Yields each source in the order of their names: name, source, data sets with their weights, and seed."""
     for number, (name, source) in enumerate(sorted(sources.items())):
         data = (opened or {}).get(name)
         members = [(data, 1.0)] if data is not None else mixture.open_members(source.path, source.split, source.open)
-        yield name, source, members, config.seed + 1000 * number
+        streams.append(Stream(name, source, members, config.seed + 1000 * number, config))
+    return streams
 
 
-def _ordered(members: list[tuple[Any, float]], seed: int) -> tuple[grain.MapDataset, Callable[[Any], Any]]:
-    """Returns the endless order of places in a source's data, and a function that reads the record at a place."""
-    # The order is over positions, because grain would inspect records to count their bytes.
-    streams = [
-        grain.MapDataset.range(len(records)).seed(seed + 100_000 * member).shuffle().repeat()
-        for member, (records, _) in enumerate(members)
-    ]
-    if len(streams) == 1:
-        return streams[0], members[0][0].__getitem__
-    streams = [
-        stream.map(lambda position, records=records: (records, position))
-        for stream, (records, _) in zip(streams, members, strict=True)
-    ]
-    return grain.MapDataset.mix(streams, [weight for _, weight in members]).seed(seed), _read_from
+def train_batches(
+    sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None
+) -> grain.IterDataset:
+    """Batches of sources that are read from their records: `join` of `open_streams`."""
+    return join(open_streams(sources, config, opened), config, {})
+
+
+def join(streams: Sequence[Stream], config: ConfigDict, resident: Mapping[str, Resident]) -> grain.IterDataset:
+    """Endless training batches `{stream: {field: [B_stream, ...]}}`, shuffled, resumable by `get_state`.
+
+    A source made of several data sets takes from each in proportion to its weight, evenly along the order. Each data
+    set is shuffled and repeated independently.
+
+    Args:
+      streams: the open sources.
+      config: `data.*` is read.
+      resident: the streams that are gathered from packed arrays; the others are read from their records.
+
+    Raises:
+      UserError: a batch size is not divisible by the number of processes, or an augmentation strength is out of range.
+    """
+    processes, process = jax.process_count(), jax.process_index()
+    augment.check(config.data.get("augment", {}))
+    parts = []
+    for stream in streams:
+        size = stream.source.batch_size
+        if size % processes:
+            raise UserError(
+                f"data.batch.{stream.name}={size} is not divisible by {processes} processes: set a multiple."
+            )
+        batches = stream.batches(size // processes, resident.get(stream.name))
+        # All streams have the same huge length, because grain zips only data sets of equal length.
+        parts.append(batches.slice(slice(process, _ENDLESS * processes + process, processes)))
+    names = [stream.name for stream in streams]
+    if len(parts) == 1:
+        joined = parts[0].map(lambda value: {names[0]: value})
+    else:
+        joined = grain.experimental.ZipMapDataset(parts).map(lambda values: dict(zip(names, values, strict=True)))
+    return joined.to_iter_dataset(
+        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+    )
 
 
 def batch_records(
@@ -160,11 +255,14 @@ def batch_records(
     `index` is the position in the data set that the record comes from. `name` is the record's name, or None.
     """
     out = {}
-    for name, source, members, seed in _open_sources(sources, config, opened):
-        order, read = _ordered(members, seed)
-        places = [order[number * source.batch_size + row] for row in range(source.batch_size)]
-        out[name] = [
-            {"index": int(place[1] if isinstance(place, tuple) else place), "name": _record_name(read(place))}
+    for stream in open_streams(sources, config, opened):
+        order, records, size = stream.order(), stream.records, stream.source.batch_size
+        places = [int(order[number * size + row]) for row in range(size)]
+        out[stream.name] = [
+            {
+                "index": records.locate(place)[1] if isinstance(records, mixture.Joined) else place,
+                "name": _record_name(records[place]),
+            }
             for place in places
         ]
     return out
@@ -184,7 +282,7 @@ def eval_batches(source: Source, config: ConfigDict) -> Iterator[Batch]:
     added `weight` float32 `[B]`: 1 for an example, 0 for padding.
     """
     data = mixture.open_split(source.path, source.split)
-    example = _checked_example(source)
+    example = checked(source, source.example)
     dataset = grain.MapDataset.source(data).map(lambda record: example(record, None, config))
     options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=4 * source.batch_size)
     yield from padded_batches(dataset.to_iter_dataset(options), source.batch_size)

@@ -127,6 +127,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.encoded)
 
+    def sides(self, index: int) -> tuple[int, int]:
+        """Height and width of image `index`, from its header if it is a JPEG."""
+        return _jpeg_sides(self.encoded[index]) or self.decode(index).shape[:2]
+
     def decode(self, index: int, at_least: int = 0) -> np.ndarray:
         """Decodes image `index` to uint8 `[H, W, 3]` RGB.
 

@@ -6,6 +6,7 @@ could read states how the encoder of arXiv 2103.09154 was trained, so this is ou
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -13,12 +14,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from avemo import losses
-from avemo.data import examples, padding
+from avemo.data import augment, examples, layouts, padding
 from avemo.models import audio_regressor
 from avemo.ops import global_batch
 from avemo.tasks.audiovisual import clip_logits
 from avemo.tasks.initial_weights import from_pretrained, initialise, provenance
-from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
+from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array, keys_of_rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +62,18 @@ class AudioStage(Stage):
     def weights(self) -> dict[str, str]:
         """Fingerprint of the pretrained weights."""
         return provenance(self.config)
+
+    def gather(self, stream: str, tables: Mapping[str, Any], draws: Mapping[str, Any]) -> dict[str, Any]:
+        """The windows of clips from packed log-mel."""
+        del stream
+        return layouts.sound_rows(tables, draws, self.config.data.windows)
+
+    def augment(self, batch: Any, key: jax.Array) -> Any:
+        """Shifts and masks the windows as `data.augment` says."""
+        clips = batch["clips"]
+        keys = keys_of_rows(key, 0, len(clips["windows"]))
+        windows = augment.windows(clips["windows"], keys, self.config.data.get("augment", {}))
+        return {**batch, "clips": {**clips, "windows": windows}}
 
     def forward(
         self, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array

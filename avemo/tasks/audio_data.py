@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from avemo import metrics
-from avemo.data import examples, mixture, pipeline
+from avemo.data import examples, layouts, mixture, pipeline
 from avemo.tasks.data import (
     Metrics,
     Predict,
@@ -34,7 +34,9 @@ class AudioData(StageData):
 
     def sources(self) -> dict[str, pipeline.Source]:
         """The training source of the clips."""
-        return {"clips": pipeline.Source(self.folder, examples.window_example, self.config.data.batch.clips)}
+        layout = layouts.sound(self.config)
+        size = self.config.data.batch.clips
+        return {"clips": pipeline.Source(self.folder, examples.window_example, size, layout=lambda records: layout)}
 
     def score(
         self, predict: Predict, variables: Variables, split: str, scoring: Scoring

@@ -15,7 +15,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import losses
-from avemo.data import padding
+from avemo.data import layouts, padding
 from avemo.models import audiovisual
 from avemo.tasks.initial_weights import initialise
 from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
@@ -75,6 +75,7 @@ class AudioVisualStage(Stage):
         *("model.num_classes", "data.features", "data.batch.sequences", "data.sequence_length", "data.sequence_hop"),
         *("data.delay", "loss.per", "loss.mse_weight", "loss.label_smoothing"),
     )
+    short: ClassVar[bool] = True
     streams: ClassVar[tuple[str, ...]] = ("sequences",)
 
     @functools.cached_property
@@ -104,6 +105,11 @@ class AudioVisualStage(Stage):
             dim = rows[modality].shape[-1:]
             constants[f"{modality}_mean"], constants[f"{modality}_std"] = jnp.zeros(dim), jnp.ones(dim)
         return {"params": params, "constants": constants}
+
+    def gather(self, stream: str, tables: Mapping[str, Any], draws: Mapping[str, Any]) -> dict[str, Any]:
+        """The windows of recordings' features."""
+        del stream
+        return layouts.sequence_rows(tables, draws, self.config.data.sequence_length)
 
     def forward(
         self, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array

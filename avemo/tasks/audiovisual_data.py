@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import metrics
-from avemo.data import features, padding, pipeline, shards
+from avemo.data import features, layouts, padding, pipeline, shards
 from avemo.runs import recorded_encoders
 from avemo.tasks.audiovisual import INPUTS, MODALITIES, AudioVisualStage
 from avemo.tasks.data import (
@@ -50,7 +50,12 @@ class FeatureData(StageData):
     def sources(self) -> dict[str, pipeline.Source]:
         """The training source of the sequences."""
         size = self.config.data.batch.sequences
-        return {"sequences": pipeline.Source(self.folder, features.window_example, size)}
+        return {"sequences": pipeline.Source(self.folder, features.window_example, size, layout=lambda _: self.layout)}
+
+    @functools.cached_property
+    def layout(self) -> layouts.Layout:
+        """The training split as tables."""
+        return layouts.sequences(self.recordings("train"), self.config)
 
     def opened(self) -> Mapping[str, Any]:
         """Training windows over the recordings in memory."""

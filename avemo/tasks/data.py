@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo.data import mixture, pipeline
+from avemo.data import feed, mixture, pipeline
 from avemo.metrics import shared_classes
 from avemo.tasks.stage import Spec, Stage, Variables
 from media.errors import UserError
@@ -73,8 +73,12 @@ class StageData(abc.ABC):
         return self.stage.spec(self.sizes())
 
     def batches(self) -> grain.IterDataset:
-        """This process's training batches."""
+        """This process's training batches, read from the records and not augmented yet."""
         return pipeline.train_batches(self.sources(), self.config, self.opened())
+
+    def open_feed(self, before: Mapping[str, str] | None = None) -> feed.Feed:
+        """This process's training batches from wherever the data lies; `before` as for `feed.open_feed`."""
+        return feed.open_feed(self.sources(), self.config, self.stage.gather, self.opened(), before)
 
     def records(self, number: int) -> dict[str, list[dict[str, Any]]]:
         """The records of global training batch `number` (from 0): `{stream: [{"index", "name"}]}`."""

@@ -68,9 +68,7 @@ def frame_example(
     """One window of frames: its pictures, its log-mel windows, masks and targets."""
     recording, begin = item
     length = config.data.sequence_length
-    if rng is not None and len(recording) > length:
-        jitter = config.data.sequence_hop // 2
-        begin = int(np.clip(begin + rng.integers(-jitter, jitter + 1), 0, len(recording) - length))
+    begin = features.moved_start(len(recording), begin, rng, config)
     row = features.sequence(recording, begin, length, config.data.delay)
     return {**{k: v for k, v in row.items() if k not in MODALITIES}, **clips.read(recording, begin, length, size)}
 

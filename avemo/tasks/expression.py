@@ -17,13 +17,14 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from avemo.data import augment
 from avemo.models import expression
 from avemo.ops import global_batch
 from avemo.runs import checkpoints, run_folder
 from avemo.runs.weights import fingerprint
 from avemo.tasks import expression_losses
 from avemo.tasks.initial_weights import from_pretrained, initialise, provenance
-from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
+from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array, keys_of_rows
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,10 +65,14 @@ class ExpressionStage(Stage):
 
     def spec(self, sizes: Sizes) -> Spec:
         """Shapes and dtypes of a training batch with `sizes` rows per stream."""
-        return {stream: self._stream_spec(stream, size) for stream, size in sizes.items()}
+        return {stream: self._stream_spec(stream, size, self.config.model.image_size) for stream, size in sizes.items()}
 
-    def _stream_spec(self, stream: str, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        side = self.config.model.image_size
+    def input_spec(self, sizes: Sizes) -> Spec:
+        """The same before augmentation: pictures at the side that is cropped."""
+        side = augment.side_before_crop(self.config.model.image_size, self.config.data.get("augment", {}))
+        return {stream: self._stream_spec(stream, size, side) for stream, size in sizes.items()}
+
+    def _stream_spec(self, stream: str, size: int, side: int) -> dict[str, jax.ShapeDtypeStruct]:
         if stream == "triplets":
             return {"images": array(size, 3, side, side, 3, dtype=jnp.uint8), "type": array(size, dtype=jnp.int32)}
         return {
@@ -103,6 +108,21 @@ class ExpressionStage(Stage):
         """Fingerprints of the pretrained weights and of the teacher."""
         teacher = {"teacher": fingerprint(self._teacher_variables)} if self.distilled else {}
         return provenance(self.config) | teacher
+
+    def augment(self, batch: Any, key: jax.Array) -> Any:
+        """Crops, resizes and distorts the pictures as `data.augment` says."""
+        out = {}
+        for number, stream in enumerate(self.streams):
+            if stream not in batch:
+                continue
+            field = "images" if stream == "triplets" else "image"
+            images = batch[stream][field]
+            flat = images.reshape(-1, *images.shape[-3:])
+            keys = keys_of_rows(key, number, len(flat))
+            strength, size = self.config.data.get("augment", {}), self.config.model.image_size
+            flat = augment.faces(flat, keys, strength, size)
+            out[stream] = {**batch[stream], field: flat.reshape(*images.shape[:-3], *flat.shape[1:])}
+        return out
 
     def forward(
         self, params: Any, model_state: Any, constants: Any, batch: Any, key: jax.Array

@@ -1,13 +1,15 @@
 """The data of teacher and student: faces, triplets and unlabelled faces; and clips, which are scored by frames."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from avemo import metrics
-from avemo.data import examples, mixture, pipeline, shards
+from avemo.data import examples, layouts, mixture, pipeline, shards
 from avemo.tasks.data import (
     Metrics,
     Predict,
@@ -49,6 +51,7 @@ class ExpressionData(StageData):
                 _EXAMPLES[stream],
                 data.batch[stream],
                 open=_balanced if stream == "faces" and data.get("balanced") else shards.Shards,
+                layout=functools.partial(_layout, stream, self.config),
             )
             for stream, path in self.paths.items()
             if stream in _EXAMPLES and data.batch.get(stream)
@@ -145,6 +148,11 @@ def open_data(stage: Stage, folder: str | None = None) -> ExpressionData:
 def _labelled(paths: dict[str, str]) -> str | None:
     """The kind of folder that knows the classes."""
     return next((name for name in ("faces", "clips", "unlabelled") if name in paths), None)
+
+
+def _layout(stream: str, config: ConfigDict, records: Any) -> layouts.Layout:
+    field = "images" if stream == "triplets" else "image"
+    return layouts.pictures(_EXAMPLES[stream], records, field, config)
 
 
 def _balanced(folder: str, split: str) -> pipeline.Balanced:

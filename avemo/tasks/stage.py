@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from avemo.data import layouts
+from avemo.ops import global_batch
 from media.errors import UserError
 
 Variables = dict[str, Any]
@@ -35,6 +37,8 @@ class Stage(abc.ABC):
     config: ConfigDict
     # Fields of the config that the stage cannot do without, by dotted name.
     required: ClassVar[tuple[str, ...]] = ()
+    # Whether an accelerator takes longer to launch a step than to run it.
+    short: ClassVar[bool] = False
     # Streams that a batch may have.
     streams: ClassVar[tuple[str, ...]] = ()
 
@@ -54,7 +58,11 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def spec(self, sizes: Sizes) -> Spec:
-        """Shapes and dtypes of a training batch with `sizes` rows per stream."""
+        """Shapes and dtypes of a training batch with `sizes` rows per stream, as `forward` takes it."""
+
+    def input_spec(self, sizes: Sizes) -> Spec:
+        """Shapes and dtypes of a batch before `prepare`, of examples that are read from their records."""
+        return self.spec(sizes)
 
     @abc.abstractmethod
     def init(self, key: jax.Array, spec: Spec) -> Variables:
@@ -83,6 +91,37 @@ class Stage(abc.ABC):
     def predict(self, variables: Variables, batch: Any) -> dict[str, jax.Array]:
         """Outputs to score, with a leading batch axis, for one device's share of a batch."""
 
+    def gather(self, stream: str, tables: Mapping[str, Any], draws: Mapping[str, Any]) -> dict[str, Any]:
+        """Rows `{field: [B, ...]}` of a stream from its packed tables, in NumPy on the host or in JAX in the step.
+
+        Args:
+          stream: the stream's name.
+          tables: its arrays (`avemo.data.layouts`).
+          draws: `index` int32 `[B]`, and `start` if an example is a part of a record.
+        """
+        del stream
+        return layouts.whole_records(tables, draws)
+
+    def augment(self, batch: Any, key: jax.Array) -> Any:
+        """What training does to one device's share of a batch before the networks see it."""
+        del key
+        return batch
+
+    def prepare(self, batch: Any, constants: Any, key: jax.Array) -> tuple[Any, Any]:
+        """One device's share of a batch as `forward` takes it, and the constants that the loss needs.
+
+        Streams that lie on the devices are gathered from `constants["tables"]`. Examples are augmented by keys that
+        follow from `key` and their place in the global batch.
+        """
+        tables = constants.get("tables", {})
+        rows = {}
+        for stream, share in batch.items():
+            if stream in tables:
+                gathered = self.gather(stream, tables[stream], share)
+                share = gathered if "weight" not in share else {**gathered, "weight": share["weight"]}
+            rows[stream] = share
+        return self.augment(rows, key), {name: value for name, value in constants.items() if name != "tables"}
+
     def constants(self) -> dict[str, Any]:
         """Arrays that the loss needs and that never change (a student's frozen teacher)."""
         return {}
@@ -102,6 +141,19 @@ class Stage(abc.ABC):
         outputs, model_state = self.forward(params, model_state, constants, batch, key)
         loss, values = self.criterion(outputs, batch)
         return loss, (model_state, values)
+
+
+def keys_of_rows(key: jax.Array, stream: int, count: int) -> jax.Array:
+    """A key `[count]` for each of this device's rows of a stream, the same on any number of devices.
+
+    Args:
+      key: of the step.
+      stream: number of the stream.
+      count: rows at hand.
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.fold_in(key, stream), global_batch.row_numbers(count).astype(jnp.uint32)
+    )
 
 
 def check_fields(config: ConfigDict, required: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import abc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ from tqdm import tqdm
 from avemo.training import profiling
 from media.errors import Preempted
 
-Values = dict[str, jax.Array]  # the scalars of one step, on the devices; [S] for several seeds
+Values = dict[str, jax.Array]  # the scalars of some steps `[K]`, on the devices; [K, S] for several seeds
 Row = tuple[int, dict[str, Any]]  # a step and its values on the host: NumPy scalars, or [S] for several seeds
+Pending = Sequence[tuple[range, Values] | Row]  # values of steps that are not in the log yet
 
 
 class Program(abc.ABC):
@@ -34,19 +35,19 @@ class Program(abc.ABC):
     workdir: epath.Path
     start: int
     resumed: bool
-    pending: list[tuple[int, Any]]
+    pending: list[Row]
     examples: int
 
     @abc.abstractmethod
-    def draw(self) -> Any:
-        """The next batch, on the devices."""
+    def draw(self) -> tuple[int, Any]:
+        """How many steps the next dispatch has, and their batches, on the devices."""
 
     @abc.abstractmethod
-    def step(self, batch: Any) -> Values:
-        """Trains one step; does not wait for it."""
+    def step(self, count: int, batches: Any) -> Values:
+        """Trains the `count` steps of one dispatch; does not wait for them."""
 
     @abc.abstractmethod
-    def check(self, pending: list[tuple[int, Any]]) -> list[Row]:
+    def check(self, pending: Pending) -> list[Row]:
         """Waits for some steps and looks for values that are not finite."""
 
     @abc.abstractmethod
@@ -75,21 +76,23 @@ def run(
 
     Args:
       program: what is trained.
-      stop: `(step)` -> whether to save and leave before this step.
+      stop: `(step)` -> whether to save and leave before this step; asked once per dispatch.
       bar: progress bar.
 
     Raises:
       UserError: a value that is not finite.
       Preempted: `stop` said so, and the state was saved.
     """
-    config, pending = program.config, list(program.pending)
+    config = program.config
+    pending: list[tuple[range, Values] | Row] = list(program.pending)
     profile = profiling.Profile(program.workdir, config.profile, program.start)
     tick, tick_step = time.time(), program.start
+    number = program.start
     try:
-        for number in range(program.start, config.steps + 1):
+        while True:
             at_end, stopping = number == config.steps, stop(number)  # asked once: a signal may come at any line
             if stopping:
-                pending = program.check(pending)
+                pending = [*program.check(pending)]
             if pending and (at_end or number % config.log_every == 0):
                 rows = program.check(pending)  # waits for the steps: the clock stops when they are done
                 rate = program.examples * (number - tick_step) / max(time.time() - tick, 1e-9)
@@ -104,21 +107,22 @@ def run(
             if due:
                 program.evaluate(number)
             if due or (fresh and stopping and number):
-                program.save(number, pending)
+                program.save(number, program.check(pending))
                 tick = time.time()
             if stopping:
                 program.wait()
                 raise Preempted(f"{program.workdir} saved at step {number}; the same command resumes it.")
             if at_end:
                 break
-            batch = program.draw()
+            count, batches = program.draw()
 
             # Whatever a step reads is on the devices already.
             with jax.transfer_guard("disallow"):
-                values = profile.run(number, program.step, batch)
-            pending.append((number + 1, values))
+                values = profile.run(number, program.step, count, batches)
+            pending.append((range(number + 1, number + 1 + count), values))
+            number += count
             if bar is not None:
-                bar.update()
+                bar.update(count)
         program.wait()
     finally:
         profile.close()
@@ -127,6 +131,17 @@ def run(
 def _show(bar: tqdm | None, rows: list[Row], rate: float) -> None:
     if bar is not None:
         bar.set_postfix_str(f"{rate:.0f} ex/s, loss {float(np.mean(rows[-1][1]['loss'])):.3f}")
+
+
+def on_host(pending: Pending) -> list[Row]:
+    """Waits for some steps and brings their values to the host, one row per step."""
+    rows: list[Row] = []
+    for (steps, _), values in zip(pending, jax.device_get([values for _, values in pending]), strict=True):
+        if isinstance(steps, range):
+            rows += [(step, {name: value[i] for name, value in values.items()}) for i, step in enumerate(steps)]
+        else:
+            rows.append((steps, values))
+    return rows
 
 
 def first_not_finite(rows: list[Row]) -> tuple[int, str] | None:

@@ -1,6 +1,7 @@
 """SIGTERM: save and leave, at the same step in every process."""
 
 import contextlib
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,9 @@ def catch_sigterm() -> Iterator[Callable[[int], bool]]:
     """Gives `stop(step)`: whether to save and leave before this step, the same step in every process."""
     if jax.process_count() > 1:
         # The signal reaches the processes at different steps; JAX's own handler agrees on one.
-        yield multihost_utils.reached_preemption_sync_point
+        # It agrees on the number after the highest, so it counts how often it was asked, not steps.
+        asked = itertools.count(1)
+        yield lambda step: multihost_utils.reached_preemption_sync_point(next(asked))
         return
     received: list[bool] = []
     try:

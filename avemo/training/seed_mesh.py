@@ -63,11 +63,12 @@ def rows_multiple(over: Mesh | None, pieces: int) -> int:
 
 
 def map_step(step: Step, over: Mesh | None, mode: str) -> Step:
-    """Maps `step(states [S, ...], batch [B, S, ...], constants) -> (states, values [S])`."""
+    """Maps `step(states [S, ...], batch [B, S, ...], constants) -> (states, values [K, S])` of K steps."""
     if over is None:
         return parallel.map_step(step, mode)
-    seeds = PartitionSpec(SEEDS)
-    return _shard_map(step, over, (seeds, PartitionSpec(None, SEEDS), PartitionSpec()), seeds, (0,))
+    seeds, none = PartitionSpec(SEEDS), PartitionSpec()
+    out = (seeds, PartitionSpec(None, SEEDS))
+    return _shard_map(step, over, (seeds, PartitionSpec(None, SEEDS), none), out, (0,))
 
 
 def map_prediction(predict: Callable, over: Mesh | None, mode: str) -> Callable[[Any, Any], dict[str, np.ndarray]]:

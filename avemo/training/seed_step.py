@@ -1,6 +1,5 @@
 """The step of several seeds in one program, and their batches."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,18 +10,21 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from avemo.data import features, padding, pipeline
-from avemo.tasks.audiovisual import MODALITIES, AudioVisualStage
+from avemo.data import padding, pipeline
+from avemo.data.layouts import Arrays
+from avemo.tasks.audiovisual import AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
-from avemo.training import seed_mesh
+from avemo.training import dispatch, seed_mesh
 from avemo.training.state import TrainState, initial_state
 from avemo.training.step import make_step
+
+STREAM = "sequences"
 
 
 def prepare(
     stage: AudioVisualStage, data: FeatureData, configs: Sequence[ConfigDict], over: Mesh | None
-) -> tuple[tuple[jax.Array, TrainState], Callable]:
-    """Stacked states `(seeds [S], TrainState of [S, ...])` and the mapped step over them."""
+) -> tuple[tuple[jax.Array, TrainState], dispatch.Steps]:
+    """Stacked states `(seeds [S], TrainState of [S, ...])` and the programs of their steps, single and in bulk."""
     repeats = seed_mesh.slots(len(configs), over) - len(configs)
     configs = [*configs, *([configs[-1]] * repeats)]
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
@@ -30,23 +32,23 @@ def prepare(
     tx = initial[0][1]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in initial))
 
-    def one(seed: jax.Array, state: TrainState, frames: Any, tables: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    def one(seed: jax.Array, state: TrainState, draws: Any, tables: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         config = ConfigDict(configs[0])
         with config.ignore_type():
             config.seed = seed
-        rows = {**frames, **{m: table[frames["frames"]] for m, table in tables.items()}}
-        return make_step(stage, config, tx)(state, {"sequences": rows}, {})
+        return make_step(stage, config, tx)(state, {STREAM: draws}, {"tables": {STREAM: tables}})
 
     def step(states: Any, batch: Any, tables: Any) -> tuple[Any, dict[str, jax.Array]]:
         seeds, state = states
-        # The batch is [B, S, ...]: its leading axis is the one that is shared among devices.
+        # The batch is [B, S]: its leading axis is the one that is shared among devices.
         batch = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), batch)
         state, values = over_seeds(functools.partial(one, tables=tables), seeds, state, batch)
         return (seeds, state), values
 
     seeds = jnp.asarray([c.seed for c in configs], jnp.int32)
     placed = seed_mesh.place(over, (seeds, stacked), PartitionSpec(seed_mesh.SEEDS))
-    return placed, seed_mesh.map_step(step, over, configs[0].parallel)
+    map_step = functools.partial(seed_mesh.map_step, over=over, mode=configs[0].parallel)
+    return placed, dispatch.Steps(step, map_step, axis=-1)
 
 
 def over_seeds(function: Callable, *stacked: Any) -> Any:
@@ -61,7 +63,7 @@ def over_seeds(function: Callable, *stacked: Any) -> Any:
 
 
 class Batches:
-    """An iterator over batches of all seeds: fields `[B, S, L, ...]`, features as frame numbers."""
+    """An iterator over the draws of all seeds: `index` and `start` of their windows, int32 `[B, S]`."""
 
     def __init__(self, iterators: Sequence[Any], multiple: int):
         self._iterators, self._multiple = iterators, multiple
@@ -70,26 +72,18 @@ class Batches:
         """No position is kept: nothing is resumed."""
 
     def __next__(self) -> dict[str, np.ndarray]:
-        rows = [padding.pad_batch(next(iterator), self._multiple)["sequences"] for iterator in self._iterators]
-        batch = {k: np.stack([row[k] for row in rows], 1) for k in rows[0] if k != "audio"}
-        batch["frames"] = batch.pop("visual")[..., 0]
-        return batch
+        rows = [padding.pad_batch(next(iterator), self._multiple)[STREAM] for iterator in self._iterators]
+        return {k: np.stack([row[k] for row in rows], 1) for k in rows[0]}
 
 
-def make_batches(data: FeatureData, configs: Sequence[ConfigDict], multiple: int) -> tuple[Batches, dict[str, Any]]:
-    """The batches of all seeds, rows padded to a multiple, and the features by modality that they number."""
-    recordings = data.recordings("train")
-    tables = {m: jnp.asarray(np.concatenate([getattr(r, m) for r in recordings])) for m in MODALITIES}
-    numbered, begin = [], 0
-    for r in recordings:
-        # Frame numbers take the place of features, and pass through the same windowing, jitter and padding.
-        numbers = np.arange(begin, begin + len(r), dtype=np.int32)[:, None]
-        numbered.append(dataclasses.replace(r, visual=numbers, audio=np.zeros((len(r), 0), np.float32)))
-        begin += len(r)
+def make_batches(data: FeatureData, configs: Sequence[ConfigDict], multiple: int) -> tuple[Batches, Arrays]:
+    """The draws of all seeds, rows padded to a multiple, and the tables of which they are the places."""
+    tables = data.layout.ready
+    assert tables is not None, "features are in memory"
     iterators = []
     for config in configs:
         config = ConfigDict(config)
         config.data.threads = config.data.prefetch = 0  # index arithmetic: threads would only contend
-        windows = features.Windows(numbered, config.data.sequence_length, config.data.sequence_hop)
-        iterators.append(iter(pipeline.train_batches(data.sources(), config, {"sequences": windows})))
+        streams = pipeline.open_streams(data.sources(), config, data.opened())
+        iterators.append(iter(pipeline.join(streams, config, {STREAM: pipeline.Resident(tables, None)})))
     return Batches(iterators, multiple), tables

@@ -1,6 +1,6 @@
 """All seeds of a setting in one compiled program: the step of a run alone, mapped over stacked states.
 
-The features lie on the device once. A batch is the frame numbers of its windows, drawn for each seed by the same
+The features lie on the device once. A batch is the places of its windows, drawn for each seed by the same
 pipeline that draws its batches when it runs alone. Reading the data, tracing, compiling, dispatch and the launch of the
 recurrent network's many small operations are paid once instead of once per seed.
 """
@@ -23,7 +23,7 @@ from avemo.evaluation.scoring import try_to_score
 from avemo.runs import checkpoints, metrics_log, result_file, run_folder
 from avemo.tasks.audiovisual import AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
-from avemo.training import loop, optimizer, seed_mesh, seed_scores, seed_step
+from avemo.training import dispatch, loop, optimizer, seed_mesh, seed_scores, seed_step
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import TrainState
 from media.errors import UserError
@@ -85,10 +85,11 @@ class SeedsTogether(loop.Program):
         self.configs, self.workdirs, self.over = configs, workdirs, over
         self.config, self.workdir, self.pending = configs[0], workdirs[0], []
         self._stage, self._data, self.examples = stage, data, data.examples() * len(configs)
-        self.states, self._step = seed_step.prepare(stage, data, configs, over)
+        self.states, self._steps = seed_step.prepare(stage, data, configs, over)
         batches, tables = seed_step.make_batches(data, configs, seed_mesh.rows_multiple(over, self.config.accumulate))
         self._tables = seed_mesh.place(over, tables, PartitionSpec())
-        self._batches = Prefetch(batches, self._put)
+        count = functools.partial(dispatch.steps_at, self.config, dispatch.at_most(self.config, stage.short))
+        self._batches = Prefetch(dispatch.Dispatches(batches, count, 0, axis=-1), self._put)
         self._evaluate = seed_scores.Evaluator(stage, data, len(configs), over)
         self._logs = [metrics_log.MetricsWriter(workdir) for workdir in workdirs]
         self.failed: list[str | None] = [None] * len(configs)
@@ -99,22 +100,22 @@ class SeedsTogether(loop.Program):
         self._unscored: dict[str, str] = {}
         self._step_seconds: list[float] = []
 
-    def _put(self, batch: dict[str, np.ndarray]) -> Any:
-        return seed_mesh.place_batch(self.over, batch, len(self.configs), self.config.parallel)
+    def _put(self, drawn: tuple[int, dict[str, np.ndarray]]) -> tuple[int, Any]:
+        count, batches = drawn
+        return count, seed_mesh.place_batch(self.over, batches, len(self.configs), self.config.parallel)
 
-    def draw(self) -> Any:
-        """The next batch of every seed, on the devices."""
+    def draw(self) -> tuple[int, Any]:
+        """How many steps the next dispatch has, and the batches of every seed, on the devices."""
         return self._batches.next()
 
-    def step(self, batch: Any) -> loop.Values:
-        """Trains one step of every seed; does not wait for it."""
-        self.states, values = self._step(self.states, batch, self._tables)
+    def step(self, count: int, batches: Any) -> loop.Values:
+        """Trains the `count` steps of one dispatch of every seed; does not wait for them."""
+        self.states, values = self._steps(count, self.states, batches, self._tables)
         return values
 
-    def check(self, pending: list[tuple[int, Any]]) -> list[loop.Row]:
+    def check(self, pending: loop.Pending) -> list[loop.Row]:
         """Waits for some steps, and notes the seeds that have a value that is not finite."""
-        steps, values = [step for step, _ in pending], jax.device_get([row for _, row in pending])
-        rows = list(zip(steps, values, strict=True))
+        rows = loop.on_host(pending)
         for seed, failed in enumerate(self.failed):
             self.failed[seed] = failed or failure(of_seed(rows, seed))
         return rows

@@ -1,6 +1,7 @@
 """A run of one seed: resumable from its checkpoints."""
 
 import contextlib
+import functools
 import json
 import logging
 from typing import Any
@@ -12,9 +13,9 @@ from etils import epath
 from avemo.data import padding
 from avemo.evaluation.scoring import make_evaluator, try_to_score
 from avemo.ops import parallel
-from avemo.runs import checkpoints, metrics_log, result_file, run_folder
+from avemo.runs import checkpoints, input_record, metrics_log, result_file, run_folder
 from avemo.tasks import Stage, StageData
-from avemo.training import loop
+from avemo.training import dispatch, loop
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import initial_state
 from avemo.training.step import make_step
@@ -30,17 +31,25 @@ class SingleRun(loop.Program):
     def __init__(self, stage: Stage, data: StageData, workdir: epath.Path):
         self.config, self.workdir, self._stage, self._data = stage.config, workdir, stage, data
         self.examples = data.examples()
-        self._constants = parallel.replicate(stage.constants())
         self._state, tx = initial_state(stage, data, self.config)
         self._manager = checkpoints.manager(workdir, self.config.best_metric)
-        batches = iter(data.batches())
         self._fingerprints = run_folder.check_fingerprints(data.folders, workdir)
+        before = input_record.read(workdir)
+        feed = data.open_feed(before.streams)
+        short = stage.short and "off" not in feed.modes.values()
+        bulk = dispatch.at_most(self.config, short, before.steps_per_dispatch)
+        input_record.write(workdir, input_record.Input(feed.modes, bulk))
+        batches = iter(feed.batches)
         self.pending, self.resumed = self._restore(batches)
         self.start = int(self._state.step)
         self._log = metrics_log.MetricsWriter(workdir, self.start)
-        self._step = parallel.map_step(make_step(stage, self.config, tx), self.config.parallel)
-        self._evaluate = make_evaluator(stage, data, self._constants)
-        self._batches = Prefetch(batches, self._put)
+        mode = self.config.parallel
+        self._steps = dispatch.Steps(make_step(stage, self.config, tx), lambda step: parallel.map_step(step, mode))
+        constants = stage.constants()
+        self._constants = parallel.replicate({**constants, **({"tables": feed.tables} if feed.tables else {})})
+        self._evaluate = make_evaluator(stage, data, {name: self._constants[name] for name in constants})
+        count = functools.partial(dispatch.steps_at, self.config, bulk)
+        self._batches = Prefetch(dispatch.Dispatches(batches, count, self.start), self._put)
         self._metrics: dict[str, float] = {}  # of the latest evaluation, `split/name`; until they are saved
         self._unscored: dict[str, str] = {}
 
@@ -58,24 +67,26 @@ class SingleRun(loop.Program):
         logger.info("resuming %s at step %d of %d.", self.workdir, step, steps)
         return pending, True
 
-    def _put(self, batch: Any) -> Any:
+    def _put(self, drawn: tuple[int, Any]) -> tuple[int, Any]:
+        count, batches = drawn
         multiple = jax.local_device_count() * self.config.accumulate
-        return parallel.shard_batch(padding.pad_batch(batch, multiple), self.config.parallel)
+        batches = padding.pad_batch(batches, multiple, count)
+        return count, parallel.shard_batch(batches, self.config.parallel)
 
     def state_bytes(self) -> int:
         """The size of a checkpoint."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self._state))
 
-    def draw(self) -> Any:
-        """The next batch, on the devices."""
+    def draw(self) -> tuple[int, Any]:
+        """How many steps the next dispatch has, and their batches, on the devices."""
         return self._batches.next()
 
-    def step(self, batch: Any) -> loop.Values:
-        """Trains one step; does not wait for it."""
-        self._state, values = self._step(self._state, batch, self._constants)
+    def step(self, count: int, batches: Any) -> loop.Values:
+        """Trains the `count` steps of one dispatch; does not wait for them."""
+        self._state, values = self._steps(count, self._state, batches, self._constants)
         return values
 
-    def check(self, pending: list[tuple[int, Any]]) -> list[loop.Row]:
+    def check(self, pending: loop.Pending) -> list[loop.Row]:
         """Waits for some steps.
 
         It is called before every save: no checkpoint holds what a gradient that is not finite makes of the parameters.
@@ -143,15 +154,14 @@ class SingleRun(loop.Program):
                 close()
 
 
-def finite_rows(pending: list[tuple[int, Any]], workdir: epath.Path, data: StageData) -> list[loop.Row]:
+def finite_rows(pending: loop.Pending, workdir: epath.Path, data: StageData) -> list[loop.Row]:
     """The values of some steps on the host.
 
     Raises:
       UserError: a loss or gradient is not finite. The first such step is named though later ones have run; the records
         of its batch go to `nonfinite.json`.
     """
-    steps, values = [step for step, _ in pending], jax.device_get([row for _, row in pending])
-    rows = list(zip(steps, values, strict=True))
+    rows = loop.on_host(pending)
     found = loop.first_not_finite(rows)
     if found is None:
         return rows

@@ -31,6 +31,7 @@ def make_step(stage: Stage, config: ConfigDict, tx: optax.GradientTransformation
 
     def step(state: TrainState, batch: Any, constants: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        batch, constants = stage.prepare(batch, constants, key)
         (loss, (model_state, values)), gradients = value_and_grad(
             state.params, state.model_state, constants, batch, key
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from data_prep.card import augmented, page
+from data_prep.card import page, sound
 from data_prep.card.counts import SplitCounts, share
 from data_prep.corpora.base import Corpus, Item
 from media.records import SCHEMA_VERSION, Serializer
@@ -87,8 +87,7 @@ def write(
     }
     (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     samples, log_mel = _samples(corpus, indices, names)
-    shown = augmented.pictures(samples[0][0] if samples else None, log_mel)
-    (folder / PAGE).write_text(page.page(card, samples, shown))
+    (folder / PAGE).write_text(page.page(card, [*samples, *sound.pictures(log_mel)]))
     lines = [json.dumps(failure, ensure_ascii=False) + "\n" for failure in skipped]
     (folder / SKIPPED).write_text("".join(lines))
 

@@ -97,15 +97,12 @@ def _figures(pictures: Sequence[tuple[bytes, str]]) -> str:
     )
 
 
-def page(
-    card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]], augmented: Sequence[tuple[bytes, str]] = ()
-) -> str:
+def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
     """Returns the card as one HTML page.
 
     Args:
       card: the contents of `card.json`.
       samples: JPEG bytes and captions of sample images.
-      augmented: the same for one sample under each augmentation.
     """
     splits = {name: card["splits"][name] for name in ("train", "dev", "test") if name in card["splits"]}
     quantities: list[str] = []
@@ -149,10 +146,6 @@ def page(
         _table(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
         f"<h2>Valence and arousal</h2><div class=faces>{planes}</div>" if planes else "",
         f"<h2>Samples</h2><div class=faces>{_figures(samples)}</div>",
-        "<h2>A sample under each augmentation</h2><p class=quiet>Strong enough to be visible; a run takes its "
-        f"strengths from its config, data.augment.</p><div class=faces>{_figures(augmented)}</div>"
-        if augmented
-        else "",
         f"<h2>Sound and annotation to check</h2>{_table(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
         if flagged
         else "",

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from avemo import configuration
+from avemo.data import augment
 from avemo.evaluation import extract
 from avemo.runs import checkpoints
 from avemo.training import train
 from helpers import toy
-from media import augment
 from media.errors import UserError
 
 FILES = sorted(

@@ -29,9 +29,11 @@ def recording(rng, name, frames=40, dim=4, kind="both"):
     }
 
 
-def write_features(folder, kind="both", count=4, **options):
-    rng = np.random.default_rng(0)
+def write_features(folder, kind="both", count=4, frames=40, **options):
+    """Writes `count` recordings per split, of `frames` frames each, or in turn of the lengths in `frames`."""
+    rng, lengths = np.random.default_rng(0), np.atleast_1d(frames).tolist()
     splits = {
-        s: [recording(rng, f"{s}{n}", kind=kind, **options) for n in range(count)] for s in ("train", "dev", "test")
+        s: [recording(rng, f"{s}{n}", lengths[n % len(lengths)], kind=kind, **options) for n in range(count)]
+        for s in ("train", "dev", "test")
     }
     return toy.write(folder, "features", records.extracted_features(4, 4), splits)

@@ -217,6 +217,34 @@ def test_an_example_does_not_depend_on_its_batch():
     np.testing.assert_array_equal(augment.windows(clips[1:2], keys(3)[1:2], strength), both[1:2])
 
 
+@pytest.mark.parametrize(("shape", "size"), [((1, 1), 7), ((1, 40), 1), ((37, 3), 32)])
+def test_any_picture_becomes_one_of_the_asked_size(shape, size):
+    strength = {"crop": 0.9, "flip": True, "colour": 1.0, "operations": 2, "magnitude": 1.0, "erase": 1.0}
+    out = augment.faces(picture(*shape)[None], keys(1), strength, size)
+    assert (out.shape, out.dtype) == ((1, size, size, 3), jnp.uint8)
+
+
+def test_the_key_decides_everything():
+    images = np.broadcast_to(picture(24, 24), (12, 24, 24, 3))
+    run = jax.jit(lambda keys: augment.faces(images, keys, EVERYTHING, 24))
+    one, again, other = (np.asarray(run(keys(12, seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert len({picture.tobytes() for picture in [*one, *other]}) == 24
+
+
+def test_more_of_an_operation_changes_more():
+    names = [name for name in augment.OPERATIONS if name != "identity"]
+    images = np.broadcast_to(picture(), (len(names), 48, 48, 3))
+    which = jnp.array([augment.OPERATIONS.index(name) for name in names])
+    little, much = (
+        np.abs(np.asarray(augment.operate(images, which, jnp.full(len(names), m, jnp.float32))).astype(int) - images)
+        for m in (0.2, 1.0)
+    )
+    for name, few, many in zip(names, little.mean((1, 2, 3)), much.mean((1, 2, 3)), strict=True):
+        assert many > 0, name
+        assert many > few or name in ("auto_contrast", "equalise"), name  # these have no strength
+
+
 @pytest.mark.parametrize("strength", [{}, {"crop": 0.0, "flip": False, "colour": 0.0, "operations": 0, "erase": 0.0}])
 def test_no_strength_is_no_change(strength):
     images = picture()[None]

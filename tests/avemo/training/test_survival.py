@@ -37,22 +37,34 @@ def values(workdir):
     return [{k: v for k, v in line.items() if k != "wall_time"} for line in lines if line["split"] != "timing"]
 
 
-def test_a_preempted_run_ends_as_if_it_had_not_been(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("fields", "draws", "step"),
+    [
+        ({}, 3, 3),
+        ({"resident": "host"}, 3, 3),
+        ({"resident": "device", "steps_per_dispatch": "2", "log_every": 4}, 1, 2),
+    ],
+    ids=["shards", "host", "device in bulk"],
+)
+def test_a_preempted_run_ends_as_if_it_had_not_been(config, fields, draws, step, tmp_path, monkeypatch):
+    config = config.copy_and_resolve_references()
+    config.data.resident = fields.pop("resident", "off")
+    config.update(fields)
     straight = train.train_and_evaluate(config, tmp_path / "straight", progress=False)
     draw, drawn = Prefetch.next, []
 
     def preempt(self):
         drawn.append(True)
-        if len(drawn) == 3:  # between two lines of the log and not at an evaluation
+        if len(drawn) == draws:  # between two lines of the log and off the evaluations
             os.kill(os.getpid(), signal.SIGTERM)
         return draw(self)
 
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(Prefetch, "next", preempt)
-    with pytest.raises(Preempted, match="saved at step 3; the same command resumes it"):
+    with pytest.raises(Preempted, match=f"saved at step {step}; the same command resumes it"):
         train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert signal.getsignal(signal.SIGTERM) == handler
-    assert [line["step"] for line in values(tmp_path / "run")] == [2]
+    assert [line["step"] for line in values(tmp_path / "run")] == ([2] if step > 2 else [])
 
     resumed = train.train_and_evaluate(config, tmp_path / "run", progress=False)
     assert values(tmp_path / "run") == values(tmp_path / "straight")
