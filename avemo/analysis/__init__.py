@@ -11,6 +11,7 @@ Nothing needs the run's flags, an accelerator or TensorFlow.
 
 from avemo.analysis import explain
 from avemo.analysis.attention import attention, plot_attention
+from avemo.analysis.augmented import augmented_faces, augmented_sound, plot_augmentations
 from avemo.analysis.embeddings import embedding_map, nearest, plot_map, project
 from avemo.analysis.explain import integrated_gradients, occlusion, plot_occlusion, plot_saliency
 from avemo.analysis.inputs import Faces, clip_window, faces, features_of, sound_of, subjects
@@ -31,6 +32,8 @@ __all__ = [
     "AnalysisRun",
     "Faces",
     "attention",
+    "augmented_faces",
+    "augmented_sound",
     "browse",
     "calibration",
     "clip_window",
@@ -46,6 +49,7 @@ __all__ = [
     "nearest",
     "occlusion",
     "plot_attention",
+    "plot_augmentations",
     "plot_calibration",
     "plot_confusion",
     "plot_curves",

@@ -4,6 +4,7 @@ Rows are gathered by the same code from NumPy's arrays on the host and from JAX'
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from avemo.data.examples import MEL_ROWS, Example
 Arrays = Mapping[str, Any]  # NumPy's or JAX's
 Rows = dict[str, Any]
 _SAMPLED = 64  # records whose pictures tell the size at which a split is packed
+_PICTURES: dict[str, tuple[int, ...]] = {"image": (), "images": (3,)}  # leading axes of an example's pictures
 _PER_FRAME = ("visual", "audio", "visual_mask", "audio_mask", "raters", "rater_mask", "targets", "target_mask")
 
 
@@ -41,11 +43,6 @@ class Layout:
     ready: Arrays | None = None
 
 
-def whole_records(tables: Arrays, draws: Arrays) -> Rows:
-    """Rows `[B, ...]` of tables with one row per record."""
-    return {name: table[draws["index"]] for name, table in tables.items()}
-
-
 def pictures(read: Callable[..., Example], records: Any, field: str, config: ConfigDict) -> Layout:
     """Faces or triplets, at the side that training needs before it crops.
 
@@ -64,7 +61,23 @@ def pictures(read: Callable[..., Example], records: Any, field: str, config: Con
     def pack(record: Any) -> dict[str, np.ndarray]:
         return {name: np.asarray(value)[None] for name, value in example(record, None, config).items()}
 
-    return Layout({"kind": field, "side": side}, example, pack)
+    return Layout({"kind": field, "side": side}, example, pack, _flat)
+
+
+def _flat(packed: Arrays) -> Arrays:
+    """Pictures as one row `[N, pixels]`: a TPU would pad an axis of three colours to 128."""
+    return {name: x.reshape(len(x), -1) if name in _PICTURES else x for name, x in packed.items()}
+
+
+def picture_rows(tables: Arrays, draws: Arrays) -> Rows:
+    """Faces or triplets: what `examples.face_example` and `triplet_example` read from the records."""
+    rows = {name: table[draws["index"]] for name, table in tables.items()}
+    for name, leading in _PICTURES.items():
+        if name in rows:
+            count, pixels = rows[name].shape
+            side = math.isqrt(pixels // 3 // math.prod(leading))
+            rows[name] = rows[name].reshape(count, *leading, side, side, 3)
+    return rows
 
 
 def stored_side(records: Any, field: str, needed: int) -> int:

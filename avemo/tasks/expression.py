@@ -9,6 +9,7 @@ teacher: KL(teacher ‖ student) on tempered logits (× T²) and a distance betw
 import dataclasses
 import functools
 import operator
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -17,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from avemo.data import augment
+from avemo.data import augment, layouts
 from avemo.models import expression
 from avemo.ops import global_batch
 from avemo.runs import checkpoints, run_folder
@@ -108,6 +109,11 @@ class ExpressionStage(Stage):
         """Fingerprints of the pretrained weights and of the teacher."""
         teacher = {"teacher": fingerprint(self._teacher_variables)} if self.distilled else {}
         return provenance(self.config) | teacher
+
+    def gather(self, stream: str, tables: Mapping[str, Any], draws: Mapping[str, Any]) -> dict[str, Any]:
+        """Faces or triplets from packed pictures."""
+        del stream
+        return layouts.picture_rows(tables, draws)
 
     def augment(self, batch: Any, key: jax.Array) -> Any:
         """Crops, resizes and distorts the pictures as `data.augment` says."""

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from avemo.data import layouts
 from avemo.ops import global_batch
 from media.errors import UserError
 
@@ -99,8 +98,7 @@ class Stage(abc.ABC):
           tables: its arrays (`avemo.data.layouts`).
           draws: `index` int32 `[B]`, and `start` if an example is a part of a record.
         """
-        del stream
-        return layouts.whole_records(tables, draws)
+        raise NotImplementedError(f"{self.name} has no packed form of {stream}")
 
     def augment(self, batch: Any, key: jax.Array) -> Any:
         """What training does to one device's share of a batch before the networks see it."""

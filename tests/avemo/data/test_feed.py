@@ -102,7 +102,7 @@ def test_it_is_said_where_the_data_lies_and_why(folders, caplog, monkeypatch):
     modes, text = lines(steps=100)
     assert modes == {"host"}
     assert "there is no accelerator" in text
-    monkeypatch.setattr(residency, "device_memory", lambda taken=0: 2**20 - 2 * taken)
+    monkeypatch.setattr(residency, "device_memory", lambda taken=0: 300_000 - 2 * taken)
     modes, text = lines(steps=100)  # the faces take the device's share, and leave none for the triplets
     assert modes == {"device", "host"}
     monkeypatch.setattr(residency, "host_memory", lambda: 10)
