@@ -1,39 +1,28 @@
 """The whole system end to end on a small corpus: the ordinary commands in order, then the report.
 
-Preparation runs as separate processes, `python -m data_prep …`; the stages that need JAX run in this process. Every
-stage is what a researcher runs on AffectNet, FEC and RECOLA, with smaller numbers. `demo.json` lists the commands.
+Preparation runs as separate processes, `python -m data_prep …`; the stages that need JAX run in this process, on a CPU
+two at a time. Every stage is what a researcher runs on AffectNet, FEC and RECOLA, with smaller numbers. `demo.json`
+lists the commands.
 """
 
-import dataclasses
 import json
 import logging
 import os
 import pathlib
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from avemo import configuration, report
+from avemo.cli.stages import Stage, Stop, at_once, run_all, run_process
 from avemo.evaluation import extract
 from avemo.runs import compilation_cache
 from avemo.training import train
-from media import processes
 from media.errors import UserError
 from media.files import read_json, write_atomically
 
 logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One command: its name, its arguments after `python`, and a function that runs it in this process."""
-
-    name: str
-    command: tuple[str, ...]
-    run: Callable[[], Any]
 
 
 def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed: int = 0) -> dict[str, Any]:
@@ -62,30 +51,32 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
     notes = _notes(folder, corpus, source, seed)
     stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed)
     results: dict[str, Any] = {}
-    for number, stage in enumerate(stages, 1):
+    numbers = {stage.name: number for number, stage in enumerate(stages, 1)}
+    writing = threading.Lock()
+
+    def run_one(stage: Stage, stop: Stop) -> None:
         before = notes["stages"].get(stage.name, {})
         command = " ".join(("python", *stage.command))
-        logger.info("[%d/%d] %s: %s", number, len(stages), stage.name, command)
+        logger.info("[%d/%d] %s: %s", numbers[stage.name], len(stages), stage.name, command)
         began = time.time()
         # Preparation completed by the same command is skipped; training stages check this themselves.
         if not (stage.command[0] == "-m" and before.get("command") == command):
-            out = stage.run()
+            out = stage.run(stop)
             if isinstance(out, dict) and "metrics" in out:
                 results[stage.name] = out["metrics"].get("dev", {})
-                logger.info(
-                    "        dev: %s",
-                    ", ".join(f"{k} {v:.3f}" for k, v in results[stage.name].items() if isinstance(v, float)),
-                )
+                scores = ", ".join(f"{k} {v:.3f}" for k, v in results[stage.name].items() if isinstance(v, float))
+                logger.info("        %s, dev: %s", stage.name, scores)
         seconds = round(time.time() - began, 1)
-        notes["stages"][stage.name] = {
-            "command": command,
-            "seconds": before.get("seconds", seconds),
-            "skipped": bool(before),
-        }
-        write_atomically(folder / "demo.json", json.dumps(notes, indent=2) + "\n")
+        entry = {"command": command, "seconds": before.get("seconds", seconds), "skipped": bool(before)}
+        with writing:
+            notes["stages"][stage.name] = entry
+            notes["stages"] = {name: notes["stages"][name] for name in numbers if name in notes["stages"]}
+            write_atomically(folder / "demo.json", json.dumps(notes, indent=2) + "\n")
+
+    run_all(stages, run_one, at_once())
     path = report.write(folder)
     logger.info("report: %s", path)
-    return {"dev": results, "report": str(path)}
+    return {"dev": {name: results[name] for name in numbers if name in results}, "report": str(path)}
 
 
 def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> dict[str, Any]:
@@ -99,54 +90,50 @@ def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> 
     return notes
 
 
-def _prepare(name: str, *arguments: str) -> Stage:
-    """A stage of `data_prep`, run as a separate process; its error line becomes our error."""
+def _prepare(name: str, *arguments: str, after: tuple[str, ...] = ()) -> Stage:
+    """A stage of `data_prep`, run as a separate process."""
 
-    def call() -> None:
+    def call(stop: Stop) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        command = processes.ending_with_this(sys.executable, *arguments)
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-        message = ""
-        try:
-            # The lines pass through at once, for the progress bar, except the error line, which is printed only once.
-            for line in process.stderr or ():
-                if line.startswith(b"error: "):
-                    message = line.decode().strip().removeprefix("error: ")
-                else:
-                    sys.stderr.write(line.decode(errors="replace"))
-        finally:
-            if sys.exc_info()[0] is not None:
-                process.terminate()
-            status = process.wait()
-        if status:
-            raise UserError(message or f"stage {name} failed with status {process.returncode}: see its output above.")
+        run_process(name, arguments, environment, stop)
 
-    return Stage(name, arguments, call)
+    return Stage(name, arguments, call, after)
 
 
-def _train(folder: pathlib.Path, name: str, config: str, seed: int, **fields: Any) -> Stage:
+def _train(folder: pathlib.Path, name: str, config: str, seed: int, after: tuple[str, ...], **fields: Any) -> Stage:
     """A training stage. `fields` are overrides, with `__` in place of dots."""
     overrides = [f"--config.{key.replace('__', '.')}={value}" for key, value in {**fields, "seed": seed}.items()]
     workdir = folder / name
     command = ("launch.py", "train", f"--config={config}", f"--workdir={workdir}", *overrides)
     path, _, variant = config.partition(":")
-    return Stage(
-        name,
-        command,
-        lambda: train.train_and_evaluate(configuration.load(f"{ROOT / path}:{variant}", overrides), str(workdir)),
-    )
+
+    def call(stop: Stop) -> dict[str, Any]:
+        return train.train_and_evaluate(configuration.load(f"{ROOT / path}:{variant}", overrides), workdir, stop=stop)
+
+    return Stage(name, command, call, after)
 
 
 def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
     corpus, data = folder / "corpus", folder / "data"
     workers = f"--workers={os.cpu_count() or 1}"
+    made = ("corpus",)
+    teacher, *others = _training(
+        folder,
+        "synthetic",
+        seed,
+        faces=data / "affectnet",
+        triplets=data / "fec",
+        sound=data / "clips",
+    )
+    # The longest chain first: faces, teacher, student.
     return [
         _prepare("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", workers),
-        _shards("affectnet", corpus / "affectnet", data, "affectnet"),
-        _shards("fec", corpus / "fec", data, "fec"),
-        _shards("unlabelled", corpus / "unlabelled", data, "unlabelled"),
-        _shards("recola", corpus / "recola", data, "clips"),
-        *_training(folder, "synthetic", seed, faces=data / "affectnet", triplets=data / "fec", sound=data / "clips"),
+        _shards("affectnet", corpus / "affectnet", data, "affectnet", after=made),
+        _shards("fec", corpus / "fec", data, "fec", after=made),
+        teacher,
+        _shards("unlabelled", corpus / "unlabelled", data, "unlabelled", after=made),
+        _shards("recola", corpus / "recola", data, "clips", after=made),
+        *others,
     ]
 
 
@@ -178,7 +165,9 @@ def _gather(folder: pathlib.Path, source: pathlib.Path, *names: str) -> pathlib.
     return folder
 
 
-def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, *extra: str) -> Stage:
+def _shards(
+    corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, *extra: str, after: tuple[str, ...] = ()
+) -> Stage:
     """A stage that prepares one corpus as `output/name`."""
     return _prepare(
         f"prepare_{name}",
@@ -190,6 +179,7 @@ def _shards(corpus: str, source: pathlib.Path, output: pathlib.Path, name: str, 
         f"--name={name}",
         f"--workers={os.cpu_count() or 1}",
         *extra,
+        after=after,
     )
 
 
@@ -203,14 +193,21 @@ def _training(
     runs = (str(folder / "student"), str(folder / "audio"))
     clips, output = str(data / "clips"), str(folder / "features")
     command = ("launch.py", "extract", f"--workdir={','.join(runs)}", f"--data={clips}", f"--output={output}")
+    prepared = tuple(f"prepare_{path.name}" for path in (faces, triplets))
     stages = [
-        _train(folder, "teacher", f"configs/demo/teacher.py:{variant}", seed, **stills),
-        _train(folder, "student", f"configs/demo/student.py:{variant}", seed, **student),
-        _train(folder, "audio", f"configs/demo/audio.py:{variant}", seed, data__clips=sound),
-        Stage("extract", command, lambda: extract.extract(runs, clips, output)),
+        _train(folder, "teacher", f"configs/demo/teacher.py:{variant}", seed, prepared, **stills),
+        _train(
+            folder, "student", f"configs/demo/student.py:{variant}", seed, ("teacher", "prepare_unlabelled"), **student
+        ),
+        _train(
+            folder, "audio", f"configs/demo/audio.py:{variant}", seed, (f"prepare_{sound.name}",), data__clips=sound
+        ),
+        Stage(
+            "extract", command, lambda stop: extract.extract(runs, clips, output), ("student", "audio", "prepare_clips")
+        ),
     ]
     alone = {"fusion": {}, "fusion_audio": {"model__fusion": "audio"}, "fusion_visual": {"model__fusion": "visual"}}
     return stages + [
-        _train(folder, name, f"configs/demo/fusion.py:{variant}", seed, data__features=output, **fields)
+        _train(folder, name, f"configs/demo/fusion.py:{variant}", seed, ("extract",), data__features=output, **fields)
         for name, fields in alone.items()
     ]

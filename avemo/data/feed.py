@@ -155,8 +155,15 @@ def pack(records: Any, layout: Layout) -> Iterator[packed.Chunk]:
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for begin in range(0, len(records), 16 * workers):
             places = range(begin, min(begin + 16 * workers, len(records)))
-            rows = list(pool.map(lambda place: layout.pack(records[place]), places))
+            rows = list(pool.map(functools.partial(_packed_record, records, layout), places))
             yield {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _packed_record(records: Any, layout: Layout, place: int) -> Mapping[str, np.ndarray]:
+    try:
+        return layout.pack(records[place])
+    except OSError as error:  # which would pass for one of writing
+        raise UserError(f"record {place} of {records} cannot be read ({error.strerror or error}).") from error
 
 
 @contextlib.contextmanager

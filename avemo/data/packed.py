@@ -5,8 +5,10 @@ written. Its name is a digest of what it was made from, and it appears under tha
 cache of other shards or a half-written one is never read.
 """
 
+import contextlib
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -14,7 +16,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -89,7 +91,10 @@ def open_or_pack(
             home.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(home).free < nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return _pack(home / name, recipe, chunks)
+            with _alone(home) as locked:
+                if locked:
+                    _remove_remains(home, recipe)
+                return _open(home / name) or _pack(home / name, recipe, chunks)
         except OSError as error:
             failure = error
     reason = failure.strerror or failure if failure else "there is nowhere to write"
@@ -99,10 +104,44 @@ def open_or_pack(
     ) from failure
 
 
+@contextlib.contextmanager
+def _alone(home: pathlib.Path) -> Iterator[bool]:
+    """Lets one process at a time pack into a folder; gives False on a file system without locks."""
+    descriptor, locked = os.open(home, os.O_RDONLY), True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another process packs into %s: waiting for it.", home)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+def _remove_remains(home: pathlib.Path, recipe: Mapping[str, Any]) -> None:
+    """Removes what killed processes have left half written, and packed forms of shards that have changed since."""
+    now = recipe.get("fingerprints", [None])[0]
+    beside = home != _users_folder()  # where packed forms of other data sets lie
+    for folder in home.iterdir():
+        try:
+            made_of = json.loads((folder / _INDEX).read_text())["recipe"].get("fingerprints", [None])[0]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            made_of = now
+        if folder.name.startswith(".") or (beside and made_of != now):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _homes(dataset: epath.Path) -> list[pathlib.Path]:
     """Folders for the cache, in order of preference."""
-    user = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo" / "packed"
+    user = _users_folder()
     return [user] if "://" in str(dataset) else [pathlib.Path(dataset) / "packed", user]
+
+
+def _users_folder() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo" / "packed"
 
 
 def _open(folder: pathlib.Path) -> Packed | None:

@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -22,13 +23,19 @@ from media.files import STORAGE_ERRORS, is_full
 logger = logging.getLogger(__name__)
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: bool | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | pathlib.Path | epath.Path,
+    progress: bool | None = None,
+    stop: Callable[[int], bool] | None = None,
+) -> dict[str, Any]:
     """Runs one stage to its end, resuming where an earlier call stopped.
 
     Args:
       config: the experiment.
       workdir: run folder, local or gs://.
       progress: whether to draw a progress bar; by default if stderr is a terminal.
+      stop: `(step)` -> whether to save and leave before this step; by default when SIGTERM arrives.
 
     Returns:
       The run's result, as written to `result.json`.
@@ -49,7 +56,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | epath.Path, progress: 
     if done is not None:
         logger.info("%s is complete (step %d): nothing to do.", workdir, done["step"])
         return done
-    with run_folder.lock(workdir), catch_sigterm() as stop:
+    with run_folder.lock(workdir), contextlib.nullcontext(stop) if stop else catch_sigterm() as stop:
         stage = tasks.make(config)
         data = tasks.open_data(stage)
         with _disk_errors(workdir):

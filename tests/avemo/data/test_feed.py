@@ -1,6 +1,8 @@
 """Wherever the data lies, the batches are the same."""
 
 import logging
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -125,3 +127,30 @@ def test_without_a_place_for_the_packed_form_auto_reads_the_shards_and_the_other
 def test_bad_modes_are_refused(folders):
     with pytest.raises(UserError, match="did you mean 'device'"):
         opened("audio", folders, "--config.data.resident=devise").open_feed()
+
+
+PACK_MANY = """
+import pathlib, resource, sys
+import numpy as np
+from avemo import configuration
+from avemo.data import examples, feed, layouts, packed, shards
+from media.images import encode_jpeg
+jpeg = encode_jpeg(np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8))
+class Faces:
+    def __len__(self):
+        return 300_000
+    def __getitem__(self, index):
+        votes = np.zeros(8, np.float32)
+        return {"image": shards.Images([jpeg], ""), "label": index % 8, "votes": votes, "valence": 0.0, "arousal": 0.0}
+layout = layouts.pictures(examples.face_example, Faces(), "image", configuration.load("configs/paper/teacher.py"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+made = packed.open_or_pack(pathlib.Path(sys.argv[1]), {}, lambda: feed.pack(Faces(), layout))
+assert made.arrays["image"].shape == (300_000, 48, 48, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_packing_300_000_faces_takes_little_memory(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PACK_MANY, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 200_000  # kB; the arrays are 2 GB, and 1 GB is what packing may take

@@ -43,11 +43,7 @@ def test_it_is_made_once_and_opened_afterwards(tmp_path):
 
 def test_another_recipe_is_another_cache(tmp_path):
     calls = []
-    for recipe in (
-        {"fingerprint": "a", "size": 48},
-        {"fingerprint": "b", "size": 48},
-        {"fingerprint": "a", "size": 96},
-    ):
+    for recipe in ({"split": "train", "size": 48}, {"split": "dev", "size": 48}, {"split": "train", "size": 96}):
         packed.open_or_pack(tmp_path, recipe, made_by(calls))
     assert len(calls) == 3
     assert len(list((tmp_path / "packed").iterdir())) == 3
@@ -93,6 +89,25 @@ def test_beside_shards_that_cannot_be_written_to_it_goes_into_the_users_cache(tm
     monkeypatch.setenv("XDG_CACHE_HOME", str(dataset))
     with pytest.raises(UserError, match=r"cannot be written to .* set XDG_CACHE_HOME"):
         packed.open_or_pack(dataset, {"other": 1}, made_by(calls))
+
+
+def test_what_a_killed_process_or_older_shards_left_is_removed(tmp_path):
+    calls = []
+    one, two = ({"fingerprints": ["a"], "size": size} for size in (48, 96))
+    first = packed.open_or_pack(tmp_path, one, made_by(calls)).folder
+    (tmp_path / "packed" / ".half-written").mkdir()
+    second = packed.open_or_pack(tmp_path, two, made_by(calls)).folder
+    assert sorted((tmp_path / "packed").iterdir()) == sorted([first, second])
+    third = packed.open_or_pack(tmp_path, {**one, "fingerprints": ["b"]}, made_by(calls)).folder
+    assert list((tmp_path / "packed").iterdir()) == [third]
+
+
+def test_a_disk_without_room_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls = []
+    with pytest.raises(packed.CannotWrite, match="No space left on device"):
+        packed.open_or_pack(tmp_path, {}, made_by(calls), nbytes=1 << 60)
+    assert not calls
 
 
 def test_packing_takes_little_memory_however_large_the_split(tmp_path):

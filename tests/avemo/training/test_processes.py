@@ -100,10 +100,15 @@ def assert_same_run(one, two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-def test_two_processes_train_as_one_and_resume_each_other(mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "resident", "bulk"),
+    [("pmap", "device", 1), ("shard_map", "device", 2), ("pmap", "host", 2), ("shard_map", "off", 1)],
+)
+def test_two_processes_train_as_one_and_resume_each_other(mode, resident, bulk, tmp_path):
     clips = toy.clips(tmp_path / "data", train=8, dev=3, frames=20, segments=1)
-    overrides = [f"--config.data.clips={clips}", *TINY, f"--config.parallel={mode}"]
+    overrides = [f"--config.data.clips={clips}", *TINY, f"--config.parallel={mode}", f"--config.log_every={bulk}"]
+    overrides += [f"--config.data.resident={resident}", f"--config.steps_per_dispatch={bulk}"]
+    overrides.append("--config.data.augment.spec_time=20")
     config = configuration.load("configs/demo/audio.py:smoke", overrides)
     train.train_and_evaluate(config, tmp_path / "one", progress=False)
     launch(tmp_path / "two", overrides)
@@ -127,7 +132,7 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     clips = toy.clips(folder / "data", train=8, dev=3, frames=20, segments=1)
     overrides = [f"--config.data.clips={clips}", *TINY, "--config.steps=40", "--config.log_every=4"]
-    overrides.append("--config.eval_every=40")
+    overrides += ["--config.eval_every=40", "--config.data.resident=device", "--config.steps_per_dispatch=2"]
     launch(folder / "run", overrides)
     return overrides, folder / "run"
 
