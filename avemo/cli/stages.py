@@ -21,7 +21,7 @@ from media import processes
 from media.errors import Preempted, UserError
 
 Stop = Callable[[int], bool]
-_POLL = 0.5  # s between looks for a signal
+_POLL = 0.2  # s between looks for a signal
 
 
 @dataclasses.dataclass(frozen=True)
