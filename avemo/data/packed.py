@@ -170,6 +170,8 @@ def _pack(folder: pathlib.Path, recipe: Mapping[str, Any], chunks: Callable[[], 
     try:
         index = _write(temporary, chunks())
         (temporary / _INDEX).write_text(json.dumps({"recipe": recipe, "arrays": index}, indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)  # an incomplete one
+        temporary.chmod(folder.parent.stat().st_mode & 0o777)  # for whoever shares the data set
         try:
             os.replace(temporary, folder)
         except OSError:
