@@ -89,6 +89,7 @@ def _choose(better: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(better.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
 
 
+@jax.jit
 def variables_of(state: TrainState) -> dict[str, Any]:
     """A copy of the stacked variables that are evaluated; the state's own buffers go to the next step."""
     return jax.tree.map(jnp.copy, state.variables)
@@ -96,8 +97,8 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 def flops_per_frame(stage: AudioVisualStage, data: FeatureData, variables: Any) -> int:
     """Operations of the forward pass of one sequence, per frame."""
-    one = jax.tree.map(lambda x: x[0], variables)
+    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), variables)
     length = stage.config.data.sequence_length
     row = features.sequence(data.recordings("train")[0], 0, length, 0.0)
-    batch = {k: jnp.asarray(row[k])[None] for k in INPUTS}
+    batch = {k: jax.ShapeDtypeStruct((1, *row[k].shape), row[k].dtype) for k in INPUTS}
     return round(flops.flops(stage.predict, one, batch) / length)

@@ -30,7 +30,8 @@ def prepare(
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
     initial = [initial_state(stage, data, config) for config in configs]
     tx = initial[0][1]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(state for state, _ in initial))
+    # On the host: a device would compile a program for every shape.
+    stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get([state for state, _ in initial]))
 
     def one(seed: jax.Array, state: TrainState, draws: Any, tables: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         config = ConfigDict(configs[0])
