@@ -27,7 +27,7 @@ def main() -> None:
     log_mel = shards.Shards(arguments.demo / "data" / "clips", "train")[0]["log_mel"]
     middle = (len(log_mel) - MEL_ROWS) // 2
     window = np.asarray(log_mel[middle : middle + MEL_ROWS], np.float32)
-    analysis.plot_augmentations(resize(face, 96), window).savefig(arguments.output)
+    analysis.plot_augmentations(resize(face, 96), window).savefig(arguments.output, dpi=72)
     print(arguments.output)
 
 

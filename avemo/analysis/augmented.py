@@ -1,5 +1,7 @@
 """What training may do to the data: one face, and one window of sound, under each augmentation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,16 @@ from avemo.data import augment
 _DRAWS = 8
 _MAGNITUDE = 0.6
 # Strong enough to be visible; a run takes its strengths from its config.
-_FACES = {"crop 0.3": {"crop": 0.3}, "flip": {"flip": True}, "colour 0.4": {"colour": 0.4}, "erase": {"erase": 1.0}}
-_SOUND = {"SpecAugment 32 rows, 16 bands": {"spec_time": 32, "spec_freq": 16}, "8 bands up or down": {"spec_shift": 8}}
+_FACES: dict[str, dict[str, Any]] = {
+    "crop 0.3": {"crop": 0.3},
+    "flip": {"flip": True},
+    "colour 0.4": {"colour": 0.4},
+    "erase": {"erase": 1.0},
+}
+_SOUND: dict[str, dict[str, Any]] = {
+    "SpecAugment 32 rows, 16 bands": {"spec_time": 32, "spec_freq": 16},
+    "8 bands up or down": {"spec_shift": 8},
+}
 
 
 def augmented_faces(face: np.ndarray) -> dict[str, np.ndarray]:
