@@ -1,4 +1,4 @@
-"""Faces of people a run has not met, fitted without their labels."""
+"""Fitting a run to the faces of new people, without their labels."""
 
 import json
 
@@ -18,7 +18,7 @@ from media.errors import UserError
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of faces, untrained but for a step, and clips of three persons with two recordings each."""
+    """A face run trained for one step, and clips of three people with two recordings each."""
     root = tmp_path_factory.mktemp("adaptation")
     fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
     overrides = [f"--config.data.faces={toy.faces(root / 'data')}", "--config.data.batch.triplets=0"]
@@ -36,7 +36,7 @@ def test_statistics_become_those_of_the_faces_and_nothing_else_changes(run):
     assert images.shape == (66, config.model.image_size, config.model.image_size, 3)  # of 72, 6 have no face
     fitted = adaptation.statistics(config, variables, images)
     assert fitted["params"] is variables["params"]
-    # What training mode normalises by is then what evaluation mode normalises by.
+    # Evaluation mode then normalises by the same statistics as training mode.
     both = np.concatenate([images, images[:, :, ::-1]])
     model = expression.build(config.model)
     trained, _ = model.apply(fitted, both, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
@@ -56,12 +56,12 @@ def test_batches_are_joined_by_the_law_of_total_variance(run, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_what_a_person_says_on_average_is_taken_out():
+def test_the_average_answer_of_a_person_is_subtracted():
     shares = np.log([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9], [0.3, 0.7]])
     found = without_person(shares, ["a", "a", "b", "b"])
     np.testing.assert_allclose(found.sum(1), 1)
     np.testing.assert_array_equal(found.argmax(1), [0, 1, 1, 0])
-    # Two answers about their middle mirror each other, and an offset a person has everywhere changes nothing.
+    # Two answers are mirrored about their mean, and a person's constant offset changes nothing.
     np.testing.assert_allclose(found[0], found[1][::-1])
     np.testing.assert_allclose(without_person(shares + np.array([3.0, -1.0]), ["a", "a", "b", "b"]), found)
 
@@ -79,7 +79,7 @@ def test_evaluate_adapts_and_says_so(run):
     for value in said.values():
         np.testing.assert_allclose(value.sum(1), 1)
     expected = np.log(said["person"])
-    np.testing.assert_allclose(expected.reshape(3, 2, -1).sum(1).std(1), 0, atol=1e-5)  # nothing left of a person
+    np.testing.assert_allclose(expected.reshape(3, 2, -1).sum(1).std(1), 0, atol=1e-5)  # the person's offset is gone
 
 
 def test_what_cannot_be_adapted_is_refused(run, tmp_path):

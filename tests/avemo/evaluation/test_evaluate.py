@@ -36,7 +36,7 @@ def test_equal_classes_change_nothing_and_too_few_are_an_error():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of faces, untrained but for a step, and its folder of data."""
+    """A face run trained for one step, and its folder of data."""
     root = tmp_path_factory.mktemp("evaluate")
     data = toy.faces(root / "data")
     fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
@@ -76,7 +76,7 @@ def test_a_corpus_of_other_classes_is_scored_on_the_shared_ones(run, monkeypatch
     root, _, data = run
     path = root / "run/result.json"
     result = json.loads(path.read_text())
-    # As if it had been trained with the classes the other way round.
+    # As if it had been trained with the classes in reverse order.
     turned = result | {"class_names": [*result["class_names"][::-1][:-1], "bored"]}
     monkeypatch.setattr(run_folder, "class_names", lambda workdir: tuple(turned["class_names"]))
     evaluate.evaluate(str(root / "run"), data=data, split="dev", output=str(root / "turned"))

@@ -1,4 +1,4 @@
-"""Splits without labels: training ends well and says so, evaluation passes over them alone, and nothing else."""
+"""Splits without labels: training ends well and says so; evaluation skips them, and nothing else."""
 
 import json
 
@@ -21,7 +21,7 @@ STEPS = [
 
 
 def features(folder, unlabelled=("test",)):
-    """Features of three splits, some of which have neither traces nor emotions, as RECOLA's test split."""
+    """Features of three splits, some with neither traces nor emotions, like RECOLA's test split."""
     rng = np.random.default_rng(0)
     splits = {s: [sequences.recording(rng, f"{s}{n}") for n in range(3)] for s in ("train", "dev", "test")}
     for split in unlabelled:
@@ -83,7 +83,7 @@ def test_one_seed_shares_any_batch_among_the_devices(tmp_path):
 
 @pytest.fixture(scope="module")
 def faces_run(tmp_path_factory):
-    """A run of faces, untrained but for a step."""
+    """A face run trained for one step."""
     root = tmp_path_factory.mktemp("faces")
     fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
     overrides = [f"--config.data.faces={toy.faces(root / 'data')}", "--config.data.batch.triplets=0"]

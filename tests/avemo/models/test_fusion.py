@@ -93,8 +93,8 @@ def test_contract(entry):
         assert np.isfinite(gradient).all()
         assert np.abs(gradient).max() > 1e-7, jax.tree_util.keystr(path)
 
-    # What a masked frame holds is not read, even NaN. (Late fusion reads predictions, which exist in every frame: with
-    # neither modality there it goes on from both.)
+    # The content of a masked frame is not read, even NaN. (Late fusion reads predictions, which exist in every frame:
+    # if both modalities are absent, it uses both.)
     absent = ~(audio_mask | visual_mask) if entry == "late" else np.zeros((B, T), bool)
     pairs = ((audio, audio_mask | absent), (visual, visual_mask | absent))
     spoilt = [np.where(read[..., None], x, np.nan) for x, read in pairs]
@@ -106,7 +106,7 @@ def test_contract(entry):
     for masks in ((audio_mask & False, visual_mask), (audio_mask, visual_mask & False), (audio_mask & False,) * 2):
         assert np.isfinite(run(audio, visual, *masks)[0]).all()
 
-    # The future is read where the strategy attends over time, and only there.
+    # The future is read if, and only if, the strategy attends over time.
     later = audio.copy()
     later[:, CUT + 1 :] += 1
     past = np.abs(
@@ -117,7 +117,7 @@ def test_contract(entry):
     if run.model.streams or "causal" in entry:
         later_both = run(later, later, audio_mask, audio_mask)[0] - run(audio, audio, audio_mask, audio_mask)[0]
         assert np.abs(np.asarray(later_both))[0, : CUT + 1].max() == 0
-    elif entry != "joint_cross_attention":  # which looks ahead within its window only
+    elif entry != "joint_cross_attention":  # it looks ahead within its window only
         assert past[0, : CUT + 1].max() > 0
     assert run.differentiate._cache_size() == 1
 
@@ -156,7 +156,7 @@ def test_joint_cross_attention_with_zero_output_weights_is_concat():
 
 
 def test_joint_cross_attention_is_its_formula():
-    """One window, all frames there, one iteration, in float64 NumPy."""
+    """One window with all frames present and one iteration, in float64 NumPy."""
     audio, visual, _, _ = batch()
     a, v = audio[0, :6].astype(np.float64), visual[0, :6].astype(np.float64)
     model = fusion.build_fusion("joint_cross_attention", {**ENTRIES["joint_cross_attention"], "iterations": 1})
@@ -179,7 +179,7 @@ def test_full_rank_lmf_is_tfn():
     tfn = fusion.build_fusion("tfn", {**FEATURES, "reduced": 0})
     kernel = weights.variables(tfn, *inputs, seed=2)["params"]["join"]["kernel"]
     expected, _ = tfn.apply({"params": {"join": {"kernel": kernel}}}, *inputs)
-    # Each output's matrix over ([1; a], [1; v]) as a sum of D + 1 outer products.
+    # Writes each output's matrix over ([1; a], [1; v]) as a sum of D + 1 outer products.
     u, s, vt = np.linalg.svd(kernel.reshape(D + 1, D + 1, 8).transpose(2, 0, 1))
     factors = {"audio_factors": (u * s[:, None]).transpose(2, 1, 0), "visual_factors": vt.transpose(1, 2, 0)}
     fused, _ = fusion.build_fusion("lmf", {**FEATURES, "reduced": 0, "rank": D + 1}).apply({"params": factors}, *inputs)
@@ -188,7 +188,7 @@ def test_full_rank_lmf_is_tfn():
 
 @pytest.mark.parametrize("fusion_layer", [1, 2])
 def test_bottleneck_at_the_last_layer_is_late(fusion_layer):
-    """Nothing is exchanged: each modality's half does not depend on the other."""
+    """Nothing is exchanged: neither half depends on the other modality."""
     audio, visual, audio_mask, visual_mask = batch()
     model = fusion.build_fusion("bottleneck", {**ENTRIES["bottleneck"], "fusion_layer": fusion_layer})
     params = weights.variables(model, audio, visual, audio_mask, visual_mask, seed=3)
@@ -216,7 +216,7 @@ def test_late_with_one_hot_weights_is_that_modality():
         fused, _ = fusion.build_fusion("late", {"weights": list(chosen)}).apply({}, audio, visual, there, there)
         np.testing.assert_array_equal(fused, expected)
     fused, extras = fusion.build_fusion("late", {"weights": "mean"}).apply({}, audio, visual, there, ~there)
-    np.testing.assert_array_equal(fused, audio)  # the face is not there: the sound decides
+    np.testing.assert_array_equal(fused, audio)  # without a face the sound decides
     np.testing.assert_array_equal(extras["gates"][..., 0], 1)
 
 
@@ -232,7 +232,7 @@ def test_gmu_is_its_formula():
     )
 
 
-def test_film_with_zero_conditioning_leaves_the_modality_as_it_is():
+def test_film_with_zero_conditioning_leaves_the_modality_unchanged():
     audio, visual, _, _ = batch()
     there = np.ones((B, T), bool)
     model = fusion.build_fusion("film", {**FEATURES, "direction": "audio_to_visual"})
@@ -245,7 +245,7 @@ def test_film_with_zero_conditioning_leaves_the_modality_as_it_is():
     )
 
 
-def test_wrong_arguments_are_users_errors():
+def test_wrong_arguments_are_user_errors():
     with pytest.raises(UserError, match="did you mean 'gmu'"):
         fusion.build_fusion("gmo")
     with pytest.raises(UserError, match=r"'feature'.*did you mean 'features'"):

@@ -70,7 +70,7 @@ def no_metadata(folder):
 
 
 def only(name, damage):
-    """The damage, done to the item `name` of a checkpoint."""
+    """Damages the item `name` of a checkpoint."""
     return lambda folder: damage(folder / name)
 
 
@@ -178,12 +178,12 @@ def test_another_model_is_refused_by_its_parameters_and_costs_no_checkpoint(para
     assert_untouched(folder, state)
 
 
-def test_a_file_that_the_storage_does_not_give_is_not_damage(saved):
+def test_a_file_that_the_storage_cannot_read_is_not_damage(saved):
     folder, state = saved
     path = folder / "checkpoints/2/data/metadata"
     content = path.read_bytes()
     path.unlink()
-    path.symlink_to(path)  # to open it is an error of the file system, for root too
+    path.symlink_to(path)  # opening it is a file-system error, even for root
     with checkpoints.manager(folder) as manager, pytest.raises(UserError, match=r"storage fails .*Nothing was deleted"):
         checkpoints.restore_latest(manager, state)
     path.unlink()

@@ -1,10 +1,10 @@
 """Every task gives one device's numbers on eight, and on two processes of four: loss, metrics, gradients and state,
 with masked rows in the batch and dropout on.
 
-Two runs that sum in another order differ by a rounding, enlarged by what it goes through. A gradient of teacher or
-student goes back through every batch norm on its way: float32 leaves up to 4e-5 of the largest entry of some small
-tensor, and 2e-6 of the largest of all. So these two are compared in float64, where the same step agrees to 1e-13
-(the losses, which stay in float32, put 1e-6 on the student's).
+Summing in another order changes the rounding, which later layers amplify. Gradients of teacher and student pass through
+every batch norm: float32 leaves differences of up to 4e-5 of the largest entry of a small tensor, and 2e-6 of the
+largest of all. So these two are compared in float64, where the same step agrees to 1e-13 (the student to 1e-6, because
+its losses stay in float32).
 """
 
 import contextlib
@@ -50,25 +50,25 @@ FACES = ("teacher", "student")
 
 @contextlib.contextmanager
 def precision(dtype):
-    """Whatever task is made in here computes in float64, if that is the `dtype`."""
+    """Tasks made inside compute in float64, if that is the `dtype`."""
     if dtype == "float32":
         yield
         return
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        patch.setitem(from_config.DTYPES, "float64", jnp.float64)  # for this proof only: no accelerator has it
+        patch.setitem(from_config.DTYPES, "float64", jnp.float64)  # for this proof only, because no accelerator has it
         yield
 
 
 @pytest.fixture(scope="module")
 def fusion_run(tmp_path_factory):
-    """An untrained fusion run over untrained encoders, which `end_to_end` starts from."""
+    """An untrained fusion run with untrained encoders, from which `end_to_end` starts."""
     folder = tmp_path_factory.mktemp("runs")
     encoders = tiny_runs.visual(folder / "visual", width=0.125), tiny_runs.audio(folder / "audio", embedding_dim=128)
     return tiny_runs.fusion(folder / "fusion", *encoders, dims={"visual": 128, "audio": 128})
 
 
 def problem(name, overrides=(), fusion=""):
-    """A tiny stage with random weights and a random global batch in which a row of each part is masked."""
+    """A tiny stage with random weights and a random global batch, with one masked row per stream."""
     overrides = [*TINY[name], *overrides, *([f"--config.fusion={fusion}"] if name == "end_to_end" else [])]
     config = configuration.load(f"configs/demo/{name}.py:smoke", overrides)
     wide = jax.config.jax_enable_x64
@@ -129,8 +129,8 @@ def one_device():
 
 
 def assert_same(one, many, tolerance=1e-5, of_all=1e-2):
-    """Each tensor to `tolerance` of its own largest entry, or of `of_all` times the largest of all tensors."""
-    # The bias of a convolution before batch norm has no gradient but rounding: small beside the largest is equal.
+    """Each tensor agrees to `tolerance` of its largest entry, or of `of_all` times the largest entry of all tensors."""
+    # A convolution's bias before batch norm has only rounding as its gradient: small beside the largest is equal.
     floor = of_all * tolerance * max([np.abs(leaf).max() for leaf in jax.tree.leaves(one)], default=0)
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(many), strict=True):
         a, b = np.asarray(a), np.asarray(b)
@@ -148,8 +148,8 @@ def assert_same(one, many, tolerance=1e-5, of_all=1e-2):
     ],
 )
 def test_five_steps_on_eight_devices_are_those_of_one(name, dtype, fusion_run):
-    # SGD, whose momentum is the gradients themselves: Adam divides a gradient by its own size, and so makes rounding in
-    # one near zero as large as any step.
+    # SGD, whose momentum is a sum of gradients. Adam divides a gradient by its size, and so turns rounding in one near
+    # zero into a full step.
     sgd = [
         *("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.001"),
         *("--config.optimizer.schedule=constant", "--config.optimizer.warmup=0.0"),
@@ -194,7 +194,7 @@ def accumulated(name, pieces, devices, rows=lambda x: x, overrides=(), dtype="fl
 
 @pytest.mark.parametrize(("name", "devices"), [("audio", 1), ("audio", 2), ("fusion", 1), ("fusion", 8)])
 def test_accumulated_gradients_are_those_of_the_whole_batch(name, devices):
-    # One CCC over all rows, which no mean of micro-batches' CCCs gives. Dropout is on in fusion.
+    # One CCC over all rows, which is not the mean of the micro-batches' CCCs. Dropout is on in fusion.
     per_batch = {"overrides": ["--config.loss.per=batch"]}
     if name == "fusion":  # four rows per device and micro-batch; audio's eight rows are slow enough
         per_batch["rows"] = lambda x: np.concatenate([x, x[::-1]] * 2)
@@ -202,7 +202,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name, devices):
 
 
 def test_micro_batches_with_equal_statistics_give_the_batch_s_numbers():
-    # Rows 0 and 1 four times over: every micro-batch has the batch's statistics, the only thing that may differ.
+    # Rows 0 and 1 four times: every micro-batch has the batch's statistics, which alone may differ.
     again = lambda x: np.concatenate([x[:2]] * 4)  # noqa: E731
     one, many = (accumulated("teacher", pieces, 1, again, dtype="float64") for pieces in (1, 4))
     assert_same(one, many)

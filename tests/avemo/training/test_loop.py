@@ -1,4 +1,4 @@
-"""What the training loop leaves undone: no second compilation, no copy of the state, no hidden transfer, no chance."""
+"""The training loop compiles once, copies no state, hides no transfer, and leaves nothing to chance."""
 
 import logging
 import time
@@ -54,7 +54,7 @@ def values(workdir):
 
 
 def compilations(caplog, name):
-    """How often programs of this name were compiled, by what JAX logged."""
+    """How often programs of this name were compiled, by JAX's log."""
     return sum(f"Finished XLA compilation of jit({name})" in record.getMessage() for record in caplog.records)
 
 
@@ -154,8 +154,8 @@ def last_loss(config, dtype, workdir):
     return losses[-1]
 
 
-# One batch's loss at step 50 is a matter of chance: that of a float32 run whose first weights are rounded to bfloat16
-# once differs as much. Over the last ten steps of three seeds it averages out.
+# One batch's loss at step 50 is a matter of chance: rounding a float32 run's first weights to bfloat16 changes it as
+# much. Over the last ten steps of three seeds it averages out.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["audio", "fusion"])
 def test_bfloat16_learns_as_float32(name, tmp_path):

@@ -73,7 +73,7 @@ def test_a_complete_run_is_not_trained_again(straight):
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, tmp_path):
     config, workdir, _ = straight
-    # What a killed run leaves: the first checkpoint, and lines that were logged after it.
+    # A killed run leaves the first checkpoint, and lines that were logged after it.
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/4")
     (tmp_path / "run/result.json").unlink()
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(straight, tmp_path, c
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_the_number_of_devices_does_not_change_the_result(data, mode):
-    # SGD: Adam divides by a gradient's own size, and so makes rounding in a gradient near zero as large as any step.
+    # SGD, because Adam divides by the gradient's size and turns rounding in a gradient near zero into a full step.
     sgd = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.05")
     config = teacher(data, *sgd, f"--config.parallel={mode}")
     stage = tasks.make(config)
