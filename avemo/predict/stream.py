@@ -25,6 +25,7 @@ from avemo.runs import installed
 from media import audio, video
 from media.errors import UserError
 from media.faces import FaceOptions
+from media.files import shown
 
 logger = logging.getLogger(__name__)
 MAX_PERSONS = 8
@@ -109,7 +110,7 @@ def analyse(
     if not recording.picture and not sound.seconds:
         raise UserError(f"{recording.path}: its sound track is empty (0 samples): record or copy it again.")
     hears = recording.sound and models.audio is not None
-    notes = notes_of(models, recording.path.name, rate, looks, hears, said.lines, (width, height))
+    notes = notes_of(models, shown(recording.path.name), rate, looks, hears, said.lines, (width, height))
     keep = None if options.face != "largest" else [0]
     if options.face.isdecimal() and looks:
         keep = [int(options.face)]
