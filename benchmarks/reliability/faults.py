@@ -106,7 +106,7 @@ def two_sweeps(world: World) -> str:
         doubled += [str(path)] if len(set(keys)) != len(keys) else []
     return first(
         "" if {one.status for one in done} == {0} else " / ".join(one.text[-200:] for one in done),
-        f"{len(logs)} of 4 cells" if len(logs) != 4 else "",
+        f"{len(logs)} of 2 cells" if len(logs) != 2 else "",
         " ".join(doubled),
     )
 
