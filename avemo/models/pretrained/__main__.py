@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--image_size", type=int, default=64, help="side of the faces for --statistics, in px")
     arguments = parser.parse_args(argv)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax raises what it logs as an error
+    for name in ("absl", "asyncio"):  # Orbax raises what it logs as an error
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         sample = _sample(arguments.statistics, arguments.image_size) if arguments.statistics else None
         provenance = pretrained.convert(arguments.name, arguments.file, arguments.output, sample)
