@@ -124,3 +124,21 @@ def test_a_sound_file_is_not_a_video(tmp_path, draw):
     path = draw.sound(tmp_path / "a.wav", np.zeros(1600))
     with pytest.raises(BadItem, match="no video track"):
         video.probe(path)
+
+
+def test_a_size_above_the_limit_on_the_way_is_refused(tmp_path):
+    parts = []
+    for width, height in ((128, 96), (640, 480)):
+        path = tmp_path / f"{width}.h264"
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(3):
+                out.mux(stream.encode(av.VideoFrame(width, height, "yuv420p")))
+            out.mux(stream.encode(None))
+        parts.append(path.read_bytes())
+    joined = tmp_path / "joined.h264"
+    joined.write_bytes(b"".join(parts))
+    assert len(list(video.decode(joined))) == 6
+    with pytest.raises(BadItem):
+        list(video.decode(joined, options=ReadOptions(max_megapixels=0.1)))
