@@ -104,7 +104,8 @@ def _version(distribution: str) -> str | None:
 
 
 def _packages() -> Iterator[Finding]:
-    found, missing = [], []
+    found: list[str] = []
+    missing: list[str] = []
     for module, distribution in PACKAGES.items():
         version = _version(distribution)
         (found if version else missing).append(f"{distribution} {version}" if version else distribution)
