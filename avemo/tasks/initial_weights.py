@@ -9,21 +9,28 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo.models import pretrained
+from avemo.ops import hardware
 from avemo.runs import checkpoints
 from avemo.runs.weights import fingerprint
 
 
 def initialise(init: Callable, key: jax.Array, *inputs: Any) -> dict[str, Any]:
-    """Runs `init(key, *inputs)` as one compiled program, so that each layer's initialiser is not compiled separately.
-
-    The program runs once. XLA:CPU would take longer to optimise it than to run it, so there it is not optimised. Under
-    `jax.eval_shape` nothing is compiled.
-    """
+    """Runs `init(key, *inputs)` as one program (`run_once`). Under `jax.eval_shape` nothing is compiled."""
     if isinstance(key, jax.core.Tracer):
         return dict(init(key, *inputs))
-    on_cpu = jax.default_backend() == "cpu"
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if on_cpu else {}
-    return dict(jax.jit(init, compiler_options=options)(key, *inputs))
+    return dict(run_once(init, key, *inputs))
+
+
+def run_once(function: Callable, *arguments: Any) -> Any:
+    """Runs a function of arrays as one compiled program, so that each of its operations is not compiled separately.
+
+    It runs on the host's CPU, whatever the accelerator: a run has the same initial weights on every platform, and an
+    accelerator's compiler would take far longer. XLA:CPU takes longer to optimise such a program than to run it, so it
+    is not optimised.
+    """
+    with hardware.on_cpu() as cpu:
+        options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if cpu else {}
+        return jax.jit(function, compiler_options=options)(*arguments)
 
 
 def from_pretrained(variables: dict[str, Any], config: ConfigDict) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Everything that training changes, as one pytree."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -8,9 +9,11 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from avemo.ops import parallel
+from avemo.ops import hardware, parallel
 from avemo.tasks import Stage, StageData
+from avemo.tasks.initial_weights import run_once
 from avemo.training import optimizer
+from media.waiting import waiting
 
 
 @flax.struct.dataclass
@@ -48,6 +51,8 @@ def create(variables: dict[str, Any], tx: optax.GradientTransformation, ema: flo
 
 def initial_state(stage: Stage, data: StageData, config: ConfigDict) -> tuple[TrainState, optax.GradientTransformation]:
     """The initial state, drawn from `config.seed` and placed on all devices, and the optimizer."""
-    variables = data.standardise(stage.init(parallel.replicate_key(config.seed), data.spec()))
-    tx = optimizer.make(config, config.steps, variables["params"])
-    return parallel.replicate(create(variables, tx, config.ema)), tx
+    with waiting("initialising the network"), hardware.on_cpu():
+        variables = data.standardise(stage.init(parallel.replicate_key(config.seed), data.spec()))
+        tx = optimizer.make(config, config.steps, variables["params"])
+        state = run_once(functools.partial(create, tx=tx, ema=config.ema), variables)
+    return parallel.replicate(state), tx
