@@ -20,8 +20,9 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from avemo import tasks
+from avemo import configuration, tasks
 from avemo.aot import abstract, hlo, roofline
+from avemo.models import from_config
 from avemo.ops import device_axis, parallel
 from avemo.training import flops, step
 from media.errors import UserError, unknown
@@ -254,8 +255,10 @@ def run(
     Raises:
       UserError: no such platform or slice, `libtpu` is missing, or an invalid number of micro-batches.
     """
+    dtype = from_config.decided(config.model.get("dtype", ""), accelerator=True)
+    config = configuration.in_dtype(config, dtype)
     sizes = tasks.make(config).sizes()
-    header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes}
+    header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes, "dtype": dtype}
     if platform == "cuda":
         if not topology.isdigit() or not int(topology):
             raise UserError(f"--topology={topology}: with --platform=cuda it is the number of GPUs, such as 8.")

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.core import freeze
 
@@ -13,6 +14,7 @@ from avemo.ops.linear import Dtype
 from media.errors import unknown
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+AUTO = "auto"
 
 # Fields of `config.model` that the stages read: the network, its initial weights, and what stays frozen.
 _STAGE_FIELDS = frozenset({"name", "init_from", "freeze"})
@@ -71,9 +73,15 @@ def module_fields(factory: Callable) -> set[str]:
     return {field.name for field in fields(module)} - {"parent", "name"} - bound
 
 
+def decided(dtype: str, accelerator: bool) -> str:
+    """What `model.dtype` stands for. "auto" is bfloat16 on an accelerator and float32 on a CPU."""
+    return ("bfloat16" if accelerator else "float32") if dtype == AUTO else dtype
+
+
 def _dtype(name: str) -> Dtype:
+    name = decided(name, jax.default_backend() != "cpu")
     if name not in DTYPES:
-        raise unknown("model.dtype", name, DTYPES)
+        raise unknown("model.dtype", name, [AUTO, *DTYPES])
     return DTYPES[name]
 
 

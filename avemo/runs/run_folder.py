@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo import configuration
 from avemo.data import mixture
+from avemo.models import from_config
 from avemo.runs import paths
 from avemo.version import __version__
 from media.errors import UserError
@@ -72,6 +73,16 @@ def lock(workdir: epath.Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise InUse(f"another run is using {workdir}: wait for it, or choose another --workdir.") from error
         yield
+
+
+def decide(config: ConfigDict, workdir: str | epath.Path) -> ConfigDict:
+    """The config with `model.dtype` decided, if it is "auto": as the run in `workdir` began, or by the platform."""
+    if config.model.get("dtype") != from_config.AUTO:
+        return config
+    path = epath.Path(workdir) / "config.json"
+    begun = configuration.from_json(path).get("model", {}).get("dtype") if path.exists() else None
+    dtype = begun or from_config.decided(from_config.AUTO, jax.default_backend() != "cpu")
+    return configuration.in_dtype(config, dtype)
 
 
 def prepare_workdir(config: ConfigDict, workdir: str | epath.Path) -> epath.Path:

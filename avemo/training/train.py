@@ -50,6 +50,7 @@ def train_and_evaluate(
             "starts there, and would average other steps into its next line."
         )
     optimizer.check(config)
+    config = run_folder.decide(config, workdir)
     workdir = run_folder.prepare_workdir(config, workdir)
     compilation_cache.keep()
     done = run_folder.finished(workdir, config)

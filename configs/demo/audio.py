@@ -26,7 +26,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.data.update(windows=12, window_hop=1.0, delay=1.0)
     config.data.batch.clips, config.data.eval_batch = 8, 8
-    config.model.update(width=0.125, fc_dim=256)
+    config.model.update(width=0.125, fc_dim=256, dtype="float32")
     if variant in ("real", "pretrained"):
         config.steps, config.eval_every = 400, 100
         config.data.update(windows=3, window_hop=0.8, delay=0.0)

@@ -26,6 +26,7 @@ def get_config(variant: str = "synthetic") -> ConfigDict:
     config.data.update(sequence_length=250, sequence_hop=50, delay=1.0, eval_batch=4)
     config.data.batch.sequences = 8
     config.model.fusion_args.features = config.model.temporal_args.features = 64
+    config.model.dtype = "float32"
     if variant == "real":
         config.data.update(sequence_length=19, sequence_hop=19, delay=0.0, eval_batch=16)
         config.data.batch.sequences = 16

@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "fc_dim": 4096,
         "embedding_dim": 128,
         "final_activation": "none",
-        "dtype": "float32",
+        "dtype": "auto",  # bfloat16 on an accelerator, float32 on a CPU (docs/precision.md)
         "num_classes": 0,
         "init_from": "",
     }

@@ -49,7 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "dropout": 0.2,
         "modality_dropout": 0.0,  # share of the training sequences that lose one modality
         "missing": "zero",  # or "token": a learned vector replaces an absent modality
-        "dtype": "float32",  # compute dtype; "bfloat16" on a TPU
+        "dtype": "auto",  # bfloat16 on an accelerator, float32 on a CPU (docs/precision.md)
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
     if variant == "smoke":

@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "num_classes": 8,  # S
         "unit_norm_embedding": True,  # A: FECNet's convention
         "bn_momentum": 0.9,  # A
-        "dtype": "float32",
+        "dtype": "auto",  # bfloat16 on an accelerator, float32 on a CPU (docs/precision.md)
         "freeze_trunk": False,
         "init_from": "",  # VGGFace2 weights (S), see above
     }

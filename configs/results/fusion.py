@@ -34,6 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.update(fusion="late", temporal="none", num_classes=8, dropout=0.2, modality_dropout=0.5)
     config.model.fusion_args.features = 64
     config.model.temporal_args = {}
+    config.model.dtype = "float32"
     config.loss.label_smoothing = 0.1
     if variant == "smoke":
         return common.smoke(config)

@@ -35,7 +35,7 @@ def recipe(config: ConfigDict, variant: str = "") -> ConfigDict:
     config.model.image_size = 48
     for field in ("repeats_35", "repeats_17", "width"):  # of the paper's trunk
         del config.model[field]
-    config.model.update(name="mobilenet_v1", neck="project")
+    config.model.update(name="mobilenet_v1", neck="project", dtype="float32")
     if variant == "faces":
         config.data.batch.triplets, config.loss.fec_weight = 0, 0.0
     if variant == "robust":
