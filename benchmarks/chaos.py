@@ -141,7 +141,10 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
 
     def lines(folder: pathlib.Path) -> list[dict]:
         rows = metrics_log.read(folder / "metrics.jsonl")
-        return [{k: v for k, v in row.items() if k not in ("wall_time", "examples_per_second")} for row in rows]
+        return [
+            {k: v for k, v in row.items() if k in ("step", "split") or (k != "wall_time" and row["split"] != "timing")}
+            for row in rows
+        ]
 
     first, second = lines(one), lines(two)
     if len(first) != len(second):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo.training import loop
+from avemo.training import flops, loop
 from media.errors import UserError
 
 _MOST = 16  # more gains nothing that can be measured, and a signal waits for them all
@@ -104,3 +104,7 @@ class Steps:
     def __call__(self, count: int, state: Any, batches: Any, constants: Any) -> tuple[Any, loop.Values]:
         """Runs one dispatch: the state after it, and the values of its steps `[count, ...]`."""
         return (self._single if count == 1 else self._bulk)(state, batches, constants)
+
+    def flops(self, count: int, state: Any, batches: Any, constants: Any) -> float:
+        """Operations of one device in a dispatch."""
+        return flops.of_mapped(self._single if count == 1 else self._bulk, state, batches, constants)

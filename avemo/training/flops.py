@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+_PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}  # JAX's backends as `lax.platform_dependent` names them
+
 
 def flops(function: Callable, *arguments: Any) -> int:
     """Operations of the matrix products and convolutions of `function(*arguments)`; a multiply-add is two.
@@ -16,6 +18,12 @@ def flops(function: Callable, *arguments: Any) -> int:
     Elementwise operations are left out, as is usual.
     """
     return round(of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+def of_mapped(step: Callable, *arguments: Any) -> float:
+    """Operations of one device in a mapped step on these arguments. A step that ran on them is not traced again."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+    return of_jaxpr(jax.make_jaxpr(step)(*shapes).jaxpr, _PLATFORMS.get(jax.default_backend()))
 
 
 def of_jaxpr(jaxpr: Any, platform: str | None = None) -> float:

@@ -1,8 +1,9 @@
 """The one training loop: every stage, one seed or several, any number of devices."""
 
 import abc
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from avemo.training import profiling
+from avemo.training.device_clock import EVALUATION, INPUT, DeviceClock
+from avemo.training.throughput import Throughput
 from media.errors import Preempted
+from media.waiting import waiting
 
 Values = dict[str, jax.Array]  # the scalars of some steps `[K]`, on the devices; [K, S] for several seeds
 Row = tuple[int, dict[str, Any]]  # a step and its values on the host: NumPy scalars, or [S] for several seeds
@@ -51,8 +55,12 @@ class Program(abc.ABC):
         """Waits for some steps and looks for values that are not finite."""
 
     @abc.abstractmethod
-    def log(self, number: int, rows: list[Row], rate: float) -> None:
-        """Writes the mean of `rows` and the rate in examples/s to the log."""
+    def flops(self, count: int, batches: Any) -> float:
+        """Operations of one device in the `count` steps of a dispatch, which was traced before."""
+
+    @abc.abstractmethod
+    def log(self, number: int, rows: list[Row], timing: Mapping[str, float]) -> None:
+        """Writes the mean of `rows` and the `timing` of their steps (`throughput.Throughput`) to the log."""
 
     @abc.abstractmethod
     def evaluate(self, number: int) -> None:
@@ -86,51 +94,74 @@ def run(
     config = program.config
     pending: list[tuple[range, Values] | Row] = list(program.pending)
     profile = profiling.Profile(program.workdir, config.profile, program.start)
-    tick, tick_step = time.time(), program.start
+    clock = DeviceClock()
+    throughput = Throughput(program, clock)
+
+    def log(number: int, steps: Pending) -> None:
+        rows = program.check(steps)  # waits for the steps: the clock stops when they are done
+        timing = throughput.lap(number)
+        with clock.waiting(EVALUATION):
+            program.log(number, rows, timing)
+            _show(bar, rows, timing)
+
     number = program.start
     try:
         while True:
             at_end, stopping = number == config.steps, stop(number)  # asked once: a signal may come at any line
             if stopping:
                 pending = [*program.check(pending)]
-            if pending and (at_end or number % config.log_every == 0):
-                rows = program.check(pending)  # waits for the steps: the clock stops when they are done
-                rate = program.examples * (number - tick_step) / max(time.time() - tick, 1e-9)
-                program.log(number, rows, rate)
-                _show(bar, rows, rate)
-                pending, tick, tick_step = [], time.time(), number
-
-            # THE ORDER IS FIXED: evaluate, save, and only then draw the next batch. The position of the input that is
-            # saved is then exactly that of the saved parameters, so that a resumed run equals an uninterrupted one.
             fresh = number != program.start or not program.resumed
             due = fresh and (at_end or (number > 0 and number % config.eval_every == 0))
-            if due:
-                program.evaluate(number)
+            logged: Pending = []  # steps that are logged while the next ones run
+            if at_end or number % config.log_every == 0:
+                logged, pending = pending, []
+            if logged and (due or stopping or at_end):
+                log(number, logged)
+                logged = []
+
+            # THE ORDER IS FIXED: evaluate, save, and only then draw the next batch. The position of the input that is
+            # saved is then exactly that of the saved parameters, so that a resumed run equals an uninterrupted one. The
+            # steps before are in the log by then, or saved too, so that no line is lost or doubled.
             if due or (fresh and stopping and number):
-                program.save(number, program.check(pending))
-                tick = time.time()
+                with clock.waiting(EVALUATION):
+                    if due:
+                        program.evaluate(number)
+                    program.save(number, program.check(pending))
+                throughput.restart()
             if stopping:
                 program.wait()
                 raise Preempted(f"{program.workdir} saved at step {number}; the same command resumes it.")
             if at_end:
                 break
-            count, batches = program.draw()
+            with clock.waiting(INPUT):
+                count, batches = program.draw()
 
             # Whatever a step reads is on the devices already.
-            with jax.transfer_guard("disallow"):
+            began, first = time.monotonic(), number == program.start
+            with jax.transfer_guard("disallow"), _compiling(first):
                 values = profile.run(number, program.step, count, batches)
+            clock.dispatched(number + count, began, values)
+            throughput.count(count, batches)
+            if logged:
+                log(number, logged)
             pending.append((range(number + 1, number + 1 + count), values))
             number += count
             if bar is not None:
                 bar.update(count)
         program.wait()
     finally:
+        clock.close()
         profile.close()
 
 
-def _show(bar: tqdm | None, rows: list[Row], rate: float) -> None:
+def _compiling(first: bool) -> contextlib.AbstractContextManager:
+    return waiting("compiling the training step") if first else contextlib.nullcontext()
+
+
+def _show(bar: tqdm | None, rows: list[Row], timing: Mapping[str, float]) -> None:
     if bar is not None:
-        bar.set_postfix_str(f"{rate:.0f} ex/s, loss {float(np.mean(rows[-1][1]['loss'])):.3f}")
+        loss = float(np.mean(rows[-1][1]["loss"]))
+        bar.set_postfix_str(f"{timing['examples_per_second']:.0f} ex/s, loss {loss:.3f}")
 
 
 def on_host(pending: Pending) -> list[Row]:

@@ -44,6 +44,7 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     """
     began = time.time()
     optimizer.check(configs[0])
+    configs = [run_folder.decide(config, workdir) for config, workdir in zip(configs, workdirs, strict=True)]
     stage = tasks.make(configs[0])
     data = tasks.open_data(stage)
     if not isinstance(stage, AudioVisualStage) or not isinstance(data, FeatureData):
@@ -120,12 +121,16 @@ class SeedsTogether(loop.Program):
             self.failed[seed] = failed or failure(of_seed(rows, seed))
         return rows
 
-    def log(self, number: int, rows: list[loop.Row], rate: float) -> None:
-        """Writes each seed's means to its log; the rate is that of one seed's share."""
-        self._step_seconds.append(self.examples / len(self.configs) / rate)
+    def flops(self, count: int, batches: Any) -> float:
+        """Operations of one device in the `count` steps of a dispatch of every seed."""
+        return self._steps.flops(count, self.states, batches, self._tables)
+
+    def log(self, number: int, rows: list[loop.Row], timing: Mapping[str, float]) -> None:
+        """Writes each seed's means to its log; the rate is that of all seeds."""
+        self._step_seconds.append(self.examples / len(self.configs) / timing["examples_per_second"])
         for seed, log in enumerate(self._logs):
             log.write(number, "train", loop.means(of_seed(rows, seed)))
-            log.write(number, "timing", {"examples_per_second": rate})
+            log.write(number, "timing", timing)
 
     def evaluate(self, number: int) -> None:
         """Scores every seed on the evaluation splits."""

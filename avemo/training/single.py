@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ class SingleRun(loop.Program):
         short = stage.short and "off" not in feed.modes.values()
         bulk = dispatch.at_most(self.config, short, before.steps_per_dispatch)
         input_record.write(workdir, input_record.Input(feed.modes, bulk))
-        batches = iter(feed.batches)
+        batches = self._input = feed.batches
         self.pending, self.resumed = self._restore(batches)
         self.start = int(self._state.step)
         self._log = metrics_log.MetricsWriter(workdir, self.start)
@@ -96,10 +97,14 @@ class SingleRun(loop.Program):
         """
         return finite_rows(pending, self.workdir, self._data)
 
-    def log(self, number: int, rows: list[loop.Row], rate: float) -> None:
-        """Writes the mean of `rows` and the rate in examples/s to the log."""
+    def flops(self, count: int, batches: Any) -> float:
+        """Operations of one device in the `count` steps of a dispatch."""
+        return self._steps.flops(count, self._state, batches, self._constants)
+
+    def log(self, number: int, rows: list[loop.Row], timing: Mapping[str, float]) -> None:
+        """Writes the mean of `rows` and the timing of their steps to the log."""
         self._log.write(number, "train", loop.means(rows))
-        self._log.write(number, "timing", {"examples_per_second": rate})
+        self._log.write(number, "timing", timing)
 
     def evaluate(self, number: int) -> None:
         """Scores the state after `number` steps on the evaluation splits."""
@@ -147,7 +152,8 @@ class SingleRun(loop.Program):
         return made
 
     def close(self) -> None:
-        """Closes the log and the checkpoints, which are waited for elsewhere."""
+        """Ends the input's processes; closes the log and the checkpoints, which are waited for elsewhere."""
+        self._input.close()
         # Both flush; on a full disk they would hide the error that says so.
         for close in (self._log.close, self._manager.close):
             with contextlib.suppress(OSError, ValueError):
