@@ -33,7 +33,8 @@ def base(task: str) -> ConfigDict:
                 "freeze": (),  # regular expressions; parameters with a matching path do not train
             },
             "data": {
-                "threads": 2,
+                "threads": 2,  # that decode, in this process
+                "workers": "auto",  # processes that decode in their place; auto: none on a CPU, otherwise cores - 1
                 "prefetch": 8,
                 "eval_batch": 64,
                 "resident": "auto",  # where packed training data lies: device, host, or off (read from the shards)

@@ -99,9 +99,13 @@ def _stated(data: bytes, name: str) -> tuple[int, int, bool]:
         raise BadItem(f"image {name} cannot be decoded{remedy}") from error
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`, by area averaging if it shrinks and bilinearly otherwise."""
+def resize(image: np.ndarray, size: int, quick: bool = False) -> np.ndarray:
+    """Resizes uint8 `[H, W, 3]` to `[size, size, 3]`, by area averaging if it shrinks and bilinearly otherwise.
+
+    Averaging takes longer than decoding the picture. `quick` leaves it out for less than a quarter of the side, where
+    bilinear interpolation skips no pixel.
+    """
     if image.shape[:2] == (size, size):
         return image
-    shrink = image.shape[0] > size
+    shrink = image.shape[0] > (1.25 * size if quick else size)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)

@@ -18,8 +18,8 @@ MEL_ROWS = 96  # rows of one VGGish window: 0.96 s at 100 Hz
 
 
 def _face(images: Images, index: int, size: int, shrink: bool) -> np.ndarray:
-    """One face of a record as uint8 `[size, size, 3]`; `shrink` lets the decoder halve it on the way, for free."""
-    return resize(images.decode(index, at_least=size if shrink else 0), size)
+    """One face of a record as uint8 `[size, size, 3]`; `shrink` lets the decoder shrink it on the way, for free."""
+    return resize(images.decode(index, at_least=size if shrink else 0), size, quick=shrink)
 
 
 def face_example(

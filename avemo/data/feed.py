@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from etils import epath
@@ -42,7 +41,7 @@ class Feed:
       modes: where each stream lies: "device", "host" or "off".
     """
 
-    batches: grain.IterDataset
+    batches: pipeline.Batches
     tables: dict[str, Arrays]
     modes: dict[str, str]
 

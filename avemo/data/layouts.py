@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from avemo.data import augment, examples, features
 from avemo.data.examples import MEL_ROWS, Example
+from media import small_jpeg
 
 Arrays = Mapping[str, Any]  # NumPy's or JAX's
 Rows = dict[str, Any]
@@ -61,7 +62,7 @@ def pictures(read: Callable[..., Example], records: Any, field: str, config: Con
     def pack(record: Any) -> dict[str, np.ndarray]:
         return {name: np.asarray(value)[None] for name, value in example(record, None, config).items()}
 
-    return Layout({"kind": field, "side": side}, example, pack, _flat)
+    return Layout({"kind": field, "side": side, "jpeg_steps": small_jpeg.STEPS}, example, pack, _flat)
 
 
 def _flat(packed: Arrays) -> Arrays:
@@ -81,14 +82,18 @@ def picture_rows(tables: Arrays, draws: Arrays) -> Rows:
 
 
 def stored_side(records: Any, field: str, needed: int) -> int:
-    """The side in pixels at which pictures are kept: `needed`, or less if none of some records is that large."""
-    largest = 0
+    """The side in pixels at which pictures are kept: `needed`, or less if none of some records is that large.
+
+    It is up to a quarter more if all of those are of one size: that to which the decoder shrinks them, so that nothing
+    is resized before the crop is.
+    """
+    sides: set[int] = set()
     for place in np.linspace(0, len(records) - 1, min(len(records), _SAMPLED)).astype(int):
         images = records[place][field]
-        largest = max(largest, *(max(images.sides(number)) for number in range(len(images))))
-        if largest >= needed:
-            return needed
-    return largest
+        sides.update(*(images.sides(number) for number in range(len(images))))
+    largest = max(sides)
+    decoded = small_jpeg.shrunk(largest, needed)
+    return decoded if len(sides) == 1 and decoded <= 1.25 * needed else min(needed, largest)
 
 
 def sound(config: ConfigDict) -> Layout:

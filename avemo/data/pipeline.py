@@ -9,23 +9,42 @@ gives their numbers alone; one that is packed on the host gathers them; any othe
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo.data import augment, mixture
+from avemo.data import augment, mixture, worker_processes
 from avemo.data.layouts import Arrays, Layout, Rows
 from avemo.data.padding import Batch, padded_batches
 from avemo.data.shards import Shards
 from media.errors import UserError
 
+logger = logging.getLogger(__name__)
 _ENDLESS = 1 << 32  # batches
 MakeExample = Callable[[Any, np.random.Generator | None, ConfigDict], Batch]
 Gather = Callable[[Arrays, Arrays], Rows]
+
+
+class Batches(Protocol):
+    """An iterator over batches, with a position."""
+
+    def __iter__(self) -> "Batches": ...
+
+    def __next__(self) -> Any: ...
+
+    def get_state(self) -> Any:
+        """The position, as JSON values."""
+
+    def set_state(self, state: Any) -> None:
+        """Goes on at a position."""
+
+    def close(self) -> None:
+        """Ends threads and processes."""
 
 
 class Balanced:
@@ -162,7 +181,10 @@ class Stream:
         if resident is None:
             example = self.layout.example if self.layout else checked(self.source, self.source.example)
             read, config = self.records.__getitem__, self.config
-            examples = self.order().random_map(lambda place, rng: example(read(place), rng, config))
+            if self.layout and self.layout.draw is None:  # a generator for each example takes as long as reading it
+                examples = self.order().map(lambda place: example(read(place), None, config))
+            else:
+                examples = self.order().random_map(lambda place, rng: example(read(place), rng, config))
             return examples.batch(size, drop_remainder=True)
         assert self.layout is not None, "only a source with a layout is resident"
         draw, tables, gather = self.layout.draw, resident.tables, resident.gather
@@ -206,13 +228,15 @@ def open_streams(
 
 def train_batches(
     sources: Mapping[str, Source], config: ConfigDict, opened: Mapping[str, Any] | None = None
-) -> grain.IterDataset:
+) -> Batches:
     """Batches of sources that are read from their records: `join` of `open_streams`."""
     return join(open_streams(sources, config, opened), config, {})
 
 
-def join(streams: Sequence[Stream], config: ConfigDict, resident: Mapping[str, Resident]) -> grain.IterDataset:
+def join(streams: Sequence[Stream], config: ConfigDict, resident: Mapping[str, Resident]) -> Batches:
     """Endless training batches `{stream: {field: [B_stream, ...]}}`, shuffled, resumable by `get_state`.
+
+    They are decoded in threads of this process, or in others (`data.workers`); the batches are the same.
 
     A source made of several data sets takes from each in proportion to its weight, evenly along the order. Each data
     set is shuffled and repeated independently.
@@ -223,11 +247,12 @@ def join(streams: Sequence[Stream], config: ConfigDict, resident: Mapping[str, R
       resident: the streams that are gathered from packed arrays; the others are read from their records.
 
     Raises:
-      UserError: a batch size is not divisible by the number of processes, or an augmentation strength is out of range.
+      UserError: a batch size is not divisible by the number of processes, an augmentation strength is out of range, or
+        `data.workers` is no number.
     """
     processes, process = jax.process_count(), jax.process_index()
     augment.check(config.data.get("augment", {}))
-    parts = []
+    parts = {}
     for stream in streams:
         size = stream.source.batch_size
         if size % processes:
@@ -236,15 +261,58 @@ def join(streams: Sequence[Stream], config: ConfigDict, resident: Mapping[str, R
             )
         batches = stream.batches(size // processes, resident.get(stream.name))
         # All streams have the same huge length, because grain zips only data sets of equal length.
-        parts.append(batches.slice(slice(process, _ENDLESS * processes + process, processes)))
-    names = [stream.name for stream in streams]
+        parts[stream.name] = batches.slice(slice(process, _ENDLESS * processes + process, processes))
+    decoded = [name for name in parts if name not in resident]
+    workers = worker_processes.count(config.data.get("workers", 0)) if decoded else 0
+    if not workers:
+        return iter(_in_threads(parts, config))
+    here = {name: batches for name, batches in parts.items() if name in resident}
+    there = _joined({name: parts[name] for name in decoded})
+    ahead = -(-config.data.prefetch // workers)
+    logger.info("input: %s decoded in %d processes.", " and ".join(decoded), workers)
+    made = worker_processes.WorkerBatches(there, workers, ahead)
+    return SideBySide([made, iter(_in_threads(here, config))]) if here else made
+
+
+def _joined(parts: Mapping[str, grain.MapDataset]) -> grain.MapDataset:
+    """Batches of several streams as one."""
+    names = list(parts)
     if len(parts) == 1:
-        joined = parts[0].map(lambda value: {names[0]: value})
-    else:
-        joined = grain.experimental.ZipMapDataset(parts).map(lambda values: dict(zip(names, values, strict=True)))
-    return joined.to_iter_dataset(
-        grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
-    )
+        return parts[names[0]].map(lambda value: {names[0]: value})
+    streams = list(parts.values())
+    return grain.experimental.ZipMapDataset(streams).map(lambda values: dict(zip(names, values, strict=True)))
+
+
+def _in_threads(parts: Mapping[str, grain.MapDataset], config: ConfigDict) -> grain.IterDataset:
+    options = grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=config.data.prefetch)
+    return _joined(parts).to_iter_dataset(options)
+
+
+class SideBySide:
+    """Iterators over parts of the same batches, as one iterator over the batches."""
+
+    def __init__(self, parts: Sequence[Batches]):
+        self._parts = parts
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> dict[str, Batch]:
+        return {name: rows for part in self._parts for name, rows in next(part).items()}
+
+    def get_state(self) -> Any:
+        """The position, the same in every part."""
+        return self._parts[0].get_state()
+
+    def set_state(self, state: Any) -> None:
+        """Goes on at a position."""
+        for part in self._parts:
+            part.set_state(state)
+
+    def close(self) -> None:
+        """Ends what the parts have running."""
+        for part in self._parts:
+            part.close()
 
 
 def batch_records(

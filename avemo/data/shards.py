@@ -19,7 +19,7 @@ import numpy as np
 from etils import epath
 
 from avemo.data import schema
-from media import digests
+from media import digests, small_jpeg
 from media.errors import UserError, unknown
 from media.files import storage_errors
 from media.tfrecord import masked_crc
@@ -129,40 +129,23 @@ class Images:
 
     def sides(self, index: int) -> tuple[int, int]:
         """Height and width of image `index`, from its header if it is a JPEG."""
-        return _jpeg_sides(self.encoded[index]) or self.decode(index).shape[:2]
+        header = small_jpeg.header(self.encoded[index])
+        return (header.height, header.width) if header else self.decode(index).shape[:2]
 
     def decode(self, index: int, at_least: int = 0) -> np.ndarray:
         """Decodes image `index` to uint8 `[H, W, 3]` RGB.
 
         Args:
           index: position among the record's images.
-          at_least: if above 0, the JPEG decoder may halve the image as long as both sides stay at least this long.
+          at_least: if above 0, a JPEG may come out smaller, as long as both sides stay at least this long.
         """
         data = self.encoded[index]
-        mode = cv2.IMREAD_COLOR
-        if at_least and data:
-            shortest = min(_jpeg_sides(data) or (0,))
-            mode = next((flag for factor, flag in _REDUCED if shortest >= factor * at_least), mode)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+        if at_least and (small := small_jpeg.decode_small(data, at_least)) is not None:
+            return small
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if image is None:
             raise UserError(f"{self.where}: image {index} cannot be decoded: prepare the data set again.")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-
-
-_REDUCED = ((4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
-
-
-def _jpeg_sides(data: bytes) -> tuple[int, int] | None:
-    """Height and width from a JPEG's frame header, or None if it has none."""
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # SOF, not DHT, JPG or DAC
-            return int.from_bytes(data[position + 5 : position + 7], "big"), int.from_bytes(
-                data[position + 7 : position + 9], "big"
-            )
-        position += 2 + length
-    return None
 
 
 class Shards:
@@ -199,6 +182,9 @@ class Shards:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return Shards, (str(self.folder), self.split)  # another process opens the files itself
 
     def __repr__(self) -> str:
         return f"Shards({self.folder}, {self.split!r})"

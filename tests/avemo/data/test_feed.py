@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from avemo import configuration, tasks
-from avemo.data import packed, residency
+from avemo.data import packed, pipeline, residency
 from helpers import sequences, toy
 from media.errors import UserError
 
@@ -76,6 +76,32 @@ def test_an_interrupted_run_goes_on_in_any_mode_where_it_was(folders):
     resumed = iter(opened("teacher", folders, "--config.data.resident=host").open_feed().batches)
     resumed.set_state(iterator.get_state())
     assert_same(next(resumed), next(iterator))
+
+
+def test_processes_decode_the_same_batches_and_a_run_may_change_their_number(folders):
+    expected = first(opened("teacher", folders).batches(), 5)
+    off = ("--config.data.resident=off", "--config.data.prefetch=1")
+    data = opened("teacher", folders, *off, "--config.data.workers=2")
+    batches = data.open_feed().batches
+    assert_same(first(batches, 3), expected[:3])
+    state = batches.get_state()
+    batches.close()
+    config = opened("teacher", folders, *off, "--config.data.workers=1").config
+    faces, triplets = pipeline.open_streams(data.sources(), config)
+    beside = pipeline.Resident({}, lambda tables, draws: {"index": draws["index"]})  # gathered in this process
+    batches = pipeline.join([faces, triplets], config, {"triplets": beside})
+    batches.set_state(state)
+    for got, want in zip(first(batches, 2), expected[3:], strict=True):
+        assert_same(got["faces"], want["faces"])
+        types = [triplets.records[int(place)]["type"] for place in got["triplets"]["index"]]
+        assert types == want["triplets"]["type"].tolist()
+    assert batches.get_state() == {"next_index": 5}
+    batches.close()
+
+
+def test_bad_numbers_of_processes_are_refused(folders):
+    with pytest.raises(UserError, match=r"data\.workers is many: it takes auto"):
+        opened("teacher", folders, "--config.data.resident=off", "--config.data.workers=many").open_feed()
 
 
 def test_balanced_faces_are_packed_once_and_drawn_by_class(folders):
