@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos reliability lint types parity results release matrix bench bench-input bench-predict clean
+.PHONY: help demo test test-slow chaos reliability lint types parity results release matrix bench bench-input bench-feed bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -82,6 +82,10 @@ bench-predict: $(VENV)/test .venv-peers/ready  ## speed of `predict` beside PyPI
 
 bench-input: .venv-parity/ready     ## speed of our face reading against a PyTorch DataLoader
 	.venv-parity/bin/python -m benchmarks.input
+
+FEED ?=
+bench-feed: .venv-parity/ready      ## whether the input keeps the device busy, beside PyTorch; FEED="teacher --device" on an accelerator
+	.venv-parity/bin/python -m benchmarks.feed $(FEED)
 
 clean:           ## remove the environments and the demo's runs
 	rm -rf $(VENV) .venv-parity .venv-peers runs

@@ -1,0 +1,1 @@
+"""Whether the input keeps the device busy: `python -m benchmarks.feed`."""
