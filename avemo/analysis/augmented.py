@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from avemo.analysis.pictures import figure
-from avemo.data import augment
+from avemo.data import augment, rand_augment
 
 _DRAWS = 8
 _MAGNITUDE = 0.6
@@ -31,10 +31,10 @@ def augmented_faces(face: np.ndarray) -> dict[str, np.ndarray]:
     found = {"as stored": face}
     for name, strength in _FACES.items():
         found[name] = _most_changed(face, augment.faces(jnp.asarray(drawn), keys, strength, len(face)))
-    names = [name for name in augment.OPERATIONS if name != "identity"]
-    which = jnp.array([augment.OPERATIONS.index(name) for name in names])
+    names = [name for name in rand_augment.OPERATIONS if name != "identity"]
+    which = jnp.array([rand_augment.OPERATIONS.index(name) for name in names])
     faces, strengths = jnp.repeat(jnp.asarray(face)[None], len(names), 0), jnp.full(len(names), _MAGNITUDE, jnp.float32)
-    changed = np.asarray(augment.operate(faces, which, strengths))
+    changed = np.asarray(rand_augment.operate(faces, which, strengths))
     return found | {f"RandAugment: {name.replace('_', ' ')}": one for name, one in zip(names, changed, strict=True)}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from avemo import analysis
-from avemo.data import augment
+from avemo.data import rand_augment
 
 
 def test_each_augmentation_is_shown_and_each_differs():
@@ -11,7 +11,7 @@ def test_each_augmentation_is_shown_and_each_differs():
     face = (120 + 60 * np.stack([np.sin(x / 9), np.cos(y / 7), np.sin((x + y) / 11)], -1)).astype(np.uint8)
     window = np.random.default_rng(0).normal(size=(96, 64)).astype(np.float32)
     faces, sound = analysis.augmented_faces(face), analysis.augmented_sound(window)
-    assert len(faces) == 1 + 4 + len(augment.OPERATIONS) - 1  # as stored, four of ours, RandAugment's but identity
+    assert len(faces) == 1 + 4 + len(rand_augment.OPERATIONS) - 1  # as stored, four of ours, RandAugment's but identity
     assert {"flip", "crop 0.3", "colour 0.4", "erase", "RandAugment: shear x"} <= set(faces)
     for shown in (faces, sound):
         assert len({one.tobytes() for one in shown.values()}) == len(shown)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avemo.data import augment
+from avemo.data import augment, rand_augment
 from media.errors import UserError
 
 EVERYTHING = {"crop": 0.5, "flip": True, "colour": 0.5, "operations": 2, "magnitude": 0.7, "erase": 0.5}
@@ -92,7 +92,7 @@ TOLERANCE = dict.fromkeys(("rotate", "shear_x", "shear_y", "translate_x", "trans
 
 
 def test_every_operation_is_stated():
-    assert set(STATEMENTS) == set(augment.OPERATIONS)
+    assert set(STATEMENTS) == set(rand_augment.OPERATIONS)
 
 
 @pytest.mark.parametrize("shape", [(48, 48), (33, 41)])
@@ -100,19 +100,33 @@ def test_every_operation_is_stated():
 def test_operations_are_what_they_say(m, shape):
     images = np.stack([picture(*shape, seed) for seed in range(len(STATEMENTS))])
     which = jnp.arange(len(STATEMENTS))
-    out = np.asarray(jax.jit(augment.operate)(images, which, jnp.full(len(STATEMENTS), m, jnp.float32)))
-    for name, image, found in zip(augment.OPERATIONS, images, out, strict=True):
+    out = np.asarray(jax.jit(rand_augment.operate)(images, which, jnp.full(len(STATEMENTS), m, jnp.float32)))
+    for name, image, found in zip(rand_augment.OPERATIONS, images, out, strict=True):
         wanted = STATEMENTS[name](image, m)
         off = np.abs(found.astype(int) - wanted.astype(int))
         assert off.max() <= TOLERANCE.get(name, 0), name
         assert off.mean() < 0.2, name
 
 
+def test_accelerators_which_run_all_kinds_at_once_get_the_same_pictures():
+    images = jnp.asarray(np.stack([picture(20, 24, seed) for seed in range(28)]))
+    which = jnp.arange(28) % len(STATEMENTS)
+    m = jnp.where(jnp.arange(28) < 14, 0.8, -0.4)
+    one_by_one, at_once = (
+        np.asarray(jax.jit(run)(images, which, m)) for run in (rand_augment.one_by_one, rand_augment.all_at_once)
+    )
+    np.testing.assert_array_equal(one_by_one, at_once)
+    pixels = images.reshape(28, -1, 3)
+    np.testing.assert_array_equal(rand_augment.counted_by_products(pixels), rand_augment.counted_one_by_one(pixels))
+
+
 @pytest.mark.parametrize("flat", [0, 7, 255])
 def test_pictures_of_one_colour_survive_every_operation(flat):
     images = np.full((len(STATEMENTS), 16, 16, 3), flat, np.uint8)
-    out = np.asarray(augment.operate(images, jnp.arange(len(STATEMENTS)), jnp.full(len(STATEMENTS), 0.5, jnp.float32)))
-    for name, found in zip(augment.OPERATIONS, out, strict=True):
+    out = np.asarray(
+        rand_augment.operate(images, jnp.arange(len(STATEMENTS)), jnp.full(len(STATEMENTS), 0.5, jnp.float32))
+    )
+    for name, found in zip(rand_augment.OPERATIONS, out, strict=True):
         np.testing.assert_allclose(found, STATEMENTS[name](images[0], 0.5), atol=TOLERANCE.get(name, 0), err_msg=name)
 
 
@@ -190,8 +204,8 @@ def test_operations_of_rand_augment_are_equally_likely_in_both_directions():
         return images
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment, "operate", record)
-        augment.rand_augment(np.zeros((3000, 2, 2, 3), np.uint8), keys(3000), 2, 0.5)
+        patch.setattr(rand_augment, "operate", record)
+        rand_augment.rand_augment(np.zeros((3000, 2, 2, 3), np.uint8), keys(3000), 2, 0.5)
     assert len(which) == 2
     for drawn, m in zip(which, sign, strict=True):
         counts = np.bincount(np.asarray(drawn), minlength=14)
@@ -233,11 +247,13 @@ def test_the_key_decides_everything():
 
 
 def test_more_of_an_operation_changes_more():
-    names = [name for name in augment.OPERATIONS if name != "identity"]
+    names = [name for name in rand_augment.OPERATIONS if name != "identity"]
     images = np.broadcast_to(picture(), (len(names), 48, 48, 3))
-    which = jnp.array([augment.OPERATIONS.index(name) for name in names])
+    which = jnp.array([rand_augment.OPERATIONS.index(name) for name in names])
     little, much = (
-        np.abs(np.asarray(augment.operate(images, which, jnp.full(len(names), m, jnp.float32))).astype(int) - images)
+        np.abs(
+            np.asarray(rand_augment.operate(images, which, jnp.full(len(names), m, jnp.float32))).astype(int) - images
+        )
         for m in (0.2, 1.0)
     )
     for name, few, many in zip(names, little.mean((1, 2, 3)), much.mean((1, 2, 3)), strict=True):
