@@ -108,7 +108,7 @@ def test_seeds_by_vmap_equal_seeds_by_loop(config, monkeypatch, tmp_path):
             program = seeds(configs, tmp_path / backend, None)
             patch.setattr(jax, "default_backend", lambda backend=backend: backend)
             for _ in range(3):
-                values = program.step(program.draw())
+                values = program.step(*program.draw())
             results.append(jax.device_get((program.states[1].params, values["loss"])))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
@@ -126,10 +126,10 @@ def test_seeds_spread_over_devices_equal_one_device(config, tmp_path):
     for over in (*meshes, None):
         program = seeds(configs, tmp_path / str(len(results)), over)
         for _ in range(3):
-            values = program.step(program.draw())
+            values = program.step(*program.draw())
         states = program.states
         evaluated = program.score(states[1].variables, ["dev"])["dev"]
-        trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"]))
+        trained = jax.tree.map(lambda x: np.asarray(x)[:3], (states[1].params, values["loss"][0]))
         results.append((trained, [metrics["ccc_mean"] for metrics, _ in evaluated]))
         used = {d for leaf in jax.tree.leaves(states[1].params) for d in leaf.sharding.device_set}
         assert len(used) == (over.size if over else 8)
