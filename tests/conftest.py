@@ -28,23 +28,14 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers of xdist and th
 
 import ctypes
 import gc
-import logging
 import pathlib
 
 import jax
-import orbax.checkpoint as ocp
 import psutil
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-# Orbax would save one slice of an array from each of the eight devices, and compile a program for every slice.
-logging.disable()  # it warns of the replacement
-ocp.type_handlers.register_type_handler(
-    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
-)
-logging.disable(logging.NOTSET)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEMORY_LIMIT = 1.5e9  # bytes

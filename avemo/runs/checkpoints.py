@@ -31,6 +31,20 @@ def _folder(workdir: str | epath.Path) -> epath.Path:
     return (workdir if "://" in str(workdir) else workdir.absolute()) / "checkpoints"
 
 
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    """What reads and writes the items of a checkpoint.
+
+    Every device holds the whole state, so one of them writes it. By default Orbax has each of eight devices write an
+    eighth of every array, and compiles a program per shape to cut it.
+    """
+    arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+    )
+    state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    return {"state": state, "data": ocp.JsonCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+
+
 def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.CheckpointManager:
     """Opens the checkpoint manager of a training run.
 
@@ -64,7 +78,7 @@ def manager(workdir: str | epath.Path, best: str | None = None) -> ocp.Checkpoin
             post_finalization_callback=functools.partial(_write_digests, _folder(workdir)),
         ),
     )
-    return ocp.CheckpointManager(_folder(workdir), options=options)
+    return ocp.CheckpointManager(_folder(workdir), options=options, item_handlers=_handlers())
 
 
 def _write_digests(folder: epath.Path) -> None:
@@ -87,7 +101,7 @@ def save(
         step,
         metrics=metrics,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(parallel.replicate(state)),
+            state=ocp.args.PyTreeSave(parallel.replicate(state)),
             data=ocp.args.JsonSave(data),
             config=ocp.args.JsonSave(configuration.to_dict(config)),
         ),
@@ -139,7 +153,8 @@ def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, 
 
 def _restore(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+    wanted = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
+    arguments = ocp.args.Composite(state=wanted, data=ocp.args.JsonRestore())
     restored = checkpoints.restore(step, args=arguments)
     return restored["state"], restored["data"]
 
@@ -219,14 +234,11 @@ def load(workdir: str | epath.Path, which: str = "best") -> tuple[ConfigDict, in
     if not (workdir / "checkpoints").exists():
         raise missing
     best = config.get("best_metric") if which == "best" else None
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
     options = ocp.CheckpointManagerOptions(
         read_only=True, best_fn=(lambda metrics: metrics.get(best, -np.inf)) if best else None
     )
     try:
-        reader = ocp.CheckpointManager(
-            _folder(workdir), options=options, item_handlers={**handlers, "config": ocp.JsonCheckpointHandler()}
-        )
+        reader = ocp.CheckpointManager(_folder(workdir), options=options, item_handlers=_handlers())
         step = reader.best_step() if best else None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(

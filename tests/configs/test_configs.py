@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+import launch
 from avemo import configuration
 from avemo.data import augment
 from avemo.evaluation import extract
@@ -98,35 +99,34 @@ SMALL = {
 }
 
 
-def smoke(spine, stage, small, *overrides, **data):
-    fields = [f"--config.model.{f}" for f in SMALL[small]] + [f"--config.data.{k}={v}" for k, v in data.items()]
-    config = configuration.load(f"configs/demo/{stage}.py:smoke", [*fields, *overrides])
-    return train.train_and_evaluate(config, spine["runs"] / stage, progress=False)
+@pytest.mark.parametrize("faces", ["small", pytest.param("demo", marks=pytest.mark.slow)])
+def test_the_whole_spine_at_toy_size(spine, faces):
+    """With a face network of few layers, and with the demo's, which takes minutes to compile."""
+    spine = {**spine, "runs": spine["runs"] / faces}
 
+    def smoke(stage, small, *overrides, **data):
+        folder = "tests/helpers/experiments" if small == "expression" and faces == "small" else "configs/demo"
+        fields = [] if folder.startswith("tests") else [f"--config.model.{field}" for field in SMALL[small]]
+        fields += [f"--config.data.{name}={path}" for name, path in data.items()]
+        config = configuration.load(f"{folder}/{stage}.py:smoke", [*fields, *overrides])
+        return train.train_and_evaluate(config, spine["runs"] / stage, progress=False)
 
-def test_the_whole_spine_at_toy_size(spine):
     stills = {"faces": spine["faces"], "triplets": spine["triplets"]}
-    teacher = smoke(spine, "teacher", "expression", **stills)
+    teacher = smoke("teacher", "expression", **stills)
     assert set(teacher["metrics"]["dev"]) >= {"accuracy", "uar", "macro_f1", "triplet_accuracy"}
-    student = smoke(
-        spine,
-        "student",
-        "expression",
-        f"--config.teacher={spine['runs'] / 'teacher'}",
-        **stills,
-        unlabelled=spine["unlabelled"],
-    )
+    from_teacher = f"--config.teacher={spine['runs'] / 'teacher'}"
+    student = smoke("student", "expression", from_teacher, **stills, unlabelled=spine["unlabelled"])
     assert set(student["metrics"]["dev"]) >= {"accuracy", "teacher_accuracy", "agreement"}
     assert student["metrics"]["dev"]["teacher_accuracy"] == teacher["metrics"]["dev"]["accuracy"]
     assert student["weights"]["teacher"]
-    audio = smoke(spine, "audio", "audio", clips=spine["clips"])
+    audio = smoke("audio", "audio", clips=spine["clips"])
     assert set(audio["metrics"]["dev"]) >= {"ccc_valence", "ccc_arousal", "ccc_recording_mean"}
     runs = [str(spine["runs"] / name) for name in ("student", "audio")]
     folder = extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False)
     assert extract.extract(runs, spine["clips"], str(spine["runs"] / "features"), progress=False) == folder
     # Two more steps show that the program is not compiled for the first step only.
     steps = ("--config.steps=3", "--config.log_every=3", "--config.eval_every=3")
-    fusion = smoke(spine, "fusion", "fusion", *steps, features=str(folder))
+    fusion = smoke("fusion", "fusion", *steps, features=str(folder))
     assert -1 <= fusion["metrics"]["dev"]["ccc_mean"] <= 1
     from avemo.data import features
     from avemo.evaluation import evaluate
@@ -140,7 +140,7 @@ def test_the_whole_spine_at_toy_size(spine):
     # As long as no step changes anything, training from frames and log-mel equals the run on cached features.
     start = (f"--config.fusion={spine['runs'] / 'fusion'}", "--config.data.delay=1.0")
     clips = {"clips": spine["clips"]}
-    still = smoke(spine, "end_to_end", "fusion", *start, "--config.optimizer.learning_rate=0.0", **clips)
+    still = smoke("end_to_end", "fusion", *start, "--config.optimizer.learning_rate=0.0", **clips)
     assert still["metrics"]["dev"] == pytest.approx(fusion["metrics"]["dev"], abs=1e-4)
     assert set(still["weights"]) == {"fusion", "visual", "audio"}
     frozen = (*start, "--config.optimizer.freeze=('^audio/',)", "--config.best_metric=")
@@ -157,7 +157,7 @@ def test_the_whole_spine_at_toy_size(spine):
 PARAMETERS = {"teacher": 15_556_008, "student": 15_556_008, "audio": 72_141_184 + 2 * 129}
 
 
-def launch(*arguments):
+def in_another_process(*arguments):
     """Runs the command line in a separate process with one device: eight copies of the published sizes are too much."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
@@ -169,13 +169,8 @@ def test_the_papers_fusion_trains_one_real_step(spine, tmp_path):
     # Random features suffice: this tests shapes and a finite step, not a score.
     rows = [record for record, _ in spine_features(spine, tmp_path)]
     assert rows
-    done = launch(
-        "train",
-        "--config=configs/paper/fusion.py:smoke",
-        f"--workdir={tmp_path / 'fusion'}",
-        f"--config.data.features={tmp_path / 'features'}",
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["train", "--config=configs/paper/fusion.py:smoke", f"--workdir={tmp_path / 'fusion'}"]
+    assert launch.main([*command, f"--config.data.features={tmp_path / 'features'}"]) == 0
     assert json.loads((tmp_path / "fusion/result.json").read_text())["step"] == 1
 
 
@@ -213,7 +208,7 @@ def test_the_paper_trains_one_real_step(stage, spine, tmp_path):
         parts = {"audio": ["clips"], "teacher": ["faces", "triplets"]}.get(stage, ["faces", "triplets", "unlabelled"])
         data = [f"--config.data.{name}={spine[name]}" for name in parts]
         workdir = f"--workdir={tmp_path / stage}"
-        done = launch("train", f"--config=configs/paper/{stage}.py:smoke", workdir, *data, *overrides)
+        done = in_another_process("train", f"--config=configs/paper/{stage}.py:smoke", workdir, *data, *overrides)
         assert done.returncode == 0, done.stderr
 
     if stage == "student":

@@ -17,7 +17,7 @@ from avemo.runs.weights import fingerprint
 from avemo.training.state import TrainState
 
 CLASSES = ("neutral", "happy", "sad")
-VISUAL = {"name": "compact", "image_size": 48, "num_classes": 3, "width": 0.25, "stages": 2, "last_features": 256}
+VISUAL = {"name": "compact", "image_size": 32, "num_classes": 3, "width": 0.25, "stages": 1, "last_features": 64}
 AUDIO = {"name": "vggish", "width": 0.0625, "fc_dim": 16, "embedding_dim": 16, "num_classes": 0}
 
 

@@ -18,7 +18,7 @@ from avemo.ops import device_axis
 from avemo.tasks import end_to_end_data
 from avemo.training import flops
 from avemo.training.state import initial_state
-from helpers import toy
+from helpers import tiny_runs, toy
 
 PAPER = "configs/paper/{}.py"
 SMALL = ["--config.data.sequence_length=20", "--config.data.batch.sequences=8"]
@@ -200,17 +200,27 @@ def test_end_to_end_batches_have_the_shapes_that_clips_give():
     assert {k: (v.shape[1:], v.dtype) for k, v in spec.items()} == {k: kind(v) for k, v in real.items()}
 
 
-def test_every_paper_task_has_an_abstract_state_whose_loss_is_a_scalar():
-    for name in ("audio", "end_to_end", "fusion", "student", "teacher"):
-        config = configuration.load(PAPER.format(name) + ":smoke")
-        stage = tasks.make(config)
-        sizes = stage.sizes()
-        state, _ = abstract.initial_state(stage, config, sizes)
-        run = jax.vmap(stage.loss, (None, None, None, 0, None), axis_name="batch")
-        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), stage.spec(sizes))
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        loss, _ = jax.eval_shape(run, state.params, state.model_state, stage.constants_spec(), batch, key)
-        assert (loss.shape, loss.dtype) == ((1,), jnp.float32), name
+# The blocks of a kind are alike: one of each.
+SHALLOW = [f"--config.model.{field}=1" for field in ("repeats_35", "repeats_17", "dense_layers")]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        *(("audio", []), ("end_to_end", []), ("fusion", []), ("student", SHALLOW), ("teacher", SHALLOW)),
+        *(pytest.param(name, [], marks=pytest.mark.slow) for name in ("student", "teacher")),
+    ],
+)
+def test_every_paper_task_has_an_abstract_state_whose_loss_is_a_scalar(name, overrides):
+    config = configuration.load(PAPER.format(name) + ":smoke", overrides)
+    stage = tasks.make(config)
+    sizes = stage.sizes()
+    state, _ = abstract.initial_state(stage, config, sizes)
+    run = jax.vmap(stage.loss, (None, None, None, 0, None), axis_name="batch")
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), stage.spec(sizes))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    loss, _ = jax.eval_shape(run, state.params, state.model_state, stage.constants_spec(), batch, key)
+    assert (loss.shape, loss.dtype) == ((1,), jnp.float32)
 
 
 def test_the_abstract_state_is_that_of_a_run(tmp_path):
@@ -259,12 +269,27 @@ def products(jaxpr):
     return found
 
 
-@pytest.mark.parametrize("name", ["audio", "fusion", "end_to_end"])
-def test_a_stage_computes_in_the_dtype_that_its_config_names(name):
+@pytest.fixture
+def fusion_run(tmp_path):
+    """The folder of an untrained fusion run over small encoders."""
+    visual = tiny_runs.visual(tmp_path / "visual")
+    audio = tiny_runs.audio(tmp_path / "audio", embedding_dim=128)
+    return tiny_runs.fusion(tmp_path / "fusion", visual, audio, dims={"visual": 128, "audio": 128})
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        *(("audio", False), ("fusion", False), ("end_to_end", True)),
+        pytest.param("end_to_end", False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stage_computes_in_the_dtype_that_its_config_names(name, small, request):
     mesh = AbstractMesh((1,), (device_axis.AXIS,), axis_types=(AxisType.Auto,))
     share = {}
+    networks = [f"--config.fusion={request.getfixturevalue('fusion_run')}"] if small else []
     for dtype in ("float32", "bfloat16"):
-        config = configuration.load(PAPER.format(name), [f"--config.model.dtype={dtype}"])
+        config = configuration.load(PAPER.format(name), [f"--config.model.dtype={dtype}", *networks])
         sizes = dict.fromkeys(tasks.make(config).sizes(), 1)
         found = products(compiler.lower(config, mesh, sizes, "cuda")[0].jaxpr.jaxpr)
         share[dtype] = found["bfloat16"] / found.total()

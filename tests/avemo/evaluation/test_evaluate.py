@@ -39,10 +39,8 @@ def run(tmp_path_factory):
     """A face run trained for one step, and its folder of data."""
     root = tmp_path_factory.mktemp("evaluate")
     data = toy.faces(root / "data")
-    fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
     overrides = [f"--config.data.faces={data}", "--config.data.batch.triplets=0", "--config.loss.fec_weight=0.0"]
-    overrides += [f"--config.model.{field}" for field in fields]
-    config = configuration.load("configs/demo/teacher.py:smoke", overrides)
+    config = configuration.load("tests/helpers/experiments/teacher.py:smoke", overrides)
     train.train_and_evaluate(config, root / "run", progress=False)
     return root, config, data
 

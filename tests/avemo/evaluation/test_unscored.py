@@ -13,11 +13,7 @@ from avemo.training import seeds_together, train
 from helpers import sequences, toy
 from media.errors import UserError
 
-STEPS = [
-    *("--config.steps=2", "--config.log_every=1", "--config.eval_every=2", "--config.data.sequence_length=20"),
-    *("--config.data.sequence_hop=10", "--config.data.delay=0.0", "--config.data.eval_batch=4"),
-    *("--config.model.fusion_args.features=8", "--config.model.temporal_args.features=8"),
-]
+STEPS = ["--config.steps=2", "--config.log_every=1", "--config.eval_every=2"]
 
 
 def features(folder, unlabelled=("test",)):
@@ -31,7 +27,8 @@ def features(folder, unlabelled=("test",)):
 
 
 def fusion(folder, *overrides):
-    return configuration.load("configs/demo/fusion.py:smoke", [f"--config.data.features={folder}", *STEPS, *overrides])
+    fields = [f"--config.data.features={folder}", *STEPS, *overrides]
+    return configuration.load("tests/helpers/experiments/fusion.py", fields)
 
 
 def test_a_run_whose_test_split_has_no_labels_ends_well_and_says_so(tmp_path, caplog):
@@ -85,10 +82,9 @@ def test_one_seed_shares_any_batch_among_the_devices(tmp_path):
 def faces_run(tmp_path_factory):
     """A face run trained for one step."""
     root = tmp_path_factory.mktemp("faces")
-    fields = ("width=0.0625", "neck_channels=16", "dense_growth=8", "dense_layers=1")
     overrides = [f"--config.data.faces={toy.faces(root / 'data')}", "--config.data.batch.triplets=0"]
-    overrides += ["--config.loss.fec_weight=0.0", *(f"--config.model.{field}" for field in fields)]
-    config = configuration.load("configs/demo/teacher.py:smoke", overrides)
+    overrides += ["--config.loss.fec_weight=0.0"]
+    config = configuration.load("tests/helpers/experiments/teacher.py:smoke", overrides)
     train.train_and_evaluate(config, root / "run", progress=False)
     return root
 

@@ -311,7 +311,7 @@ def test_emotions(runs, gapped, tmp_path):
 def others(runs, tmp_path_factory):
     """Runs to average with: another seed, and one that needs the whole sequence and has its own visual encoder."""
     folder = tmp_path_factory.mktemp("others")
-    eyes = tiny_runs.visual(folder / "eyes", seed=5, image_size=32)
+    eyes = tiny_runs.visual(folder / "eyes", seed=5, image_size=48)
     whole = {"temporal": "bigru", "faces": films.FACES}
     return {
         "seed": tiny_runs.fusion(folder / "seed", runs["visual"], runs["audio"], films.FACES, seed=7),

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_the_programs_equal_the_run_in_a_process_that_has_jax_alone(exported, tm
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     rng = np.random.default_rng(0)
     models = predict.open_models(fusion)
-    faces = rng.integers(0, 255, (3, 48, 48, 3)).astype(np.uint8)
+    faces = rng.integers(0, 255, (3, *models.visual.example.shape)).astype(np.uint8)
     windows = rng.normal(size=(5, 96, 64)).astype(np.float32)
     batch = features(models, 9, rng)
     np.savez(tmp_path / "in.npz", faces=faces, windows=windows, **batch)
@@ -66,7 +67,7 @@ np.savez({str(tmp_path / "out.npz")!r}, descriptor=run.visual(x["faces"])["descr
          embedding=run.audio(x["windows"])["embedding"], traces=run.fusion(batch)["traces"],
          live=np.concatenate(live, 1))
 """
-    environment = {"JAX_PLATFORMS": "cpu", "PATH": "", "HOME": str(tmp_path)}
+    environment = {"JAX_PLATFORMS": "cpu", "PATH": "", "HOME": str(tmp_path), "XLA_FLAGS": os.environ["XLA_FLAGS"]}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     got = np.load(tmp_path / "out.npz")

@@ -14,20 +14,16 @@ from avemo import configuration
 from avemo.ops import parallel
 from avemo.runs import checkpoints, metrics_log, run_folder
 from avemo.training import train
-from helpers import toy
+from helpers import sequences
 from media.errors import UserError
 
-TINY = [
-    *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
-    *("--config.steps=4", "--config.log_every=1", "--config.eval_every=2", "--config.data.delay=0.0"),
-    "--config.best_metric=dev/ccc_mean",
-]
+STEPS = ["--config.steps=4", "--config.log_every=1", "--config.eval_every=2"]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    clips = toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
-    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *TINY])
+    data = sequences.write_features(tmp_path_factory.mktemp("data"))
+    return configuration.load("tests/helpers/experiments/fusion.py", [f"--config.data.features={data}", *STEPS])
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,10 @@ TINY_FACES = [
 TINY = {
     "teacher": TINY_FACES,
     "student": [*TINY_FACES, "--config.loss.distillation.rkd_weight=1.0"],
-    "audio": ["--config.model.width=0.0625", "--config.model.fc_dim=16", "--config.model.embedding_dim=8"],
+    "audio": [
+        *("--config.model.width=0.0625", "--config.model.fc_dim=16", "--config.model.embedding_dim=8"),
+        "--config.data.windows=1",
+    ],
     "fusion": [
         *("--config.model.fusion_args.features=8", "--config.model.temporal_args.features=8"),
         *("--config.data.sequence_length=12", "--config.model.dropout=0.5"),
@@ -46,6 +49,8 @@ TINY = {
     "end_to_end": ["--config.data.sequence_length=4"],
 }
 FACES = ("teacher", "student")
+# The same with a network of few layers, for `make test`: the teacher's own takes minutes to compile so often.
+SMALL = {"small teacher": [], "small student": ["--config.loss.distillation.rkd_weight=1.0"]}
 
 
 @contextlib.contextmanager
@@ -69,8 +74,9 @@ def fusion_run(tmp_path_factory):
 
 def problem(name, overrides=(), fusion=""):
     """A tiny stage with random weights and a random global batch, with one masked row per stream."""
-    overrides = [*TINY[name], *overrides, *([f"--config.fusion={fusion}"] if name == "end_to_end" else [])]
-    config = configuration.load(f"configs/demo/{name}.py:smoke", overrides)
+    overrides = [*(TINY | SMALL)[name], *overrides, *([f"--config.fusion={fusion}"] if name == "end_to_end" else [])]
+    folder = "tests/helpers/experiments" if name in SMALL else "configs/demo"
+    config = configuration.load(f"{folder}/{name.removeprefix('small ')}.py:smoke", overrides)
     wide = jax.config.jax_enable_x64
     config.model.dtype = "float64" if wide else config.model.get("dtype", "float32")
     task = tasks.make(config)
@@ -201,16 +207,23 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(name, devices):
     assert_same(accumulated(name, 1, 1, **per_batch), accumulated(name, 4, devices, **per_batch))
 
 
-def test_micro_batches_with_equal_statistics_give_the_batch_s_numbers():
+@pytest.mark.parametrize("name", ["small teacher", pytest.param("teacher", marks=pytest.mark.slow)])
+def test_micro_batches_with_equal_statistics_give_the_batch_s_numbers(name):
     # Rows 0 and 1 four times: every micro-batch has the batch's statistics, which alone may differ.
     again = lambda x: np.concatenate([x[:2]] * 4)  # noqa: E731
-    one, many = (accumulated("teacher", pieces, 1, again, dtype="float64") for pieces in (1, 4))
+    one, many = (accumulated(name, pieces, 1, again, dtype="float64") for pieces in (1, 4))
     assert_same(one, many)
 
 
-@pytest.mark.parametrize(("name", "pieces"), [("teacher", 1), ("student", 1), ("audio", 2), ("fusion", 2)])
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        *(("small teacher", 1), ("small student", 1), ("audio", 2), ("fusion", 2)),
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in FACES),
+    ],
+)
 def test_a_batch_of_any_size_gives_its_own_numbers_on_any_number_of_devices(name, pieces):
-    dtype = "float64" if name in FACES else "float32"
+    dtype = "float64" if name in (*FACES, *SMALL) else "float32"
     one, many = (accumulated(name, *split, rows=lambda x: x[:5], dtype=dtype) for split in ((1, 1), (pieces, 4)))
     assert_same(one, many)  # batch statistics leave out the padding too
 

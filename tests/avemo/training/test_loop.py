@@ -18,24 +18,17 @@ from avemo.training.step import make_step
 from helpers import sequences, toy
 from media.errors import UserError
 
-TINY = [
-    *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
-    *("--config.steps=5", "--config.log_every=1", "--config.eval_every=5", "--config.data.delay=0.0"),
-]
-
-SMALL = [
-    *("--config.model.width=0.0625", "--config.model.neck_channels=16", "--config.model.dense_growth=8"),
-    *("--config.model.dense_layers=1", "--config.loss.fec_weight=0.0"),
-]
+STEPS = ["--config.steps=5", "--config.log_every=1", "--config.eval_every=5"]
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
+def data(tmp_path_factory):
+    return sequences.write_features(tmp_path_factory.mktemp("data"))
 
 
-def load(clips, *overrides):
-    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *TINY, *overrides])
+def load(data, *overrides):
+    fields = [f"--config.data.features={data}", *STEPS, *overrides]
+    return configuration.load("tests/helpers/experiments/fusion.py", fields)
 
 
 def prepared(config):
@@ -59,8 +52,8 @@ def compilations(caplog, name):
 
 
 @pytest.mark.parametrize("mode", parallel.MODES)
-def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(mode, clips, tmp_path, caplog):
-    config = load(clips, f"--config.parallel={mode}")
+def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(mode, data, tmp_path, caplog):
+    config = load(data, f"--config.parallel={mode}")
     for name in ("one", "two"):
         caplog.clear()
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
@@ -73,7 +66,7 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
         np.testing.assert_array_equal(x, y)
 
 
-def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_are_begun(clips, tmp_path, monkeypatch):
+def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_are_begun(data, tmp_path, monkeypatch):
     finite = single.finite_rows
 
     def late(*arguments):  # the steps run on while Python is ahead of them; their values are waited for here
@@ -81,7 +74,7 @@ def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_a
         return finite(*arguments)
 
     monkeypatch.setattr(single, "finite_rows", late)
-    config = load(clips)
+    config = load(data)
     train.train_and_evaluate(config, tmp_path / "run", progress=False)
     rates = [
         row["examples_per_second"]
@@ -89,13 +82,14 @@ def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_a
         if row["split"] == "timing"
     ]
     assert len(rates) == 5
-    assert max(rates) < config.data.batch.clips * config.data.windows / 0.2
+    assert max(rates) < config.data.batch.sequences / 0.2
 
 
 def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_is_loaded(tmp_path):
     faces = toy.faces(tmp_path / "data")
-    overrides = [f"--config.data.faces={faces}", "--config.data.batch.triplets=0", "--config.ema=0.2", *SMALL]
-    config = configuration.load("configs/demo/teacher.py:smoke", overrides)
+    overrides = [f"--config.data.faces={faces}", "--config.data.batch.triplets=0", "--config.ema=0.2"]
+    overrides.append("--config.loss.fec_weight=0.0")
+    config = configuration.load("tests/helpers/experiments/teacher.py:smoke", overrides)
     stage, state, step, batches = prepared(config)
     expected = jax.device_get(state.ema)
     for number in range(3):
@@ -114,8 +108,8 @@ def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_
 
 
 @pytest.mark.parametrize("mode", parallel.MODES)
-def test_the_old_state_s_buffers_become_the_new_one_s(mode, clips):
-    config = load(clips, f"--config.parallel={mode}")
+def test_the_old_state_s_buffers_become_the_new_one_s(mode, data):
+    config = load(data, f"--config.parallel={mode}")
     _, state, step, batches = prepared(config)
     for _ in range(2):  # of the loop's first placement, and of the step's own
         old = state
@@ -124,24 +118,24 @@ def test_the_old_state_s_buffers_become_the_new_one_s(mode, clips):
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-def test_a_step_that_reads_the_host_is_refused(clips, tmp_path, monkeypatch):
+def test_a_step_that_reads_the_host_is_refused(data, tmp_path, monkeypatch):
     draw = Prefetch.next
     monkeypatch.setattr(Prefetch, "next", lambda self: jax.device_get(draw(self)))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        train.train_and_evaluate(load(clips), tmp_path, progress=False)
+        train.train_and_evaluate(load(data), tmp_path, progress=False)
 
 
 # JAX 0.11 and newer warn of it in C++, where a warning that is an error ends the process.
 @pytest.mark.filterwarnings("ignore:builtin type event_stats has no __module__ attribute:DeprecationWarning")
-def test_a_profile_is_written(clips, tmp_path):
-    train.train_and_evaluate(load(clips, "--config.profile=2"), tmp_path, progress=False)
+def test_a_profile_is_written(data, tmp_path):
+    train.train_and_evaluate(load(data, "--config.profile=2"), tmp_path, progress=False)
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     recorded = jax.profiler.ProfileData.from_file(str(trace))
     events = [event for plane in recorded.planes for line in plane.lines for event in line.events]
     steps = {dict(event.stats).get("step_num") for event in events if event.name.startswith("train")}
     assert {int(step) for step in steps if step is not None} == {2, 3}
     with pytest.raises(UserError, match="profile is -1"):
-        train.train_and_evaluate(load(clips, "--config.profile=-1"), tmp_path / "bad", progress=False)
+        train.train_and_evaluate(load(data, "--config.profile=-1"), tmp_path / "bad", progress=False)
 
 
 def last_loss(config, dtype, workdir):

@@ -16,7 +16,7 @@ from avemo.cli import process
 from avemo.runs import checkpoints, metrics_log, run_folder
 from avemo.training import train
 from avemo.training.prefetch import Prefetch
-from helpers import toy
+from helpers import sequences
 from media.errors import Preempted, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -24,12 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    tiny = [
-        *("--config.model.width=0.0625", "--config.model.fc_dim=8", "--config.model.embedding_dim=8"),
-        *("--config.steps=5", "--config.log_every=2", "--config.eval_every=4", "--config.data.delay=0.0"),
-    ]
-    clips = toy.clips(tmp_path_factory.mktemp("data"), train=8, dev=2, frames=20, segments=1)
-    return configuration.load("configs/demo/audio.py:smoke", [f"--config.data.clips={clips}", *tiny])
+    steps = ["--config.steps=5", "--config.log_every=2", "--config.eval_every=4"]
+    data = sequences.write_features(tmp_path_factory.mktemp("data"))
+    return configuration.load("tests/helpers/experiments/fusion.py", [f"--config.data.features={data}", *steps])
 
 
 def values(workdir):
@@ -107,7 +104,9 @@ except UserError as error:
 
 def test_a_full_disk_is_one_clear_error(config, tmp_path):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(configuration.to_dict(config)))
+    large = configuration.to_dict(config)
+    large["model"]["fusion_args"]["features"] = 4000  # a state of half a megabyte
+    path.write_text(json.dumps(large))
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)]

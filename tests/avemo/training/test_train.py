@@ -16,14 +16,6 @@ from avemo.training.step import make_step
 from helpers import toy
 from media.errors import UserError
 
-TINY = [
-    "--config.model.width=0.125",
-    "--config.model.repeats_17=1",
-    "--config.model.neck_channels=16",
-    "--config.model.dense_layers=1",
-    "--config.model.dense_growth=8",
-]
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -33,7 +25,7 @@ def data(tmp_path_factory):
 
 def teacher(data, *overrides):
     folders = [f"--config.data.{name}={path}" for name, path in data.items()]
-    return configuration.load("configs/demo/teacher.py:smoke", [*folders, *TINY, *overrides])
+    return configuration.load("tests/helpers/experiments/teacher.py:smoke", [*folders, *overrides])
 
 
 @pytest.fixture(scope="module")
