@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import shuffle
 
 from media import records
 from media.images import encode_jpeg
 
 SIZE = 80
+shuffle.BUCKETS_NUMBER = 1  # by default the writer names a thousand temporary files, and uses none for so few records
 
 
 def write(
