@@ -37,9 +37,11 @@ def _handlers() -> dict[str, ocp.CheckpointHandler]:
     Every device holds the whole state, so one of them writes it. By default Orbax has each of eight devices write an
     eighth of every array, and compiles a program per shape to cut it.
     """
-    arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
-    registry = ocp.type_handlers.create_type_handler_registry(
-        (jax.Array, arrays), (np.ndarray, ocp.type_handlers.NumpyHandler())
+    handlers = ocp.type_handlers
+    registry = handlers.create_type_handler_registry(
+        (jax.Array, handlers.ArrayHandler(use_replica_parallel=False)),
+        (np.ndarray, handlers.NumpyHandler()),
+        (np.number, handlers.ScalarHandler()),
     )
     state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     return {"state": state, "data": ocp.JsonCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
