@@ -41,7 +41,6 @@ def _handlers() -> dict[str, ocp.CheckpointHandler]:
     registry = handlers.create_type_handler_registry(
         (jax.Array, handlers.ArrayHandler(use_replica_parallel=False)),
         (np.ndarray, handlers.NumpyHandler()),
-        (np.number, handlers.ScalarHandler()),
     )
     state = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
     return {"state": state, "data": ocp.JsonCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
@@ -154,7 +153,8 @@ def restore_latest(checkpoints: ocp.CheckpointManager, like: Any) -> tuple[int, 
 
 
 def _restore(checkpoints: ocp.CheckpointManager, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    arrays = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), like)  # Orbax takes no scalars
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays)
     wanted = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
     arguments = ocp.args.Composite(state=wanted, data=ocp.args.JsonRestore())
     restored = checkpoints.restore(step, args=arguments)
