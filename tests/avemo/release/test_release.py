@@ -310,7 +310,7 @@ def test_an_install_that_fails_keeps_the_old_release(packed, empty, monkeypatch)
 
 
 def test_a_release_has_a_largest_size(runs, packed, empty, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "LIMIT", 100_000)
+    monkeypatch.setattr(archive, "LIMIT", 50_000)
     with pytest.raises(UserError, match=r"more than the 0 MB of a release.*student/weights.npz"):
         pack.pack(runs["student"], str(tmp_path / "big.zip"))
     assert not list(tmp_path.glob("*big*"))
