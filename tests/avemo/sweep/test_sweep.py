@@ -18,7 +18,7 @@ from avemo import configuration
 from avemo.metrics import significance
 from avemo.runs import run_folder
 from avemo.sweep import captions, figures, plan, runner, summary, tables
-from avemo.training import seeds_together
+from avemo.training import seed_mesh, seeds_together
 from helpers.sequences import write_features
 from media.errors import UserError
 
