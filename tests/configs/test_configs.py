@@ -26,8 +26,8 @@ FILES = sorted(
 )
 # The demo's changes besides numbers; docs/reproduce.md says why.
 NOT_NUMBERS = {
-    "synthetic": {"optimizer.name", "optimizer.schedule"},
-    "real": {"optimizer.name", "optimizer.schedule", "loss.labels", "best_metric"},
+    "synthetic": {"optimizer.name", "optimizer.schedule", "model.dtype"},
+    "real": {"optimizer.name", "optimizer.schedule", "model.dtype", "loss.labels", "best_metric"},
 }
 
 

@@ -339,7 +339,7 @@ def test_an_ensemble_is_the_mean_of_its_runs_with_their_spread(runs, others, gap
         assert column(rows, f"{name}_spread").min() > 1e-4
     gates = np.mean([trace.values["gates"] for trace in alone], axis=0)
     np.testing.assert_allclose(column(rows, "visual_gate"), gates[0, :, 1], atol=1e-5)
-    assert json.loads((tmp_path / "trace.json").read_text())["run"]["workdir"] == ",".join(folders)
+    assert json.loads((tmp_path / "trace.json").read_text())["run"]["workdir"] == "fusion,seed,whole"
 
 
 def test_an_ensemble_of_emotions_averages_probabilities(runs, others, gapped, tmp_path):
