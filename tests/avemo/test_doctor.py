@@ -7,6 +7,7 @@ import pytest
 from avemo import doctor
 
 
+@pytest.mark.portable
 def test_a_broken_environment_is_named_with_its_remedy(tmp_path):
     ran = subprocess.run(
         [sys.executable, "launch.py", "doctor"],

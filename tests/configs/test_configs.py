@@ -100,6 +100,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("faces", ["small", pytest.param("demo", marks=pytest.mark.slow)])
+@pytest.mark.portable
 def test_the_whole_spine_at_toy_size(spine, faces):
     """With a face network of few layers, and with the demo's, which takes minutes to compile."""
     spine = {**spine, "runs": spine["runs"] / faces}

@@ -13,6 +13,7 @@ from media.errors import BadItem
 
 
 @pytest.mark.parametrize("fps", [25.0, 30000 / 1001, 5.2])
+@pytest.mark.portable
 def test_times_come_from_the_container(tmp_path, draw, fps):
     times = np.arange(20) / fps
     path = draw.video(tmp_path / "a b é.mp4", [draw.picture((10 + 2 * i, 20, 30)) for i in range(20)], times)
@@ -50,6 +51,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("matrix", SHOWN)
+@pytest.mark.portable
 def test_rotations_and_flips_of_the_display_matrix_are_applied(tmp_path, draw, matrix):
     path = draw.video(tmp_path / "a.mp4", [draw.picture((100, 4, 24))] * 2, [0, 0.04])
     upright = next(iter(video.decode(path))).image

@@ -285,6 +285,7 @@ def notebooks(folder, tmp_path):
     return tmp_path / "notebooks"
 
 
+@pytest.mark.portable
 def test_the_notebook_runs_from_top_to_bottom_where_it_lies(notebooks, monkeypatch):
     """Runs every code cell in order, as Jupyter does, with a stand-in for IPython's display."""
     monkeypatch.chdir(notebooks)

@@ -45,6 +45,7 @@ def run(tmp_path_factory):
     return root, config, data
 
 
+@pytest.mark.portable
 def test_a_run_of_faces_scores_clips_by_the_mean_over_their_frames(run):
     root, _, _ = run
     clips = toy.clips(root / "clips_data", frames=6, segments=2)

@@ -86,6 +86,7 @@ def whole(models, features):
     return jax.jit(functools.partial(task.apply, models.fusion.model, train=False))(variables, batch)
 
 
+@pytest.mark.portable
 def test_a_prediction_equals_extract_and_the_whole_sequence(models, gapped, features):
     trace = predict.analyse(models, recording.probe(gapped))
     np.testing.assert_allclose(trace.time, features["time"], atol=1e-6)
@@ -184,6 +185,7 @@ def run_film(models, path, output, **options):
     return command.predict_file(models, path, output, stream.Options(**options), QUICK)
 
 
+@pytest.mark.portable
 def test_columns_and_summary(models, gapped, tmp_path):
     summary = run_film(models, gapped, tmp_path)
     rows = table(tmp_path)

@@ -40,6 +40,7 @@ def features(models, frames, rng):
     return batch
 
 
+@pytest.mark.portable
 def test_the_programs_equal_the_run_in_a_process_that_has_jax_alone(exported, tmp_path):
     fusion, folder, manifest = exported
     assert set(manifest["parts"]) == {"visual", "audio", "fusion", "step"}

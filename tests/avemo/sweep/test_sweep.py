@@ -60,6 +60,7 @@ def cells_of(made):
     return folder, [c for seeds in plan.cells(plan.load(spec, overrides)) for c in seeds[0]]
 
 
+@pytest.mark.portable
 def test_a_cell_is_a_run_folder_and_its_command_names_it(made):
     from avemo.evaluation import evaluate
 

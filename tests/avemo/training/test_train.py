@@ -63,6 +63,7 @@ def test_a_complete_run_is_not_trained_again(straight):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.portable
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(straight, tmp_path):
     config, workdir, _ = straight
     # A killed run leaves the first checkpoint, and lines that were logged after it.
@@ -90,6 +91,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(straight, tmp_path, c
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+@pytest.mark.portable
 def test_the_number_of_devices_does_not_change_the_result(data, mode):
     # SGD, because Adam divides by the gradient's size and turns rounding in a gradient near zero into a full step.
     sgd = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.05")
