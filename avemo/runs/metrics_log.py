@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -54,10 +53,10 @@ class MetricsWriter:
         # tensorboardX writes local folders; a gs:// run keeps metrics.jsonl.
         if "://" not in str(workdir):
             self._board = SummaryWriter(str(workdir), purge_step=resume_step + 1)
-            # TensorBoard names its files after the host.
+            # TensorBoard names its files after the host, and after the second, in which a run may be opened twice.
             host = socket.gethostname()
             for path in epath.Path(workdir).glob(f"events.out.tfevents.*.{host}"):
-                path.rename(path.with_name(f"{path.name.removesuffix(host)}{os.getpid()}"))
+                path.rename(path.with_name(f"{path.name.removesuffix(host)}{time.time_ns()}"))
 
     def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Logs scalar values of one split at one step; NaN and infinity become null, because JSON has neither."""

@@ -85,7 +85,9 @@ def _disk_errors(workdir: epath.Path, checkpoint: int = 0) -> Iterator[None]:
         full = full or is_full(workdir, checkpoint)
         if not full and isinstance(error, ValueError):
             raise
-        reason = getattr(error, "strerror", None) or "No space left on device"
+        reason = getattr(error, "strerror", None) or (
+            "No space left on device" if full else " ".join(str(error).split())
+        )
         remedy = "free some space" if full else "check the folder and its disk"
         raise UserError(
             f"writing to {workdir} failed ({reason}): {remedy} and run the same command again; the last checkpoint is "

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 from avemo.runs import metrics_log
 
@@ -14,6 +15,13 @@ def test_event_files_do_not_name_the_host(tmp_path, monkeypatch):
     (path,) = tmp_path.glob("*tfevents*")
     assert "secret" not in path.name
     assert b"train/loss" in path.read_bytes()
+
+
+def test_a_run_may_be_opened_twice_in_one_second(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_795_830_257.0)
+    for step in (0, 1):
+        metrics_log.MetricsWriter(tmp_path, step).close()
+    assert len(list(tmp_path.glob("*tfevents*"))) == 2
 
 
 def torn(folder):
