@@ -1,6 +1,7 @@
 """The data that a run saw: features, faces, clips and their sound."""
 
 import dataclasses
+import inspect
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,14 @@ def sound_of(log_mel: np.ndarray, iterations: int = 24) -> np.ndarray:
         return np.zeros(0, np.float32)
     bands = np.maximum(np.exp(log_mel) - audio.LOG_OFFSET, 0)
     magnitude = np.maximum(bands @ np.linalg.pinv(audio.mel_matrix()), 0).T
+    # It was `random_state` before librosa 1.0.
+    name = "rng" if "rng" in inspect.signature(librosa.griffinlim).parameters else "random_state"
+    seed: dict[str, Any] = {name: 0}
     return librosa.griffinlim(
         magnitude.astype(np.float32),
         n_iter=iterations,
         hop_length=audio.HOP,
         win_length=audio.WINDOW,
         n_fft=audio.FFT,
-        random_state=0,
+        **seed,
     )

@@ -2,15 +2,14 @@
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Mapping
 
 import jax
 
 from avemo.ops import hardware
+from media import quiet_threads
 from media.errors import UserError
-from media.files import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +95,6 @@ def check_platforms() -> None:
         ) from error
 
 
-_report_thread = threading.excepthook
-
-
-def _report_failed_thread(failed: threading.ExceptHookArgs) -> None:
-    """Leaves out the traceback of a full disk in a thread, such as TensorBoard's: the command itself says so."""
-    error = failed.exc_value
-    if not (isinstance(error, OSError) and error.errno in STORAGE_ERRORS):
-        _report_thread(failed)
-
-
 def start(host_devices: int | None = None, accelerator: bool = True) -> None:
     """Joins the cluster if there is one, keeps other libraries' messages out of the log, and names the devices.
 
@@ -122,7 +111,7 @@ def start(host_devices: int | None = None, accelerator: bool = True) -> None:
         jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
     check_platforms()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
-    threading.excepthook = _report_failed_thread
+    quiet_threads.install()
     # Orbax raises what it logs as an error: one line of ours would have hundreds of its beside it.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

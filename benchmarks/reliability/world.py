@@ -30,7 +30,7 @@ def get_config(variant=""):
 """
 
 
-_PROGRESS = ("on ", "opened ", "Downloading and preparing dataset")
+_PROGRESS = ("on ", "input: ", "initialising ", "compiling ", "opened ", "Downloading and preparing dataset")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from avemo.data import mixture
 from avemo.data.network_inputs import network_inputs
 from avemo.models import pretrained
 from avemo.models.pretrained import networks
+from media import quiet_threads
 from media.errors import UserError
 from media.standard_output import ends_quietly
 
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--image_size", type=int, default=64, help="side of the faces for --statistics, in px")
     arguments = parser.parse_args(argv)
+    quiet_threads.install()
     for name in ("absl", "asyncio"):  # Orbax raises what it logs as an error
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
