@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from avemo.models import pretrained
 from avemo.models.mobilenet import BGR_MEAN, MobileNetV1
 from avemo.models.pretrained import tfjs
+from benchmarks.parity import visual_cases
 from benchmarks.parity.table import Row, difference
-from benchmarks.parity.visual import GOLDEN as VISUAL_GOLDEN
-from benchmarks.parity.visual import faces
+from benchmarks.parity.visual_cases import faces
 
 DATA = Path(os.environ.get("AVEMO_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-GOLDEN = VISUAL_GOLDEN.with_name("face_net.npz")
+GOLDEN = visual_cases.GOLDEN.with_name("face_net.npz")
 GRAPH = "weights/faceres-deep.json"
 DETECTOR = "weights/face_detection_yunet_2026may.onnx"
 # Two takes of one person (sad, surprised), and another person.

@@ -4,17 +4,15 @@
 same without PyTorch.
 """
 
-import dataclasses
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from avemo.models import pretrained
 from avemo.models.densenet import MEAN, STD, DenseNet
@@ -22,46 +20,10 @@ from avemo.models.inception_resnet import InceptionResNetV1
 from avemo.models.pretrained import networks
 from benchmarks.parity import weights
 from benchmarks.parity.table import Row, difference
+from benchmarks.parity.visual_cases import GOLDEN, SEED, Case, Result, faces, probe
 
 OUTPUT, GRADIENT = 1e-4, 1e-3
-SEED = 0
-GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden" / "visual.npz"
 GOLDEN_VALUES = 24
-
-# Outputs by stage; gradients and statistics by parameter path, such as "trunk/conv/kernel".
-Result = tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One of our networks and the reference that it is compared with.
-
-    Attributes:
-      kind: the reference, "facenet" or "densenet".
-      numbers: the reference's hyperparameters; see `visual_references`.
-      ours: our module, with the same hyperparameters.
-      place: maps a tensor of the reference to one of ours, as the converter does.
-      images: [B, H, W, 3] float32, 0..255.
-      scale: maps images to the reference's input.
-      outputs: maps our result and the sown intermediates to outputs by stage; the result comes last.
-    """
-
-    name: str
-    kind: str
-    numbers: dict[str, Any]
-    ours: nn.Module
-    place: Callable[[str, np.ndarray], Any]
-    images: np.ndarray
-    scale: Callable[[np.ndarray], np.ndarray]
-    outputs: Callable[[Any, Any], dict[str, jax.Array]]
-
-
-def faces(count: int, size: int) -> np.ndarray:
-    """Returns images of coarse and fine noise from a fixed seed: float32 [count, size, size, 3], 0..255."""
-    rng = np.random.default_rng(SEED)
-    coarse = rng.uniform(0, 255, (count, 8, 8, 3))
-    fine = np.repeat(np.repeat(coarse, -(-size // 8), 1), -(-size // 8), 2)[:, :size, :size]
-    return np.clip(fine + rng.normal(0, 20, fine.shape), 0, 255).astype(np.float32)
 
 
 def facenet_case(images: np.ndarray, repeats: tuple[int, int, int] = (5, 10, 5)) -> Case:
@@ -98,11 +60,6 @@ def small_cases() -> dict[str, Case]:
         "facenet": facenet_case(faces(4, 112), repeats=(1, 1, 1)),
         "densenet": densenet_case(faces(4, 96), layers=(2, 2, 2, 2), growth=8),
     }
-
-
-def probe(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the gradient of the loss with respect to the result; the loss is the sum of result · probe."""
-    return np.random.default_rng(SEED + 1).standard_normal(shape).astype(np.float32)
 
 
 def run_ours(case: Case, train: bool, dtype: type = np.float32, gradients: bool = False) -> Result:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.parity import references, weights
-from benchmarks.parity.visual import SEED, Case, Result, probe
+from benchmarks.parity.visual_cases import SEED, Case, Result, probe
 
 PACKAGES = {"facenet": "facenet-pytorch", "densenet": "torchvision"}
 

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from benchmarks.parity import visual
+from benchmarks.parity import visual, visual_cases
 
-GOLDENS = np.load(visual.GOLDEN)
+GOLDENS = np.load(visual_cases.GOLDEN)
 
 
 def check_outputs(name, mode):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from avemo.models import expression
-from benchmarks.parity import visual, weights
+from benchmarks.parity import visual_cases, weights
 
 SMALL = {
     "inception_resnet_v1": (
@@ -18,5 +18,5 @@ SMALL = {
 def small(name, size=None, **changes):
     numbers, default = SMALL[name]
     net = expression.build({"name": name, "num_classes": 5, "descriptor_dim": 24, **numbers, **changes})
-    images = jnp.asarray(visual.faces(4, size or default))
+    images = jnp.asarray(visual_cases.faces(4, size or default))
     return net, weights.variables(net, images, seed=0), images

@@ -7,7 +7,7 @@ import pytest
 
 from avemo.models import pretrained
 from avemo.models.mobilenet import BGR_MEAN, MobileNetV1
-from benchmarks.parity import visual, weights
+from benchmarks.parity import visual_cases, weights
 
 
 @pytest.mark.parametrize(("size", "last"), [(48, 2), (112, 4), (224, 7)])
@@ -43,6 +43,7 @@ def test_published_weights_give_the_descriptors_of_the_published_graph(real_data
     pretrained.convert("faceres", file, tmp_path / "faceres")
     loaded = pretrained.load_pretrained(tmp_path / "faceres")
     variables = {"params": loaded.params, "batch_stats": loaded.batch_stats}
-    ours = jax.jit(lambda v, x: MobileNetV1().apply(v, x, False).mean(axis=(1, 2)))(variables, visual.faces(2, 96))
-    golden = np.load(visual.GOLDEN.with_name("face_net.npz"))["descriptor"]
+    faces = visual_cases.faces(2, 96)
+    ours = jax.jit(lambda v, x: MobileNetV1().apply(v, x, False).mean(axis=(1, 2)))(variables, faces)
+    golden = np.load(visual_cases.GOLDEN.with_name("face_net.npz"))["descriptor"]
     np.testing.assert_allclose(ours, golden, rtol=0, atol=1e-4 * np.abs(golden).max())
