@@ -88,9 +88,10 @@ def _place(stream: Stream, config: ConfigDict, before: str | None, taken: int) -
     wanted, layout = config.data.get("resident", "auto"), stream.layout
     if layout is None:
         return residency.without_layout(wanted, stream.name), {}
+    nbytes = _estimate(stream, layout) if wanted != "off" else 0  # which reads some records
     decide = functools.partial(
         residency.decide,
-        nbytes=_estimate(stream, layout),
+        nbytes=nbytes,
         device_bytes=residency.device_memory(taken),
         host_bytes=residency.host_memory(),
     )
@@ -106,7 +107,7 @@ def _place(stream: Stream, config: ConfigDict, before: str | None, taken: int) -
         return residency.not_worth_it(drawn, len(stream.records)), {}
     try:
         with _first_process_first():
-            return found, layout.tables(_packed(stream, layout, recipe).arrays)
+            return found, layout.tables(_packed(stream, layout, recipe, nbytes).arrays)
     except packed.CannotWrite as error:
         if wanted != "auto":
             raise
@@ -140,12 +141,12 @@ def _size(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _packed(stream: Stream, layout: Layout, recipe: _Recipe) -> packed.Packed:
+def _packed(stream: Stream, layout: Layout, recipe: _Recipe, nbytes: int) -> packed.Packed:
     def chunks() -> Iterator[packed.Chunk]:
         logger.info("%s: packing %d records, once.", stream.name, len(stream.records))
         return pack(stream.records, layout)
 
-    return packed.open_or_pack(recipe.folder, recipe.values, chunks, _estimate(stream, layout))
+    return packed.open_or_pack(recipe.folder, recipe.values, chunks, nbytes)
 
 
 def pack(records: Any, layout: Layout) -> Iterator[packed.Chunk]:
