@@ -3,10 +3,9 @@
 import argparse
 import json
 import os
-import signal
 import sys
 
-from avemo.cli.commands import COMMANDS
+from avemo.cli.commands import COMMANDS, Command
 from media.standard_output import ends_quietly
 
 
@@ -31,17 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     if (args.command not in ("train", "sweep", "compile") and rest) or any(not r.startswith("--config.") for r in rest):
         parser.error(f"unknown argument: {' '.join(rest)}")
     from media import caches, termination
-    from media.errors import Preempted, UserError, not_installed
 
     caches.make_writable()
     command = COMMANDS[args.command]
-    try:
-        with termination.termination():
-            if command.uses_jax:
-                from avemo.cli import process
+    return termination.ends_when_stopped(command.stopped)(_run)(command, args, rest)
 
-                process.start(vars(args).pop("host_devices", None), command.accelerator)
-            result = command.run(args, rest)
+
+def _run(command: Command, args: argparse.Namespace, overrides: list[str]) -> int:
+    from media.errors import Preempted, UserError, not_installed
+
+    try:
+        if command.uses_jax:
+            from avemo.cli import process
+
+            process.start(vars(args).pop("host_devices", None), command.accelerator)
+        result = command.run(args, overrides)
     except ModuleNotFoundError as error:
         print(f"error: {not_installed(error)}", file=sys.stderr)
         return 2
@@ -51,10 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     except Preempted as stopped:
         print(f"preempted: {stopped}", file=sys.stderr)
         return 0
-    except KeyboardInterrupt as stopped:
-        terminated = isinstance(stopped, termination.Terminated)
-        print(f"{'terminated' if terminated else 'interrupted'}: {command.stopped}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     print(result if isinstance(result, str) else json.dumps(result, indent=2, default=float))
     return 1 if isinstance(result, dict) and result.get("failed") else 0
 
