@@ -16,7 +16,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 
+from avemo.runs import installed
 from avemo.version import __version__
+from media import caches
 
 # Modules that avemo cannot work without, and the distributions that bring them.
 PACKAGES = {
@@ -172,7 +174,7 @@ def _accelerator() -> Iterator[Finding]:
     summary, unused = ran.stdout.split("\n")[-3:-1]
     yield Finding("JAX runs on", summary)
     if unused:
-        what, _, remedy = unused.partition(": ")
+        what, _, remedy = unused.partition(" Run: ")
         yield Finding("accelerator", what, remedy, True)
 
 
@@ -198,18 +200,16 @@ def _media() -> Iterator[Finding]:
 
 
 def _places() -> Iterator[Finding]:
-    home = pathlib.Path.home() if os.environ.get("HOME") or os.name == "nt" else pathlib.Path("/")
     places: Mapping[str, tuple[pathlib.Path, str]] = {
         "working folder": (pathlib.Path.cwd(), "name a writable folder with --workdir"),
         "temporary folder": (pathlib.Path(tempfile.gettempdir()), "set TMPDIR to a writable folder"),
         "cache folder": (
-            pathlib.Path(os.environ.get("AVEMO_CACHE") or home / ".cache" / "avemo"),
+            _cache(),
             "set AVEMO_CACHE to a writable folder: installed releases are kept there",
         ),
     }
     for what, (folder, remedy) in places.items():
-        standing = next(p for p in (folder, *folder.parents) if p.exists())
-        writable, free = _writable(standing), shutil.disk_usage(standing).free / 2**30
+        writable, free = caches.is_writable(folder), shutil.disk_usage(caches.nearest(folder)).free / 2**30
         little = writable and free < LITTLE_DISK
         yield Finding(
             what,
@@ -219,12 +219,11 @@ def _places() -> Iterator[Finding]:
         )
 
 
-def _writable(folder: pathlib.Path) -> bool:
+def _cache() -> pathlib.Path:
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        return installed.folder()
+    except RuntimeError:  # the user has no home
+        return pathlib.Path("/.cache/avemo")
 
 
 def main() -> int:

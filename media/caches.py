@@ -18,20 +18,37 @@ def make_writable() -> None:
     config = pathlib.Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config")
     librosa = importlib.util.find_spec("librosa")
     installed = pathlib.Path(librosa.origin).parent / "core" / "__pycache__" if librosa and librosa.origin else home
-    if "NUMBA_CACHE_DIR" not in os.environ and not (_writable(installed) or _writable(home / "numba")):
+    if "NUMBA_CACHE_DIR" not in os.environ and not (is_writable(installed) or is_writable(home / "numba")):
         os.environ["NUMBA_CACHE_DIR"] = _temporary("numba")
-    if "MPLCONFIGDIR" not in os.environ and not (_writable(config / "matplotlib") and _writable(home / "matplotlib")):
+    if "MPLCONFIGDIR" not in os.environ and not (
+        is_writable(config / "matplotlib") and is_writable(home / "matplotlib")
+    ):
         os.environ["MPLCONFIGDIR"] = _temporary("matplotlib")
+
+
+def user_folder() -> pathlib.Path:
+    """Returns the user's cache folder of avemo, `$XDG_CACHE_HOME/avemo` or `~/.cache/avemo`; it need not exist.
+
+    Raises:
+      RuntimeError: the user has no home.
+    """
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo"
 
 
 def _home() -> pathlib.Path:
     return pathlib.Path(os.path.expanduser("~"))
 
 
-def _writable(folder: pathlib.Path) -> bool:
-    """Whether files can be made in a folder, or in the nearest that exists above it."""
+def nearest(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder, or the nearest above it that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    return folder
+
+
+def is_writable(folder: pathlib.Path) -> bool:
+    """Whether files can be made in a folder, or in the nearest that exists above it."""
+    folder = nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

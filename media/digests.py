@@ -19,7 +19,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 def write(folder: str | os.PathLike, names: Iterable[str]) -> None:
     """Writes the SHA-256 of these files of a folder beside them."""
-    found = {name: _of_file(epath.Path(folder) / name) for name in sorted(names)}
+    found = {name: of_file(epath.Path(folder) / name) for name in sorted(names)}
     (epath.Path(folder) / FILENAME).write_text(json.dumps({"sha256": found}, indent=1) + "\n")
 
 
@@ -62,9 +62,10 @@ def _is(path: epath.Path, digest: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _once(path: str, size: int, modified: int) -> str:
-    return _of_file(epath.Path(path))
+    return of_file(epath.Path(path))
 
 
-def _of_file(path: epath.Path) -> str:
+def of_file(path: epath.Path) -> str:
+    """Returns the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

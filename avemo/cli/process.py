@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 
 from avemo.ops import hardware
-from media import quiet_threads
+from media import quiet_failures
 from media.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ def check_platforms() -> None:
         return
     try:
         jax.devices()
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
+    except (RuntimeError, AssertionError) as error:  # the latter, bare, if the platform's plugin is not installed
+        reason = " ".join(str(error).split()) or "its plugin is not installed"
         raise UserError(
             f"JAX_PLATFORMS={wanted} names a platform that JAX cannot use here ({reason}): unset it, or set it to cpu."
         ) from error
@@ -111,10 +111,7 @@ def start(host_devices: int | None = None, accelerator: bool = True) -> None:
         jax.distributed.initialize(num_processes=found.get("num_processes"), process_id=found.get("process_id"))
     check_platforms()
     logging.basicConfig(format="%(message)s", level=logging.INFO, force=True)
-    quiet_threads.install()
-    # Orbax raises what it logs as an error: one line of ours would have hundreds of its beside it.
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_failures.install()
     for name in ("jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # `hardware.unused` says it better

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from etils import epath
 
+from media import caches
 from media.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _homes(dataset: epath.Path) -> list[pathlib.Path]:
 
 
 def _users_folder() -> pathlib.Path:
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo" / "packed"
+    return caches.user_folder() / "packed"
 
 
 def _open(folder: pathlib.Path) -> Packed | None:

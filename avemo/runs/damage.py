@@ -47,15 +47,10 @@ def check(folder: epath.Path) -> None:
 def unreadable(folder: epath.Path) -> OSError | None:
     """Reads every file of a folder; returns the first error of the storage."""
     try:
-        for path in sorted(folder.iterdir()):
-            if path.is_dir():
-                failure = unreadable(path)
-                if failure is not None:
-                    return failure
-            else:
-                with path.open("rb") as file:
-                    while file.read(1 << 24):
-                        pass
+        for path in digests.files(folder):
+            with path.open("rb") as file:
+                while file.read(1 << 24):
+                    pass
     except OSError as error:
         return error
     return None

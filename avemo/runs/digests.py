@@ -3,20 +3,20 @@
 `SHA256SUMS` has the form that `sha256sum --check` reads. A checkpoint without one is from an older version.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 from etils import epath
 
+from media.digests import of_file
+
 FILENAME = "SHA256SUMS"
 _CHANGES = "_CHECKPOINT_METADATA"  # Orbax enters the time of the commit later; it holds no values
-_BLOCK = 1 << 24
 
 
 def write(folder: epath.Path) -> None:
     """Writes the digests of all files in a checkpoint's folder."""
-    names = sorted(str(path.relative_to(folder)) for path in _files(folder))
-    lines = [f"{_digest(folder / name)}  {name}\n" for name in names if name not in (FILENAME, _CHANGES)]
+    names = sorted(str(path.relative_to(folder)) for path in files(folder))
+    lines = [f"{of_file(folder / name)}  {name}\n" for name in names if name not in (FILENAME, _CHANGES)]
     (folder / FILENAME).write_text("".join(lines))
 
 
@@ -31,26 +31,17 @@ def damaged(folder: epath.Path, items: tuple[str, ...]) -> str | None:
         return None
     lines = [line.partition("  ") for line in path.read_bytes().decode(errors="replace").splitlines()]
     listed = {name: digest for digest, _, name in lines}
-    found = [
-        str(one.relative_to(folder)) for item in items if (folder / item).exists() for one in _files(folder / item)
-    ]
+    found = [str(one.relative_to(folder)) for item in items if (folder / item).exists() for one in files(folder / item)]
     for name in sorted({*found, *(name for name in listed if name.split("/")[0] in items)}):
-        if name not in listed or not (folder / name).exists() or _digest(folder / name) != listed[name]:
+        if name not in listed or not (folder / name).exists() or of_file(folder / name) != listed[name]:
             return name
     return None
 
 
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
+def files(folder: epath.Path) -> Iterator[epath.Path]:
+    """Yields the files below a folder."""
     for path in folder.iterdir():
         if path.is_dir():
-            yield from _files(path)
+            yield from files(path)
         else:
             yield path
-
-
-def _digest(path: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

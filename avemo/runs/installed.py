@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 
+from media import caches
 from media.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
@@ -17,9 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 def folder() -> pathlib.Path:
     """Returns the cache folder, which need not exist."""
     named = os.environ.get("AVEMO_CACHE")
-    if named:
-        return pathlib.Path(named)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avemo"
+    return pathlib.Path(named) if named else caches.user_folder()
 
 
 def names() -> list[str]:

@@ -43,7 +43,10 @@ def _absent(name):
 
 
 def test_an_unused_accelerator_is_broken(monkeypatch):
-    said = '2 CPU cores as 1 device\nthis machine has an NVIDIA GPU that JAX cannot use: pip install "jax[cuda12]"\n'
+    said = (
+        "2 CPU cores as 1 device\nthis machine has an NVIDIA GPU that JAX cannot use, so everything runs on the CPU. "
+        'Run: pip install "jax[cuda12]"\n'
+    )
     monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, said, ""))
     finding = next(f for f in doctor.examine() if f.what == "accelerator")
     assert (finding.broken, finding.remedy) == (True, 'pip install "jax[cuda12]"')

@@ -1,7 +1,6 @@
 """`python -m avemo.models.pretrained NAME --file=PATH --output=DIR`: converts published weights once."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ from avemo.data import mixture
 from avemo.data.network_inputs import network_inputs
 from avemo.models import pretrained
 from avemo.models.pretrained import networks
-from media import quiet_threads
+from media import quiet_failures
 from media.errors import UserError
 from media.standard_output import ends_quietly
 
@@ -31,9 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--image_size", type=int, default=64, help="side of the faces for --statistics, in px")
     arguments = parser.parse_args(argv)
-    quiet_threads.install()
-    for name in ("absl", "asyncio"):  # Orbax raises what it logs as an error
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet_failures.install()
     try:
         sample = _sample(arguments.statistics, arguments.image_size) if arguments.statistics else None
         provenance = pretrained.convert(arguments.name, arguments.file, arguments.output, sample)

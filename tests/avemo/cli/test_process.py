@@ -32,12 +32,15 @@ def test_host_devices_are_made_of_the_cores():
     assert done.stdout.split() == ["3"]
 
 
-def test_a_platform_that_is_not_there_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Unable to initialize backend 'tpu':\nINTERNAL: no libtpu.so"), AssertionError()]
+)
+def test_a_platform_that_is_not_there_is_one_line(error, monkeypatch):
     def missing():
-        raise RuntimeError("Unable to initialize backend 'tpu':\nINTERNAL: no libtpu.so")
+        raise error
 
     monkeypatch.setattr(process.jax, "devices", missing)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError) as said:
         process.check_platforms()
-    assert str(error.value).startswith(f"JAX_PLATFORMS={process.jax.config.jax_platforms} names a platform")
-    assert "\n" not in str(error.value)
+    assert str(said.value).startswith(f"JAX_PLATFORMS={process.jax.config.jax_platforms} names a platform")
+    assert "\n" not in str(said.value)

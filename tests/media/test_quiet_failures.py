@@ -6,8 +6,8 @@ import pytest
 # What a library's thread does, in a form that Python can: an exception that nobody can catch.
 REPORT = """
 import asyncio
-from media import quiet_threads
-quiet_threads.install()
+from media import quiet_failures
+quiet_failures.install()
 class Fails:
     def __del__(self):
         {}

@@ -1,5 +1,6 @@
-"""Keeps tracebacks of other libraries' threads away from the one line that says what went wrong."""
+"""Keeps what other libraries print of a failure away from the one line that says what went wrong."""
 
+import logging
 import sys
 import threading
 from typing import Any
@@ -10,9 +11,11 @@ _report_thread, _report_unraisable = threading.excepthook, sys.unraisablehook
 
 
 def install() -> None:
-    """Leaves out what threads print of a full disk; every other failure is printed as before."""
+    """Leaves out what threads print of a full disk, and what Orbax both logs and raises."""
     threading.excepthook = _thread_failed
     sys.unraisablehook = _callback_failed
+    for name in ("absl", "asyncio"):  # one line of ours would have hundreds of theirs beside it
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:
