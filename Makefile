@@ -70,7 +70,7 @@ release: $(VENV)/runtime     ## the runs of RESULTS=folder named in RELEASED as 
 	$(BIN)/python launch.py release --workdir=$(RUNS)/$(subst $(comma),$(comma)$(RUNS)/,$(RELEASED)) --output=$(RELEASE)
 
 matrix: $(VENV)/test     ## the portable tests on every Python found, with the oldest and newest releases allowed
-	$(BIN)/python -m benchmarks.matrix
+	$(BIN)/python -m benchmarks.matrix --output=docs/tables/matrix.md
 
 bench: .venv-parity/ready    ## our speed over PyTorch's on this CPU; exit status 1 if a row misses its requirement
 	.venv-parity/bin/python -m benchmarks.speed

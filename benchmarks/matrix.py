@@ -3,28 +3,39 @@
     python -m benchmarks.matrix [--python=3.13] [--set=newest] [--all] [--output=docs/tables/matrix.md]
 
 Each pair has an environment of its own in `.matrix/`, resolved by uv: "oldest" is the lowest release that the ranges in
-requirements.txt allow and that has a wheel for this Python; "newest" is the newest that exists today. "colab" is
-what Colab and Kaggle ship: jax 0.7.2, flax 0.11.2 and OpenCV 5, with the newest of everything else. The tests are those
-marked `portable`; `--all` runs the whole fast suite. The exit status is 1 if a test fails anywhere.
+requirements.txt allow and that has a wheel for this Python; "newest" is the newest that exists today. "colab" begins
+with what Colab and Kaggle ship (jax 0.7.2, flax 0.11.2, NumPy 2 and OpenCV 5) and installs the project beside it by
+pip, which must change none of them. The tests are those marked `portable`; `--all` runs the whole fast suite.
+
+A pair that passed is not run again until the project, its tests or its requirements change. The exit status is 1 if a
+test fails anywhere.
 """
 
 import argparse
 import dataclasses
+import datetime
+import hashlib
+import json
 import os
 import pathlib
+import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FOLDER = ROOT / ".matrix"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-COLAB = ("jax==0.7.2", "flax==0.11.2", "opencv-python-headless==5.*")
-SETS = {"oldest": ("--resolution=lowest-direct",), "newest": (), "colab": COLAB}
+SETS = ("oldest", "newest", "colab")
+# Packages that must stay: an accelerator's plugin works only with the JAX that it was built for.
+COLAB = ("jax==0.7.2", "jaxlib==0.7.2", "flax==0.11.2", "numpy==2.*", "opencv-python==5.*")
 TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "psutil>=6", "nbclient", "ipykernel")
-SHOWN = ("jax", "flax", "numpy", "opencv-python-headless", "av", "librosa", "orbax-checkpoint", "grain")
+SHOWN = ("jax", "flax", "numpy", "opencv", "av", "librosa", "orbax-checkpoint", "grain")
+PACKAGES = ("avemo", "configs", "data_prep", "media")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Outcome:
       versions: of the packages in `SHOWN`.
       text: what pytest said last, or why nothing ran.
       good: whether every test passed.
+      kept: whether it was found, and not run now.
     """
 
     python: str
@@ -43,6 +55,28 @@ class Outcome:
     versions: tuple[str, ...]
     text: str
     good: bool
+    kept: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the pairs are run.
+
+    Attributes:
+      folder: where the environments are.
+      whole: the whole fast suite, not only the portable tests.
+      workers: processes that run the tests of a pair.
+      minutes: after which the tests of a pair are ended.
+    """
+
+    folder: pathlib.Path
+    whole: bool = False
+    workers: int = 2
+    minutes: float = 60.0
+
+
+class NoEnvironment(Exception):
+    """An environment cannot be made, or making it changed what must stay."""
 
 
 def interpreters() -> dict[str, pathlib.Path]:
@@ -64,68 +98,136 @@ def _patch(path: pathlib.Path) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", path.parents[1].name))
 
 
-def _uv() -> pathlib.Path:
-    uv = FOLDER / "uv" / "bin" / "uv"
+def _run(*command: str | os.PathLike) -> str:
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise NoEnvironment(" ".join(ran.stderr.split())[-300:])
+    return ran.stdout
+
+
+def _uv(folder: pathlib.Path) -> pathlib.Path:
+    uv = folder / "uv" / "bin" / "uv"
     if not uv.exists():
-        subprocess.run([sys.executable, "-m", "venv", FOLDER / "uv"], check=True)
-        subprocess.run([uv.parent / "pip", "install", "--quiet", "--disable-pip-version-check", "uv"], check=True)
+        _run(sys.executable, "-m", "venv", folder / "uv")
+        _run(uv.parent / "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
     return uv
 
 
-def _environment(python: str, interpreter: pathlib.Path, kind: str) -> pathlib.Path | str:
-    """The environment of a pair, or why it cannot be made."""
-    uv, folder = _uv(), FOLDER / f"{python}-{kind}"
-    if not (folder / "ready").exists():
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", interpreter, folder], check=True)
-        # tensorflow-datasets needs `promise`, which has no wheel.
-        wheels = ("--only-binary", ":all:", "--no-binary", "promise")
-        command = [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", *wheels]
-        made = subprocess.run(
-            [*command, *SETS[kind], "-r", ROOT / "requirements.txt", *TOOLS],
-            capture_output=True,
-            text=True,
-            check=False,
+def _digest(*names: str) -> str:
+    """SHA-256 of the files named, and of the Python, text, page and model files in the folders named."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = ROOT / name
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*.*") if "__pycache__" not in p.parts):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _environment(interpreter: pathlib.Path, kind: str, pair: pathlib.Path) -> None:
+    """Makes the environment `pair` unless it is there, complete, and made from these requirements."""
+    ready, key = pair / "ready", _digest("requirements.txt", "requirements-core.txt", "pyproject.toml") + "".join(COLAB)
+    if ready.exists() and ready.read_text() == key:
+        return
+    uv, python = _uv(pair.parent), pair / "bin" / "python"
+    _run(uv, "venv", "--quiet", "--seed", "--clear", "--python", interpreter, pair)
+    # tensorflow-datasets needs `promise`, which has no wheel.
+    wheels = ("--only-binary", ":all:", "--no-binary", "promise")
+    install = (uv, "pip", "install", "--quiet", "--python", python, *wheels)
+    if kind == "colab":
+        _run(*install, *COLAB)
+        before = installed(python)
+        pip_install(python)
+        after = installed(python)
+        changed = [f"{name} {before[name]} -> {after.get(name)}" for name in before if after.get(name) != before[name]]
+        if brought := sorted(name for name in after if name.startswith("opencv") and name not in before):
+            changed.append(f"{' and '.join(brought)} beside the OpenCV that was there")
+        if changed:
+            raise NoEnvironment(f"`pip install avemo` changed {', '.join(changed)}")
+        _run(*install, *TOOLS)
+    else:
+        lowest = ("--resolution", "lowest-direct") if kind == "oldest" else ()
+        _run(*install, *lowest, "-r", ROOT / "requirements.txt", *TOOLS)
+    ready.write_text(key)
+
+
+def pip_install(python: pathlib.Path) -> None:
+    """Runs `pip install` on a copy of the project, whose own folder stays clean."""
+    with tempfile.TemporaryDirectory() as copy:
+        for name in PACKAGES:
+            shutil.copytree(ROOT / name, pathlib.Path(copy, name), ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("pyproject.toml", "README.md", *(path.name for path in ROOT.glob("requirements*.txt"))):
+            shutil.copy(ROOT / file, copy)
+        _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", copy)
+
+
+def installed(python: pathlib.Path) -> dict[str, str]:
+    """The version of every distribution in an environment, by its name."""
+    found = _run(python, "-m", "pip", "--disable-pip-version-check", "list", "--format=json")
+    return {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(found)}
+
+
+def _versions(python: pathlib.Path) -> tuple[str, ...]:
+    found = installed(python)
+    opencv = next((version for name, version in found.items() if name.startswith("opencv")), "")
+    return tuple(opencv if name == "opencv" else found.get(name, "") for name in SHOWN)
+
+
+def _tests(pair: pathlib.Path, options: Options) -> tuple[str, bool]:
+    """Runs the tests in an environment; returns pytest's last line, and whether all passed."""
+    marker = "not slow" if options.whole else "portable"
+    command = [pair / "bin" / "python", "-m", "pytest", "-q", "-m", marker, "--dist", "loadfile"]
+    with (pair / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "-n", str(options.workers)], cwd=ROOT, stdout=log, stderr=log, start_new_session=True
         )
-        if made.returncode:
-            return " ".join(made.stderr.split())[:200]
-        (folder / "ready").touch()
-    return folder
-
-
-def _versions(folder: pathlib.Path) -> tuple[str, ...]:
-    code = f"import importlib.metadata as m; print(*map(m.version, {SHOWN!r}))"
-    ran = subprocess.run([folder / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
-    return tuple(ran.stdout.split())
-
-
-def outcome(python: str, interpreter: pathlib.Path, kind: str, whole: bool) -> Outcome:
-    """Makes the environment of a pair, if need be, and runs the tests in it."""
-    folder = _environment(python, interpreter, kind)
-    if isinstance(folder, str):
-        return Outcome(python, kind, ("",) * len(SHOWN), f"no environment: {folder}", False)
-    began = time.time()
-    marker = "not slow" if whole else "portable and not slow"
-    ran = subprocess.run(
-        [folder / "bin" / "python", "-m", "pytest", "-q", "-m", marker, "-n", "2", "--dist", "loadfile"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (folder / "log.txt").write_text(ran.stdout + ran.stderr)
-    lines = ran.stdout.strip().splitlines() or ["nothing ran"]
+        try:
+            process.wait(options.minutes * 60)
+        except subprocess.TimeoutExpired:
+            return f"the tests did not end within {options.minutes:g} minutes", False
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    lines = (pair / "log.txt").read_text().strip().splitlines() or ["nothing ran"]
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):
             print(f"  {line}", file=sys.stderr)
-    said = re.sub(r" in [\d.]+s.*", "", lines[-1].strip("= "))
-    return Outcome(python, kind, _versions(folder), f"{said}; {time.time() - began:.0f} s", ran.returncode == 0)
+    return re.sub(r" in [\d.]+s.*", "", lines[-1].strip("= ")), process.returncode == 0
 
 
-def table(outcomes: list[Outcome]) -> str:
+def outcome(python: str, interpreter: pathlib.Path, kind: str, options: Options) -> Outcome:
+    """Makes the environment of a pair, if need be, and runs the tests in it, unless they passed before."""
+    pair = options.folder / f"{python}-{kind}"
+    kept = pair / ("all.json" if options.whole else "portable.json")
+    try:
+        _environment(interpreter, kind, pair)
+    except NoEnvironment as error:
+        return Outcome(python, kind, ("",) * len(SHOWN), str(error), False)
+    versions = _versions(pair / "bin" / "python")
+    project = _digest(*PACKAGES, "tests", "notebooks", "launch.py", "pyproject.toml")
+    key = {"project": project, "versions": list(versions)}
+    before = json.loads(kept.read_text()) if kept.exists() else {}
+    if before.get("key") == key:
+        return Outcome(python, kind, versions, before["text"], True, kept=True)
+    text, good = _tests(pair, options)
+    if good:
+        kept.write_text(json.dumps({"key": key, "text": text}))
+    return Outcome(python, kind, versions, text, good)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as a Markdown table."""
     head = ("Python", "releases", *SHOWN, "tests")
     rows = [(o.python, o.kind, *o.versions, o.text if o.good else f"**{o.text}**") for o in outcomes]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)) + "\n"
+
+
+def page(outcomes: Sequence[Outcome], whole: bool) -> str:
+    """The table as a page of the documentation."""
+    paragraphs = (__doc__ or "").split("\n\n")
+    command = f"python -m benchmarks.matrix{' --all' if whole else ''}"
+    made = f"`{command}` made this table on {datetime.date.today()}, on {platform.system()} {platform.machine()}."
+    return f"# Python and library releases: what was tested\n\n{made} {paragraphs[2]}\n\n{table(outcomes)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,25 +236,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", action="append", choices=PYTHONS, help="one Python (default: all that are found)")
     parser.add_argument("--set", action="append", choices=SETS, help="one set of releases (default: all)")
     parser.add_argument("--all", action="store_true", help="the whole fast suite, not only the portable tests")
-    parser.add_argument("--output", type=pathlib.Path, help="file for the table")
+    parser.add_argument("--workers", type=int, default=2, help="processes that run tests (default: 2)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="end a pair's tests after so long (default: 60)")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / ".matrix", help="folder for the environments")
+    parser.add_argument("--output", type=pathlib.Path, help="file for the table, written after every pair")
     arguments = parser.parse_args(argv)
+    options = Options(arguments.folder.absolute(), arguments.all, arguments.workers, arguments.minutes)
     found, outcomes = interpreters(), []
     for python in arguments.python or PYTHONS:
         for kind in arguments.set or SETS:
+            began = time.time()
             if python in found:
-                made = outcome(python, found[python], kind, arguments.all)
+                made = outcome(python, found[python], kind, options)
             else:
                 made = Outcome(python, kind, ("",) * len(SHOWN), "not run: no such Python on this machine", True)
-            print(f"{made.python} {made.kind}: {made.text}", file=sys.stderr, flush=True)
+            seconds = "as before" if made.kept else f"{time.time() - began:.0f} s"
+            print(f"{made.python} {made.kind}: {made.text} ({seconds})", file=sys.stderr, flush=True)
             outcomes.append(made)
+            if arguments.output:
+                arguments.output.write_text(page(outcomes, options.whole))
     print(table(outcomes))
-    if arguments.output:
-        arguments.output.write_text(
-            "# Python and library releases: what was tested\n\n`make matrix` made this table; "
-            + (__doc__ or "").split("\n\n")[2]
-            + "\n\n"
-            + table(outcomes)
-        )
     return int(not all(made.good for made in outcomes))
 
 
