@@ -125,7 +125,7 @@ def _digest(*names: str) -> str:
 
 def _environment(interpreter: pathlib.Path, kind: str, pair: pathlib.Path) -> None:
     """Makes the environment `pair` unless it is there, complete, and made from these requirements."""
-    ready, key = pair / "ready", _digest("requirements.txt", "requirements-core.txt", "pyproject.toml") + "".join(COLAB)
+    ready, key = pair / "ready", _digest("requirements.txt", "requirements-core.txt") + "".join(COLAB)
     if ready.exists() and ready.read_text() == key:
         return
     uv, python = _uv(pair.parent), pair / "bin" / "python"
