@@ -152,7 +152,7 @@ def read(path: pathlib.Path, delimiter: str | None = None, ragged: bool = False)
     while not header[-1]:
         header.pop()
     rows = [(number, _fitted(number, row, len(header), ragged)) for number, row in found[1:]]
-    comma = _decimal_comma(rows, delimiter)
+    comma = decimal_comma(rows, delimiter)
     if comma:
         notes.append("its numbers have a decimal comma")
     return Table(header, rows, comma, notes)
@@ -164,7 +164,7 @@ def _fitted(number: int, row: list[str], columns: int, ragged: bool) -> list[str
     return [*row, *[""] * (columns - len(row))][:columns]
 
 
-def _decimal_comma(rows: Sequence[tuple[int, list[str]]], delimiter: str) -> bool:
+def decimal_comma(rows: Sequence[tuple[int, list[str]]], delimiter: str) -> bool:
     """Whether numbers are written with a decimal comma.
 
     Raises:

@@ -137,6 +137,22 @@ def extracted_features(
     )
 
 
+def stream_features(
+    dims: Mapping[str, int], labels: Sequence[str] = CLASSES, num_raters: int = 0
+) -> tfds.features.FeaturesDict:
+    """Schema of per-frame features of any named streams, one record per recording, from tables of others.
+
+    Fields: those of `extracted_features`, but with NAME float32 `[T, D]` and NAME_mask bool `[T]` for every stream of
+    `dims`, in order, and group: the recording's culture, session or the like, "" if unknown.
+    """
+    clips = clips_features(labels, num_raters)
+    shared = ("recording", "subject", "fps", "time", "targets", "target_mask", "raters", "label")
+    fields = {name: clips[name] for name in shared} | {"group": tfds.features.Text()}
+    for name, dim in dims.items():
+        fields |= {name: _floats(None, dim), f"{name}_mask": _flags()}
+    return tfds.features.FeaturesDict(fields)
+
+
 def jpeg(data: bytes) -> io.BytesIO:
     """Marks image bytes as encoded, so that TFDS stores them unchanged. TFDS reads the result once, to its end."""
     return io.BytesIO(data)

@@ -68,6 +68,9 @@ def write(
             split["seconds"] = round(numbers.pop("milliseconds", 0) / 1000, 3)
             split["face_miss_rate"] = share(numbers["frames_without_face"], numbers["frames"])
             split["no_sound_rate"] = share(numbers["frames_without_sound"], numbers["frames"])
+        elif corpus.kind == "features":
+            split["seconds"] = round(numbers.pop("milliseconds", 0) / 1000, 3)
+            split["annotation"] = {f: {"recordings": len(n), "first": n[:LISTED]} for f, n in flagged.items()}
     card = {
         "corpus": corpus.name,
         "kind": corpus.kind,
@@ -84,6 +87,7 @@ def write(
         "skipped": skipped[:LISTED],
         "source_fingerprint": fingerprint(items),
         "arguments": dict(arguments),
+        **corpus.card(),
     }
     (folder / FILENAME).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     samples, log_mel = _samples(corpus, indices, names)
@@ -96,6 +100,8 @@ def _samples(
     corpus: Corpus, indices: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> tuple[list[tuple[bytes, str]], np.ndarray | None]:
     """Picks images of records spread evenly over the data set, and the log-mel `[rows, 64]` of the first with sound."""
+    if corpus.kind == "features":
+        return [], None
     entries = [(index["path"], offset, length) for index in indices for _, _, offset, length in index["records"]]
     wanted = min(len(entries), page.SAMPLES // (3 if corpus.kind == "triplets" else 1))
     serializer, samples, log_mel = Serializer(corpus.features()), [], None

@@ -52,6 +52,8 @@ class SplitCounts:
             return RecordCounts({"records": 1}, int(record["label"]), points)
         if self.kind == "triplets":
             return RecordCounts({"records": 1}, int(record["type"]), None)
+        if self.kind == "features":
+            return _features(record)
         face, sound, target = (np.asarray(record[n], bool) for n in ("face_mask", "audio_mask", "target_mask"))
         counts = {
             "records": 1,
@@ -115,6 +117,22 @@ class SplitCounts:
             if values["plane"] is not None:
                 split["plane"] += np.asarray(values["plane"], int)
         return out
+
+
+def _features(record: Mapping[str, Any]) -> RecordCounts:
+    """What a record of named streams adds: frames, and how many of them each stream lacks."""
+    target = np.asarray(record["target_mask"], bool)
+    counts = {
+        "recordings": 1,
+        "frames": len(target),
+        "frames_with_target": int(target.sum()),
+        "milliseconds": round(1000 * len(target) / float(record["fps"])),
+    }
+    for name, mask in record.items():
+        if name.endswith("_mask") and name != "target_mask":
+            counts[f"frames_without_{name.removesuffix('_mask')}"] = int((~np.asarray(mask, bool)).sum())
+    flags = tuple((flag, record["recording"]) for flag in record.get("flags", ()))
+    return RecordCounts(counts, int(record["label"]), np.asarray(record["targets"])[target], flags)
 
 
 def _plot(plane: np.ndarray, points: np.ndarray) -> None:

@@ -1,6 +1,18 @@
 """The corpora that `python -m data_prep` can prepare, by name."""
 
-from data_prep.corpora import aff_wild2, affectnet, crema_d, fec, fer, fer_triplets, own, ravdess, recola, unlabelled
+from data_prep.corpora import (
+    aff_wild2,
+    affectnet,
+    crema_d,
+    features,
+    fec,
+    fer,
+    fer_triplets,
+    own,
+    ravdess,
+    recola,
+    unlabelled,
+)
 from data_prep.corpora.base import Corpus
 from media.registry import Registry
 
@@ -11,6 +23,7 @@ for _corpus in (
     affectnet.AffectNet,
     affectnet.AffectNetAutomatic,
     crema_d.CremaD,
+    features.Features,
     fec.FEC,
     fer.FER,
     fer.FERUnlabelled,

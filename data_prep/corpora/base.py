@@ -48,7 +48,7 @@ class Corpus(abc.ABC):
 
     Attributes:
       name: on the command line, and of the data set's folder.
-      kind: of record, "faces", "triplets" or "clips".
+      kind: of record, "faces", "triplets", "clips" or "features".
       title, citation, licence, homepage: for the card and TFDS.
       access: how to get the corpus.
       layout: the tree expected below `--source`.
@@ -113,6 +113,10 @@ class Corpus(abc.ABC):
 
     def review(self, labels: Mapping[str, Mapping[str, int]]) -> None:  # noqa: B027 - most accept any counts
         """Checks the counts of each label by split before publication; may raise a `UserError`."""
+
+    def card(self) -> dict[str, Any]:
+        """What the card says besides what it says of every corpus; known after `items`."""
+        return {}
 
     @classmethod
     def instructions(cls) -> str:

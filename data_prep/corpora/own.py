@@ -24,7 +24,8 @@ from data_prep import annotations, coverage
 from data_prep.clips import Annotation, ClipOptions, clip_records, no_annotation
 from data_prep.corpora import own_times
 from data_prep.corpora.base import Corpus, Item
-from data_prep.corpora.own_labels import UNITS, Table, Trace, match, nearest, read_table
+from data_prep.corpora.own_labels import UNITS, Table, Trace, read_table
+from data_prep.names import match, nearest
 from media import video
 from media.errors import BadItem, UserError, unknown
 from media.files import shown

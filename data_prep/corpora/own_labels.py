@@ -7,9 +7,7 @@ import functools
 import math
 import os
 import pathlib
-import posixpath
-import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +29,6 @@ _SYNONYMS = {
     **dict.fromkeys(("angry",), "anger"),
     **dict.fromkeys(("contemptuous",), "contempt"),
 }
-_NEAREST = 20  # a missing file's nearest name is looked up for so many: comparing all with all takes quadratic time
 
 Trace = list[tuple[float, float, float]]  # (time, valence, arousal), NaN where a value is missing
 
@@ -219,64 +216,3 @@ def _unite_labels(table: Table) -> None:
     for label in found:
         if by_case.setdefault(label.casefold(), label) != label:
             raise tables.TableError(f"labels {by_case[label.casefold()]!r} and {label!r} differ only in case: use one")
-
-
-def _spelling(name: str) -> str:
-    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
-
-
-def _any_case(name: str) -> str:
-    return _spelling(name).casefold()
-
-
-def _without_suffix(name: str) -> str:
-    return posixpath.splitext(_any_case(name))[0]
-
-
-def match(wanted: Collection[str], present: Collection[str]) -> tuple[dict[str, str], list[str]]:
-    """Finds the file that each name of the table means.
-
-    Exact names come first, then names that differ in the form of accents, slashes or a leading `./`, then in case, then
-    names without their suffix. A name that fits several files matches none of them.
-
-    Returns:
-      file by name, and notes.
-
-    Raises:
-      UserError: two names mean one file.
-    """
-    found = {name: name for name in set(wanted) & set(present)}
-    notes = []
-    steps: tuple[tuple[Callable[[str], str], Callable[[str], str], str], ...] = (
-        (_spelling, _spelling, "a form of accents or slashes"),
-        (_any_case, _any_case, "case"),
-        (_any_case, _without_suffix, "a missing suffix"),
-    )
-    for of_table, of_file, what in steps:
-        by_key = collections.defaultdict(list)
-        for file in present:
-            by_key[of_file(file)].append(file)
-        matched = {
-            name: files[0]
-            for name in sorted(set(wanted) - set(found))
-            if len(files := by_key.get(of_table(name), [])) == 1
-        }
-        if matched:
-            name, file = next(iter(matched.items()))
-            notes.append(f"{len(matched)} names match a file but for {what}, such as {name!r} for {file!r}")
-        found |= matched
-    names: dict[str, str] = {}
-    for name, file in sorted(found.items()):
-        if names.setdefault(file, name) != name:
-            raise UserError(f"both {names[file]!r} and {name!r} in the table mean {file}: use one name.")
-    return found, notes
-
-
-def nearest(missing: Sequence[str], present: Collection[str]) -> dict[str, str]:
-    """The most similar file of the first few missing names, for those that have one."""
-    out = {}
-    for name in missing[:_NEAREST]:
-        near = difflib.get_close_matches(name, present, n=1, cutoff=0.6)
-        if near:
-            out[name] = near[0]
-    return out
