@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from data_prep import names as matching
 from data_prep.features import index, reading
 from data_prep.features.labels import DIMENSIONS
 from data_prep.features.rows import Part, at, listed
 from data_prep.features.specs import StreamSpec, TableSpec
+from data_prep.names import match, nearest
 from data_prep.tables import TableError
 from media.errors import UserError
 
@@ -44,7 +44,7 @@ def find(
         for number, spec in enumerate(stream.tables):
             found = index.find(root, spec, stream.modality)
             notes += [f"{stream.name}: {note}" for note in found.notes]
-            chosen, said = matching.match(names, list(found.parts))
+            chosen, said = match(names, list(found.parts))
             notes += [f"{stream.name}: {note}" for note in said]
             _check_missing(stream.name, names, chosen, found.parts, max_missing, notes)
             for name, file in chosen.items():
@@ -82,7 +82,7 @@ def _check_missing(
     missing = [name for name in names if name not in chosen]
     if not missing:
         return
-    near = matching.nearest(missing[:1], set(parts) - set(chosen.values()))
+    near = nearest(missing[:1], set(parts) - set(chosen.values()))
     hint = f"; the nearest name is {near[missing[0]]!r}" if near else ""
     said = f"stream {stream} lacks {len(missing)} of {len(names)} recordings, such as {missing[0]!r}{hint}"
     if len(missing) > max_missing * len(names):
