@@ -141,7 +141,7 @@ def _card(workdir: epath.Path, config: ConfigDict, required: bool) -> dict[str, 
 
 def _faces(workdir: epath.Path, card: Mapping[str, Any]) -> FaceOptions:
     """The face options in `encoders.json`; unknown keys of another version are left out."""
-    faces = FaceOptions(**{k: v for k, v in (card.get("faces") or {}).items() if k in _FACE_OPTIONS})
+    faces = FaceOptions.from_mapping(card.get("faces") or {})
     own = workdir / faces.detector_model  # a released run brings its detector
     detector = str(own) if faces.detector_model and own.exists() else paths.find(faces.detector_model, workdir)
     return dataclasses.replace(faces, detector_model=detector)
