@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow chaos reliability lint types parity results release matrix bench bench-input bench-feed bench-predict clean
+.PHONY: help demo test test-slow chaos reliability lint types parity results release matrix bench bench-feed bench-predict clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -79,9 +79,6 @@ CLIPS ?= ../shared/data/grid
 YUNET ?= $(firstword $(wildcard ../shared/data/weights/*yunet*.onnx))
 bench-predict: $(VENV)/test .venv-peers/ready  ## speed of `predict` beside PyPI fer, clip by clip; CLIPS=folder YUNET=face_detection_yunet.onnx
 	$(BIN)/python -m benchmarks.predict speed --source=$(CLIPS) --fer=.venv-peers/bin/python $(if $(YUNET),--detector_model=$(YUNET))
-
-bench-input: .venv-parity/ready     ## speed of our face reading against a PyTorch DataLoader
-	.venv-parity/bin/python -m benchmarks.input
 
 FEED ?=
 bench-feed: .venv-parity/ready      ## whether the input keeps the device busy, beside PyTorch; FEED="teacher --device" on an accelerator

@@ -25,7 +25,7 @@ from avemo.data import padding
 from avemo.ops import parallel
 from avemo.tasks import Stage
 from avemo.training.state import TrainState, initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from media.errors import UserError
 
 STEPS, LAST = 50, 10
@@ -49,11 +49,13 @@ def last_losses(config: ConfigDict, kind: str, seeds: int) -> Iterator[tuple[flo
         state, tx = initial_state(stage, data, config)
         if kind == "rounded":
             state = state.replace(params=jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(p.dtype), state.params))
-        if step is None:  # compiled once, so all seeds share the first one's dropout
+        if step is None:
             step = parallel.map_step(make_step(stage, config, tx), config.parallel)
             if kind == "float32":
                 loss_of_half = parallel.map_step(loss_of(tasks.make(half), half), config.parallel, donate_state=False)
-        constants, batches = parallel.replicate(stage.constants()), iter(data.batches())
+        # All seeds share the first one's dropout.
+        constants = parallel.replicate({**stage.constants(), **seed_constant(half)})
+        batches = iter(data.batches())
         losses = []
         for number in range(STEPS):
             batch = padding.pad_batch(next(batches), jax.local_device_count() * config.accumulate)
@@ -68,7 +70,7 @@ def loss_of(stage: Stage, config: ConfigDict) -> Callable[..., jax.Array]:
     """Returns `(state, batch, constants) -> loss`, to be mapped, with the augmentation and dropout of `make_step`."""
 
     def loss(state: TrainState, batch: Any, constants: Any) -> jax.Array:
-        key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        key = jax.random.fold_in(parallel.replicate_key(constants["seed"] + 1), state.step)
         batch, constants = stage.prepare(batch, constants, key)
         return stage.loss(state.params, state.model_state, constants, batch, key)[0]
 

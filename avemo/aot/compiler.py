@@ -47,7 +47,8 @@ def lower(config: ConfigDict, mesh: Any, sizes: dict[str, int], platform: str) -
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     batch = abstract.padded(stage.input_spec(sizes), mesh.size * config.accumulate)
-    traced = mapped.trace(place(state, whole), place(batch, split), place(stage.constants_spec(), whole))
+    constants = {**stage.constants_spec(), **step.seed_constant(config)}
+    traced = mapped.trace(place(state, whole), place(batch, split), place(constants, whole))
     return traced, traced.lower(lowering_platforms=(platform,)), stage.examples(sizes)
 
 

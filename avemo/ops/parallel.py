@@ -122,6 +122,6 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, everywhere))
 
 
-def replicate_key(seed: int) -> jax.Array:
+def replicate_key(seed: int | jax.Array) -> jax.Array:
     """Returns the run's random key. Steps fold their number into it, examples their position in the global batch."""
     return jax.random.key(seed)

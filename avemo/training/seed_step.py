@@ -16,7 +16,7 @@ from avemo.tasks.audiovisual import AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import dispatch, seed_mesh
 from avemo.training.state import TrainState, initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 
 STREAM = "sequences"
 
@@ -33,11 +33,10 @@ def prepare(
     # On the host: a device would compile a program for every shape.
     stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get([state for state, _ in initial]))
 
+    train = make_step(stage, configs[0], tx)
+
     def one(seed: jax.Array, state: TrainState, draws: Any, tables: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        config = ConfigDict(configs[0])
-        with config.ignore_type():
-            config.seed = seed
-        return make_step(stage, config, tx)(state, {STREAM: draws}, {"tables": {STREAM: tables}})
+        return train(state, {STREAM: draws}, {"tables": {STREAM: tables}, "seed": seed})
 
     def step(states: Any, batch: Any, tables: Any) -> tuple[Any, dict[str, jax.Array]]:
         seeds, state = states
@@ -46,7 +45,7 @@ def prepare(
         state, values = over_seeds(functools.partial(one, tables=tables), seeds, state, batch)
         return (seeds, state), values
 
-    seeds = jnp.asarray([c.seed for c in configs], jnp.int32)
+    seeds = np.stack([seed_constant(config)["seed"] for config in configs])
     placed = seed_mesh.place(over, (seeds, stacked), PartitionSpec(seed_mesh.SEEDS))
     map_step = functools.partial(seed_mesh.map_step, over=over, mode=configs[0].parallel)
     return placed, dispatch.Steps(step, map_step, axis=-1)

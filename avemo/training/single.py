@@ -19,7 +19,7 @@ from avemo.tasks import Stage, StageData
 from avemo.training import dispatch, loop
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from media.errors import UserError
 from media.files import write_atomically
 
@@ -47,7 +47,8 @@ class SingleRun(loop.Program):
         mode = self.config.parallel
         self._steps = dispatch.Steps(make_step(stage, self.config, tx), lambda step: parallel.map_step(step, mode))
         constants = stage.constants()
-        self._constants = parallel.replicate({**constants, **({"tables": feed.tables} if feed.tables else {})})
+        tables = {"tables": feed.tables} if feed.tables else {}
+        self._constants = parallel.replicate({**constants, **tables, **seed_constant(self.config)})
         self._evaluate = make_evaluator(stage, data, {name: self._constants[name] for name in constants})
         count = functools.partial(dispatch.steps_at, self.config, bulk)
         self._batches = Prefetch(dispatch.Dispatches(batches, count, self.start), self._put)

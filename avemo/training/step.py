@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -25,12 +26,20 @@ def average(before: Any, now: Any, decay: float, step: jax.Array) -> Any:
     return jax.tree.map(lambda old, new: (old * kept + new * (1 - kept)).astype(new.dtype), before, now)
 
 
+def seed_constant(config: ConfigDict) -> dict[str, np.ndarray]:
+    """The seed as one of the step's constants, so that runs of all seeds share a compiled program."""
+    return {"seed": np.asarray(config.seed % 2**32, np.uint32)}
+
+
 def make_step(stage: Stage, config: ConfigDict, tx: optax.GradientTransformation) -> Callable:
-    """The per-device training step `(state, batch, constants) -> (state, values)`; see `avemo.losses` on gradients."""
+    """The per-device training step `(state, batch, constants) -> (state, values)`; see `avemo.losses` on gradients.
+
+    The constants are those of the stage, and `seed_constant`.
+    """
     value_and_grad = accumulation.value_and_grad(stage, config.accumulate)
 
     def step(state: TrainState, batch: Any, constants: Any) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(parallel.replicate_key(config.seed + 1), state.step)
+        key = jax.random.fold_in(parallel.replicate_key(constants["seed"] + 1), state.step)
         batch, constants = stage.prepare(batch, constants, key)
         (loss, (model_state, values)), gradients = value_and_grad(
             state.params, state.model_state, constants, batch, key

@@ -4,7 +4,7 @@ For each task, and each way in which its data can reach the device, it prints ex
 that lies on the device), of the input alone (no step), and of `launch.py train` itself, by its own log; and the fed
 share, which is the last over the first. The same for PyTorch with a DataLoader of as many workers on the same files,
 unless PyTorch is missing. `workers` as a task prints how decoding scales with processes, `decoders` how long ways to
-decode a face take.
+decode a face take, `augmentation` what it adds to the teacher's step.
 
 Without `--device` the networks are tiny, so that their step is short and the input shows on a CPU too. With it they are
 the paper's, in bfloat16, on the accelerator.
@@ -19,6 +19,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 from benchmarks.feed import data, decoders, scaling, settings
 
@@ -62,6 +63,15 @@ class Bench:
         arguments = json.dumps({**given, "bfloat16": self.device and task != "student"})
         kinds = ("step", "input", "train")
         return {what: float(_run("-m", "benchmarks.feed.peers", what, arguments)) for what in kinds}
+
+    def step(self, augment: Mapping[str, object]) -> float:
+        """Faces per second of the paper's teacher with an augmentation; on a CPU in a small batch."""
+        case = settings.Case("teacher", "resident", self.workers, tiny=False)
+        fields: dict[str, object] = {f"data.augment.{name}": value for name, value in augment.items()}
+        if not self.device:
+            fields |= {"data.batch.faces": 8, "data.batch.triplets": 8}
+        overrides = [*self._overrides(case, 1000), *(f"--config.{name}={value}" for name, value in fields.items())]
+        return float(json.loads(_run("-m", "benchmarks.feed.measure", "step", case.config, *overrides))["rate"])
 
     def prepare(self, task: str) -> None:
         """Trains for one step the runs that a task starts from."""
@@ -123,7 +133,7 @@ def line(task: str, source: str, found: dict[str, float | None], best: float | N
 def main(argv: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.feed", description=(__doc__ or "").split("\n\n")[1])
-    known = (*settings.TASKS, "workers", "decoders")
+    known = (*settings.TASKS, "workers", "decoders", "augmentation")
     default = ("teacher", "student", "audio", "fusion", "workers")
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(known)} (default: all but end_to_end)")
     parser.add_argument("--device", action="store_true", help="the paper's networks, on the accelerator")
@@ -151,7 +161,23 @@ def main(argv: list[str] | None = None) -> int:
         if "decoders" in tasks:
             faces = sorted((pathlib.Path(folders["files"]) / "faces").iterdir())
             print(decoders.table([path.read_bytes() for path in faces[:256]]))
+        if "augmentation" in tasks:
+            print(augmentation(bench))
     return 0
+
+
+AUGMENTATIONS: dict[str, dict[str, object]] = {
+    "none": {"crop": 0.0, "flip": False, "colour": 0.0},
+    "the teacher's": {},
+    "the noisy student's": {"operations": 2, "magnitude": 0.5, "erase": 0.25},
+}
+
+
+def augmentation(bench: Bench) -> str:
+    """What augmentation adds to the time of the teacher's step."""
+    rates = {name: bench.step(fields) for name, fields in AUGMENTATIONS.items()}
+    rows = [f"| {name} | {rate:,.1f} | {rates['none'] / rate - 1:+.1%} |" for name, rate in rates.items()]
+    return "\n".join(["", "| augmentation | faces/s of the step | time |", "|---|---|---|", *rows])
 
 
 def _table(bench: Bench, tasks: list[str]) -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -20,13 +19,13 @@ from torch.nn import functional
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.input import Files  # noqa: E402
+from benchmarks.feed.peer_data import ROWS, WINDOWS, Files, Sequences, Windows  # noqa: E402
 from benchmarks.parity import references  # noqa: E402
 
 SECONDS, WARM_UP = 5.0, 3
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
-WINDOWS, ROWS, BANDS = 32, 96, 64
+BANDS = 64
 
 
 @dataclasses.dataclass
@@ -143,21 +142,6 @@ def faces_twin(files: pathlib.Path, tiny: bool, student: bool) -> Twin:
     return Twin(net, data, images, 1, faces_loss(faces, triplets))
 
 
-class Windows(torch.utils.data.Dataset):
-    """`WINDOWS` windows of a clip's log-mel from a random start, float32 `[N, 96, 64]`."""
-
-    def __init__(self, folder: pathlib.Path):
-        self._paths = [str(path) for path in sorted(folder.iterdir())]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        rows = np.load(self._paths[index])
-        starts = (np.arange(WINDOWS) * ROWS + np.random.randint(ROWS)) % (len(rows) - ROWS)
-        return torch.from_numpy(np.stack([rows[start : start + ROWS] for start in starts]))
-
-
 def audio_twin(files: pathlib.Path, tiny: bool) -> Twin:
     """VGGish and a linear head."""
     width = 1 / 16 if tiny else 1.0
@@ -174,23 +158,6 @@ def audio_twin(files: pathlib.Path, tiny: bool) -> Twin:
     net = nn.Sequential(*layers, nn.Flatten(), *head, nn.ReLU(), nn.Linear(128, 2))
     loss = lambda net, batch: net(batch.reshape(-1, 1, ROWS, BANDS)).float().square().mean()  # noqa: E731
     return Twin(net, Windows(files / "log_mel"), 8, WINDOWS, loss)
-
-
-class Sequences(torch.utils.data.Dataset):
-    """Windows of recordings in memory, float32 `[T, 256]`."""
-
-    def __init__(self, folder: pathlib.Path, length: int):
-        self._recordings = [np.load(path) for path in sorted(folder.iterdir())]
-        self._length = length
-
-    def __len__(self) -> int:
-        return 4 * len(self._recordings)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        recording = self._recordings[index % len(self._recordings)]
-        start = np.random.randint(max(1, len(recording) - self._length + 1))
-        window = recording[start : start + self._length]
-        return torch.from_numpy(np.pad(window, ((0, self._length - len(window)), (0, 0))))
 
 
 class Fusion(nn.Module):

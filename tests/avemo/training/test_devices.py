@@ -28,7 +28,7 @@ from avemo.models import from_config
 from avemo.ops import device_axis, parallel
 from avemo.training import accumulation, optimizer
 from avemo.training.state import TrainState, initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from helpers import tiny_runs, toy
 
 TINY_FACES = [
@@ -162,7 +162,7 @@ def test_five_steps_on_eight_devices_are_those_of_one(name, dtype, fusion_run):
     ]
     with precision(dtype):
         config, task, variables, draw, constants = problem(name, sgd, fusion_run)
-        params = variables.pop("params")
+        params, constants = variables.pop("params"), {**constants, **seed_constant(config)}
         tx = optimizer.make(config, 5, params)
         step = make_step(task, config, tx)
         on_one = parallel.map_step(step, "shard_map", mesh=one_device(), donate_state=False)

@@ -14,7 +14,7 @@ from avemo.runs import checkpoints, metrics_log, run_folder
 from avemo.training import single, train
 from avemo.training.prefetch import Prefetch
 from avemo.training.state import initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from helpers import sequences, toy
 from media.errors import UserError
 
@@ -66,6 +66,15 @@ def test_the_step_is_compiled_once_a_run_and_the_same_seed_gives_the_same_bits(m
         np.testing.assert_array_equal(x, y)
 
 
+def test_another_seed_runs_the_same_program(data):
+    programs = []
+    for seed in (0, 1):
+        config = load(data, "--config.parallel=shard_map", f"--config.seed={seed}")
+        _, state, step, batches = prepared(config)
+        programs.append(step.lower(state, batches.next(), seed_constant(config)).as_text())
+    assert programs[0] == programs[1]
+
+
 def test_throughput_counts_the_seconds_until_the_steps_are_done_not_until_they_are_begun(data, tmp_path, monkeypatch):
     finite = single.finite_rows
 
@@ -93,7 +102,7 @@ def test_the_moving_average_is_of_weights_and_batch_norm_statistics_and_is_what_
     stage, state, step, batches = prepared(config)
     expected = jax.device_get(state.ema)
     for number in range(3):
-        state, _ = step(state, batches.next(), stage.constants())
+        state, _ = step(state, batches.next(), {**stage.constants(), **seed_constant(config)})
         now = jax.device_get({"params": state.params, **state.model_state})
         decay = np.float32(min(0.2, (1 + number) / (10 + number)))
         expected = jax.tree.map(lambda e, x, d=decay: e * d + x * (1 - d), expected, now)
@@ -113,7 +122,7 @@ def test_the_old_state_s_buffers_become_the_new_one_s(mode, data):
     _, state, step, batches = prepared(config)
     for _ in range(2):  # of the loop's first placement, and of the step's own
         old = state
-        state, _ = step(state, batches.next(), {})
+        state, _ = step(state, batches.next(), seed_constant(config))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
         assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 

@@ -12,7 +12,7 @@ from avemo.data import padding
 from avemo.ops import device_axis, parallel
 from avemo.training import dispatch
 from avemo.training.state import initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from helpers import sequences, toy
 
 STEPS = 20
@@ -66,7 +66,7 @@ def trained(name, folders, resident, bulk=1, mode="pmap", devices=8):
     whole = devices == jax.device_count()
     map_step = functools.partial(parallel.map_step, mode=mode, mesh=None if whole else mesh)
     steps = dispatch.Steps(make_step(stage, config, tx), map_step)
-    constants = {"tables": feed.tables} if feed.tables else {}
+    constants = {**({"tables": feed.tables} if feed.tables else {}), **seed_constant(config)}
     state, constants = (state, parallel.replicate(constants)) if whole else jax.device_get((state, constants))
     drawn = dispatch.Dispatches(iter(feed.batches), functools.partial(dispatch.steps_at, config, bulk), 0)
     done, counts = 0, []

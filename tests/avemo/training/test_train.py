@@ -12,7 +12,7 @@ from avemo.ops import device_axis, parallel
 from avemo.runs import checkpoints, metrics_log, run_folder
 from avemo.training import single, train
 from avemo.training.state import initial_state
-from avemo.training.step import make_step
+from avemo.training.step import make_step, seed_constant
 from helpers import toy
 from media.errors import UserError
 
@@ -102,13 +102,15 @@ def test_the_number_of_devices_does_not_change_the_result(data, mode):
 
     def run(devices):
         state, tx = initial_state(stage, data_, config)
-        step = make_step(stage, config, tx)
+        step, seed = make_step(stage, config, tx), seed_constant(config)
         if devices == 1:
             state, metrics = jax.pmap(
                 step, axis_name=device_axis.AXIS, in_axes=(None, 0, None), out_axes=None, devices=jax.devices()[:1]
-            )(state, jax.tree.map(lambda x: x[None], batch), {})
+            )(state, jax.tree.map(lambda x: x[None], batch), seed)
         else:
-            state, metrics = parallel.map_step(step, mode)(state, parallel.shard_batch(batch, mode), {})
+            state, metrics = parallel.map_step(step, mode)(
+                state, parallel.shard_batch(batch, mode), parallel.replicate(seed)
+            )
         return jax.device_get((state, metrics))
 
     (one, one_metrics), (eight, eight_metrics) = run(1), run(8)
