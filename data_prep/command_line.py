@@ -1,18 +1,18 @@
 """The command line of data_prep. Options come from the corpus's `Options`; an error is one line and exit status 2."""
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from data_prep.card.contents import FILENAME, SKIPPED
 from data_prep.corpora import CORPORA
 from data_prep.corpora.base import Corpus
-from data_prep.preparation import prepare
+from data_prep.preparation import prepare, rehearse
 from media.errors import UserError
 from media.standard_output import ends_quietly
 from media.termination import ends_when_stopped
@@ -54,6 +54,13 @@ def _run(arguments: list[str]) -> int:
         raise UserError("the first argument is the corpus: python -m data_prep CORPUS --source=DIR --output=DIR.")
     corpus = CORPORA[arguments[0]]
     values = vars(_parser(corpus).parse_args(arguments[1:]))
+    if values.get("dry_run"):
+        options = {field.name: values[field.name] for field in fields(corpus.Options)}
+        found, matches = rehearse(corpus.name, values["source"], options)
+        print(found)
+        return 0 if matches else 2
+    if values["output"] is None:
+        raise UserError("the following arguments are required: --output. See python -m data_prep --help.")
     target, done = prepare(corpus.name, values.pop("source"), values.pop("output"), **values)
     print(f"{target}" if done else f"{target} is complete already: nothing to do")
     if done:
@@ -82,7 +89,8 @@ def _parser(corpus: type[Corpus]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--source", required=True, metavar="DIR", help="the corpus as downloaded")
-    parser.add_argument("--output", required=True, metavar="DIR", help="records go to DIR/NAME/VERSION")
+    dry = any(field.name == "dry_run" for field in fields(corpus.Options))  # which needs no output
+    parser.add_argument("--output", required=not dry, metavar="DIR", help="records go to DIR/NAME/VERSION")
     parser.add_argument(
         "--format", default="array_record", metavar="array_record|tfrecord", help="file format of the shards"
     )
@@ -98,11 +106,12 @@ def _parser(corpus: type[Corpus]) -> argparse.ArgumentParser:
         metavar="FLAGS",
         help="for Beam's runner, such as runner=FlinkRunner,parallelism=8",
     )
-    for field in dataclasses.fields(corpus.Options):
+    for field in fields(corpus.Options):
         kind = type(field.default)
         convert = _boolean if kind is bool else kind
         shown = f"default: {field.default!r}"
-        parser.add_argument(f"--{field.name}", type=convert, default=field.default, metavar="VALUE", help=shown)
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
+        parser.add_argument(f"--{field.name}", type=convert, default=field.default, metavar="VALUE", help=shown, **bare)
     return parser
 
 

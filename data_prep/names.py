@@ -23,11 +23,14 @@ def _without_suffix(name: str) -> str:
     return posixpath.splitext(_any_case(name))[0]
 
 
-def match(wanted: Collection[str], present: Collection[str]) -> tuple[dict[str, str], list[str]]:
+def match(
+    wanted: Collection[str], present: Collection[str], other_suffixes: bool = False
+) -> tuple[dict[str, str], list[str]]:
     """Finds the file that each name of the table means.
 
     Exact names come first, then names that differ in the form of accents, slashes or a leading `./`, then in case, then
-    names without their suffix. A name that fits several files matches none of them.
+    names without their suffix, and with `other_suffixes` names whose suffixes differ. A name that fits several files
+    matches none of them.
 
     Returns:
       file by name, and notes.
@@ -41,6 +44,7 @@ def match(wanted: Collection[str], present: Collection[str]) -> tuple[dict[str, 
         (_spelling, _spelling, "a form of accents or slashes"),
         (_any_case, _any_case, "case"),
         (_any_case, _without_suffix, "a missing suffix"),
+        *([(_without_suffix, _without_suffix, "another suffix")] if other_suffixes else []),
     )
     for of_table, of_file, what in steps:
         by_key = collections.defaultdict(list)

@@ -115,6 +115,28 @@ def prepare(
     return target, True
 
 
+def rehearse(corpus: str, source: str | os.PathLike, options: Mapping[str, Any]) -> tuple[str, bool]:
+    """Reads a corpus and writes nothing.
+
+    Args:
+      corpus: a name in `data_prep.corpora.CORPORA`, of a corpus with an option `dry_run`.
+      source: the corpus as downloaded.
+      options: fields of the corpus's `Options`.
+
+    Returns:
+      What was found, for the screen, and whether all of it matches.
+
+    Raises:
+      UserError: the layout is not as expected.
+    """
+    kind = CORPORA[corpus]
+    chosen = _corpus_options(kind, options)
+    source = pathlib.Path(source).expanduser()
+    if not source.is_dir():
+        raise UserError(f"--source={source} is not a folder.")
+    return kind(source, chosen).rehearse()
+
+
 def _silence_libraries() -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     logging.getLogger("tensorflow_datasets").setLevel(logging.ERROR)

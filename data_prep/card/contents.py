@@ -55,11 +55,16 @@ def write(
     label = info.features["type" if corpus.kind == "triplets" else "label"]
     names = list(getattr(label, "names", []))
     table = counts.to_json()
+    notes = list(corpus.notes)
     for name, split in table.items():
         numbers = split["counts"]
         split["labels"] = {names[int(k)] if int(k) >= 0 else "unlabelled": n for k, n in split["labels"].items()}
         split["subjects"] = len({item.subject for item in items if item.split == name and item.subject}) or None
         flagged = split.pop("flags")
+        constant = split.pop("constant")
+        if constant and name == "train":
+            first = ", ".join(list(constant)[:LISTED])
+            notes.append(f"{len(constant)} columns are the same in all of train, which is worth nothing: {first}")
         if corpus.kind == "clips":
             listed = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
             about_labels = {flag: found for flag, found in listed.items() if flag.startswith("annotation")}
@@ -83,7 +88,7 @@ def write(
         "items": len(items),
         "items_skipped": len(skipped),
         "items_left_out": dict(dropped.most_common()),
-        "notes": list(corpus.notes),
+        "notes": notes,
         "skipped": skipped[:LISTED],
         "source_fingerprint": fingerprint(items),
         "arguments": dict(arguments),

@@ -19,12 +19,14 @@ class RecordCounts(NamedTuple):
       label: None if an earlier record of the same recording counted it.
       points: valence and arousal `[N, 2]`.
       flags: (flag, recording) pairs that somebody should check.
+      constant: values by the names of what does not change in the record; None if nothing is compared.
     """
 
     counts: dict[str, int]
     label: int | None
     points: np.ndarray | None
     flags: tuple[tuple[str, str], ...] = ()
+    constant: Mapping[str, float] | None = None
 
 
 class SplitCounts:
@@ -42,6 +44,7 @@ class SplitCounts:
                 "labels": collections.Counter(),
                 "plane": plane,
                 "flags": {},
+                "constant": None,
             }
         return self.splits[name]
 
@@ -78,6 +81,7 @@ class SplitCounts:
             mine["flags"].setdefault(flag, []).append(recording)
         if measured.points is not None:
             _plot(mine["plane"], measured.points)
+        mine["constant"] = _in_both(mine["constant"], measured.constant)
 
     def add(self, split: str, record: Mapping[str, Any]) -> None:
         """Measures and counts one record, not yet encoded."""
@@ -92,15 +96,17 @@ class SplitCounts:
             for flag, recordings in theirs["flags"].items():
                 mine["flags"].setdefault(flag, []).extend(recordings)
             mine["plane"] += np.asarray(theirs["plane"], int)
+            mine["constant"] = _in_both(mine["constant"], theirs["constant"])
 
     def to_json(self) -> dict[str, Any]:
-        """Returns {split: {counts, labels, plane, flags}} as plain values; plane is None without any valence."""
+        """Returns {split: {counts, labels, plane, flags, constant}} as plain values; plane is None without valence."""
         return {
             name: {
                 "counts": dict(sorted(s["counts"].items())),
                 "labels": dict(sorted(s["labels"].items(), key=lambda pair: int(pair[0]))),
                 "plane": s["plane"].tolist() if s["plane"].any() else None,
                 "flags": {flag: list(names) for flag, names in sorted(s["flags"].items())},
+                "constant": s["constant"],
             }
             for name, s in sorted(self.splits.items())
         }
@@ -114,6 +120,7 @@ class SplitCounts:
             split["counts"].update(values["counts"])
             split["labels"].update(values["labels"])
             split["flags"].update({flag: list(names) for flag, names in values["flags"].items()})
+            split["constant"] = values.get("constant")
             if values["plane"] is not None:
                 split["plane"] += np.asarray(values["plane"], int)
         return out
@@ -132,7 +139,15 @@ def _features(record: Mapping[str, Any]) -> RecordCounts:
         if name.endswith("_mask") and name != "target_mask":
             counts[f"frames_without_{name.removesuffix('_mask')}"] = int((~np.asarray(mask, bool)).sum())
     flags = tuple((flag, record["recording"]) for flag in record.get("flags", ()))
-    return RecordCounts(counts, int(record["label"]), np.asarray(record["targets"])[target], flags)
+    points = np.asarray(record["targets"])[target]
+    return RecordCounts(counts, int(record["label"]), points, flags, record.get("constant", {}))
+
+
+def _in_both(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> dict[str, float] | None:
+    """The entries that two sets of values share; None says nothing."""
+    if one is None or other is None:
+        return dict(one or other or {}) if (one is not None or other is not None) else None
+    return {name: value for name, value in one.items() if other.get(name) == value}
 
 
 def _plot(plane: np.ndarray, points: np.ndarray) -> None:

@@ -118,6 +118,10 @@ class Corpus(abc.ABC):
         """What the card says besides what it says of every corpus; known after `items`."""
         return {}
 
+    def rehearse(self) -> tuple[str, bool]:
+        """What a dry run finds, for the screen, and whether all of it matches; for corpora with an option `dry_run`."""
+        raise NotImplementedError
+
     @classmethod
     def instructions(cls) -> str:
         """Says how to get the corpus and where to put it, for TFDS's `MANUAL_DOWNLOAD_INSTRUCTIONS` and `--help`."""

@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from data_prep.features import delimited, reading
+from data_prep.features import reading
 from data_prep.features.rows import Part, at
 from data_prep.features.specs import TableSpec
 from data_prep.tables import TableError
@@ -36,7 +36,7 @@ def find(root: pathlib.Path, spec: TableSpec, flag: str) -> Found:
     parts: dict[str, Part] = {}
     notes: list[str] = []
     for name, path in _files(root, spec, flag):
-        for recording, part in _parts(name, path, spec, notes).items():
+        for recording, part in _recordings(name, path, spec, notes).items():
             if recording in parts:
                 other = parts[recording].path
                 raise UserError(
@@ -48,19 +48,25 @@ def find(root: pathlib.Path, spec: TableSpec, flag: str) -> Found:
     return Found(parts, notes)
 
 
+def _recordings(name: str, path: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[str, Part]:
+    try:
+        found = reading.recordings(path, spec, notes)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except TableError as error:
+        raise at(path, error) from error
+    if "" in found:
+        return {name: found[""]}
+    # A column of names may hold paths; their last parts do if they tell the recordings apart.
+    short = {recording: pathlib.PurePosixPath(recording.replace("\\", "/")).name for recording in found}
+    apart = len(set(short.values())) == len(short) and all(short.values())
+    return {short[recording] if apart else recording: part for recording, part in found.items()}
+
+
 def _files(root: pathlib.Path, spec: TableSpec, flag: str) -> Iterator[tuple[str, pathlib.Path]]:
     """Yields (name of the recording, file), the name without suffix."""
-    if "{name}" in spec.path:
-        head, tail = spec.path.split("{name}")
-        folder = root / head if head.endswith("/") or not head else (root / head).parent
-        pattern = re.compile(
-            re.escape(str(root / head).rstrip("/") + ("/" if head.endswith("/") or not head else ""))
-            + "(?P<name>[^/]+)"
-            + re.escape(tail)
-        )
-        for path in _below(folder, flag):
-            if found := pattern.fullmatch(str(path)):
-                yield found["name"], path
+    if "{name}" in spec.path or "*" in spec.path:
+        yield from _matching(root, spec.path, flag)
         return
     path = root / spec.path
     if path.is_file():
@@ -73,24 +79,28 @@ def _files(root: pathlib.Path, spec: TableSpec, flag: str) -> Iterator[tuple[str
             yield shown(file.relative_to(path).with_suffix("")), file
 
 
+def _matching(root: pathlib.Path, template: str, flag: str) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields the files whose paths fit a template; `{name}` and `*` stand for a part of one name."""
+    fixed = []
+    for part in pathlib.PurePath(template).parts[:-1]:
+        if "{name}" in part or "*" in part:
+            break
+        fixed.append(part)
+    folder = root.joinpath(*fixed)
+    if not folder.is_dir():
+        raise UserError(f"--{flag}={template}: {folder} does not exist: name a folder below --source.")
+    words = re.split(r"(\{name\}|\*)", str(root / template))
+    group = iter(("(?P<name>[^/]+)",))
+    pattern = "".join(
+        next(group, "(?P=name)") if word == "{name}" else "[^/]*?" if word == "*" else re.escape(word) for word in words
+    )
+    for file in _below(folder, flag):
+        if found := re.fullmatch(pattern, str(file)):
+            yield found.groupdict().get("name") or file.stem, file
+
+
 def _below(folder: pathlib.Path, flag: str) -> Iterator[pathlib.Path]:
     def unreadable(error: OSError) -> None:
         raise UserError(f"--{flag}: {error.filename} cannot be read: {error.strerror}.") from error
 
     yield from listing.files(folder, unreadable=unreadable)
-
-
-def _parts(name: str, path: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[str, Part]:
-    """The recordings in one file: itself, or those that its column of names tells apart."""
-    try:
-        form = reading.layout(str(path), spec)
-        columns, understood = delimited.select(form, spec)
-        notes += [note for note in (*form.notes, *understood) if note not in notes]
-        if columns.key is None or not delimited.holds_several(path, form, columns.key):
-            return {name: Part(str(path))}
-        runs = delimited.recordings(path, form, columns.key)
-        return {recording: Part(str(path), tuple(ranges)) for recording, ranges in runs.items()}
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except TableError as error:
-        raise at(path, error) from error

@@ -1,21 +1,44 @@
 """Labels: traces of valence and arousal, gold or one per rater, on the times at which they were given."""
 
 import dataclasses
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from data_prep import annotations
 from data_prep.features import reading
 from data_prep.features.align import step_of
+from data_prep.features.layout import select
 from data_prep.features.rows import Part, Rows, at, listed
 from data_prep.features.specs import TableSpec
 from data_prep.tables import TableError
 from media.errors import UserError
 
 DIMENSIONS = ("valence", "arousal")  # the order of `targets`
-# Columns beside the raters of a table of one dimension that are no rater.
+# Names of the gold standard's column in the table of one dimension; a table without one has a column per rater.
 GOLD = ("goldstandard", "gold_standard", "gold", "value", "rating", "label", "mean", "ewe")
+RATER = "rater"  # the column that tells raters apart in a table with valence and arousal
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How labels are read.
+
+    Attributes:
+      spec: of their tables.
+      delay: seconds by which raters lag; the labels move earlier by as much.
+      method: how raters become a gold standard, a name in `annotations.GOLD_STANDARDS`.
+      low, high: the range of the labels, which becomes [-1, 1].
+      raters: names of the raters of the whole data set, in order; empty for a gold standard.
+    """
+
+    spec: TableSpec
+    delay: float = 0.0
+    method: str = "ewe"
+    low: float = -1.0
+    high: float = 1.0
+    raters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,96 +58,58 @@ class Traces:
     last: str
 
 
-def places(part: Part, spec: TableSpec, dimension: str) -> list[str]:
-    """The columns of a table of labels: `[valence, arousal]`, or those of one dimension.
+def _spoken(spec: TableSpec) -> dict[str, str]:
+    return {"valence": spec.valence, "arousal": spec.arousal}
 
-    Raises:
-      TableError: they are not there.
-    """
-    names = reading.columns(part, dataclasses.replace(spec, cols=())).feature_names
-    lower = {name.strip().lower(): name for name in names}
+
+def path_of(spec: TableSpec, dimension: str) -> str:
+    """The path of one dimension's tables."""
+    return spec.path.replace("{dimension}", _spoken(spec)[dimension])
+
+
+def _columns(part: Part, spec: TableSpec, dimension: str) -> list[str]:
+    """The columns of a table of labels: those of valence and arousal, or of one dimension: gold, or one per rater."""
     if spec.cols:
-        return reading.columns(part, spec).feature_names
+        return reading.feature_names(part, spec)
+    names = reading.feature_names(part, spec)
+    lower = {name.strip().lower(): name for name in names}
+    words = {one: word.lower() for one, word in _spoken(spec).items()}
     if dimension:
-        own = [lower[name] for name in (dimension, *GOLD) if name in lower]
-        chosen = own[:1] or names
-        if not chosen:
-            raise TableError(f"it has no column of {dimension} (it has {listed(names)})")
-        return chosen
-    missing = [name for name in DIMENSIONS if name not in lower]
+        gold = next((lower[name] for name in (words[dimension], dimension, *GOLD) if name in lower), None)
+        if not names:
+            raise TableError(f"it has no column of {dimension}: add one called value, or one per rater")
+        return [gold] if gold is not None else names
+    missing = [words[name] for name in DIMENSIONS if words[name] not in lower]
     if missing:
         lacks = " and ".join(missing)
-        raise TableError(
-            f"it has no column {lacks} (it has {listed(names)}): rename the columns, or name them by cols="
-        )
-    return [lower[name] for name in DIMENSIONS]
+        raise TableError(f"it lacks column {lacks} (it has {listed(names)}): rename it, or give arousal=NAME")
+    return [lower[words[name]] for name in DIMENSIONS]
 
 
-def read(parts: Mapping[str, Part], spec: TableSpec, delay: float, method: str, low: float, high: float) -> Traces:
-    """Reads the labels of one recording.
-
-    Args:
-      parts: the table of each dimension, or one under the name "".
-      spec: how they are read.
-      delay: seconds by which raters lag; the labels move earlier by as much.
-      method: how raters become a gold standard, a name in `annotations.GOLD_STANDARDS`.
-      low, high: the range of the labels, which becomes [-1, 1].
-
-    Raises:
-      UserError: a table cannot be used; the file, the line and the remedy are named.
-    """
-    by_dimension: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    last = ""
-    for name, part in parts.items():
-        rows, time = _rows(part, spec, name)
-        _check_range(part, rows, low, high)
-        values = 2 * (rows.values.astype(np.float64) - low) / (high - low) - 1
-        time = time - delay
-        last = f"{part.path}, {rows.line(len(time) - 1)}"
-        if name:
-            by_dimension[name] = time, values
-        else:
-            by_dimension = {one: (time, values[:, i : i + 1]) for i, one in enumerate(DIMENSIONS)}
-    at_times = by_dimension[DIMENSIONS[1]][0]
-    raters, targets = [], []
-    for name in DIMENSIONS:
-        time, values = by_dimension[name]
-        gold = values[:, 0] if values.shape[1] == 1 else annotations.gold_standard(values, method)
-        targets.append(_onto(time, gold, at_times))
-        raters.append(_onto(time, values, at_times))
-    if len({one.shape[1] for one in raters}) > 1:
-        raise UserError(f"{last}valence and arousal have different numbers of raters: name them by cols=.")
-    rated = np.stack(raters, axis=2)
-    if rated.shape[1] == 1:
-        rated = np.full_like(rated, np.nan)  # a gold standard is no rater
-    return Traces(at_times, np.stack(targets, axis=1), rated, last)
+def _rater_column(part: Part, spec: TableSpec) -> str:
+    """The column of raters in a text table of both dimensions, or ""."""
+    if pathlib.Path(part.path).suffix.lower() not in reading.TEXT:
+        return ""
+    names = select(reading.layout(part.path, spec), spec)[0].names
+    return next((name for name in names if name.strip().lower() == RATER), "")
 
 
-def _onto(time: np.ndarray, values: np.ndarray, at_times: np.ndarray) -> np.ndarray:
-    if len(time) == len(at_times) and np.allclose(time, at_times, atol=1e-6):
-        return values
-    return annotations.resample(time, values, at_times)
-
-
-def _rows(part: Part, spec: TableSpec, dimension: str) -> tuple[Rows, np.ndarray]:
-    try:
-        chosen = tuple(_escaped(name) for name in places(part, spec, dimension))
-        rows = reading.read(part, dataclasses.replace(spec, cols=chosen))
-        if dimension == "" and rows.values.shape[1] != 2:
-            raise TableError("cols= must name two columns, valence and arousal")
-        if not dimension and not spec.cols:
-            order = [
-                reading.columns(part, dataclasses.replace(spec, cols=chosen)).feature_names.index(n)
-                for n in places(part, spec, dimension)
-            ]
-            rows = dataclasses.replace(rows, values=rows.values[:, order])
-        if rows.time is None:
-            raise TableError("its labels have no times: add a column of times in seconds, or rate=HZ")
-    except TableError as error:
-        raise at(part.path, error) from error
-    except OSError as error:
-        raise UserError(f"{part.path} cannot be read: {error.strerror}.") from error
-    return rows, rows.time
+def _read(part: Part, spec: TableSpec, dimension: str) -> dict[str, Rows]:
+    """The labels of each rater, or of each column of raters, as rows of one column per dimension of the table."""
+    chosen = _columns(part, spec, dimension)
+    narrow = dataclasses.replace(spec, cols=tuple(_escaped(name) for name in chosen))
+    column = "" if dimension else _rater_column(part, spec)
+    found = reading.read_by(part, narrow, column) if column else {"": reading.read(part, narrow)}
+    place = [reading.feature_names(part, narrow).index(name) for name in chosen]
+    found = {name: dataclasses.replace(rows, values=rows.values[:, place]) for name, rows in found.items()}
+    rows = next(iter(found.values()))
+    if rows.time is None:
+        raise TableError("its labels have no times: add a column of times in seconds, or rate=HZ")
+    if not dimension and rows.values.shape[1] != 2:
+        raise TableError("cols= must choose two columns, valence and arousal")
+    if dimension and len(chosen) > 1:
+        return {name: dataclasses.replace(rows, values=rows.values[:, [i]]) for i, name in enumerate(chosen)}
+    return found
 
 
 def _escaped(name: str) -> str:
@@ -132,13 +117,84 @@ def _escaped(name: str) -> str:
     return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
-def _check_range(part: Part, rows: Rows, low: float, high: float) -> None:
-    outside = np.argwhere((rows.values < low - 1e-6) | (rows.values > high + 1e-6))
+def raters(labelled: Sequence[Mapping[str, Part]], spec: TableSpec) -> tuple[str, ...]:
+    """Names of the raters of all recordings, sorted; empty if their labels are a gold standard.
+
+    Raises:
+      UserError: a table cannot be read.
+    """
+    found: dict[str, None] = {}
+    for parts in labelled:
+        for dimension, part in parts.items():
+            try:
+                if dimension and len(names := _columns(part, spec, dimension)) > 1:
+                    found |= dict.fromkeys(name.strip() for name in names)
+                elif not dimension and _rater_column(part, spec):
+                    found |= dict.fromkeys(_read(part, spec, dimension))
+            except TableError as error:
+                raise at(part.path, error) from error
+            except OSError as error:
+                raise UserError(f"{part.path} cannot be read: {error.strerror}.") from error
+    return tuple(sorted(found))
+
+
+def read(parts: Mapping[str, Part], how: Reading) -> Traces:
+    """Reads the labels of one recording.
+
+    Args:
+      parts: the table of each dimension, or one under the name "".
+      how: how they are read.
+
+    Raises:
+      UserError: a table cannot be used; the file, the line and the remedy are named.
+    """
+    # By dimension and rater: times and values.
+    given: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {name: {} for name in DIMENSIONS}
+    last = ""
+    for dimension, part in parts.items():
+        try:
+            found = _read(part, how.spec, dimension)
+        except TableError as error:
+            raise at(part.path, error) from error
+        except OSError as error:
+            raise UserError(f"{part.path} cannot be read: {error.strerror}.") from error
+        for rater, rows in found.items():
+            _check_range(part, rows, how)
+            time = np.asarray(rows.time) - how.delay
+            values = 2 * (rows.values.astype(np.float64) - how.low) / (how.high - how.low) - 1
+            last = f"{part.path}, {rows.line(len(time) - 1)}"
+            for column, name in enumerate((dimension,) if dimension else DIMENSIONS):
+                given[name][rater.strip()] = time, values[:, column]
+    time = max((one for by in given.values() for one, _ in by.values()), key=len)
+    if len(time) == 0:
+        raise UserError(f"{next(iter(parts.values())).path}: it has no label: fill it in, or exclude the recording.")
+    names = how.raters or ("",)
+    absent = np.zeros(0), np.zeros(0)
+    traces = np.stack(
+        [np.stack([_onto(*given[d].get(rater, absent), time) for rater in names], axis=1) for d in DIMENSIONS], axis=2
+    )
+    if not how.raters:
+        return Traces(time, traces[:, 0], np.full_like(traces, np.nan), last)
+    gold = [annotations.gold_standard(traces[:, :, d], how.method) for d in range(2)]
+    return Traces(time, np.stack(gold, axis=1), traces, last)
+
+
+def _onto(time: np.ndarray, values: np.ndarray, at_times: np.ndarray) -> np.ndarray:
+    if not len(time):
+        return np.full(len(at_times), np.nan)
+    if len(time) == len(at_times) and np.allclose(time, at_times, atol=1e-6):
+        return values
+    return annotations.resample(time, values, at_times)
+
+
+def _check_range(part: Part, rows: Rows, how: Reading) -> None:
+    slack = 1e-6 * (how.high - how.low)
+    outside = np.argwhere((rows.values < how.low - slack) | (rows.values > how.high + slack))
     if len(outside):
         row, column = outside[0]
         raise UserError(
-            f"{part.path}, {rows.line(int(row))}the label {rows.values[row, column]:g} lies outside {low:g} to "
-            f"{high:g}: name the range by --scale=LOW,HIGH."
+            f"{part.path}, {rows.line(int(row))}the label {rows.values[row, column]:g} lies outside {how.low:g} to "
+            f"{how.high:g}: name the range by --scale=LOW,HIGH."
         )
 
 
@@ -156,18 +212,12 @@ def resampled(traces: Traces, at_times: np.ndarray) -> tuple[np.ndarray, np.ndar
     flat = traces.raters.reshape(len(traces.time), -1)
     step = step_of(traces.time)
     targets = annotations.resample(traces.time, traces.targets, at_times, step)
-    raters = annotations.resample(traces.time, flat, at_times, step)
-    return targets, raters.reshape(len(at_times), *traces.raters.shape[1:])
+    rated = annotations.resample(traces.time, flat, at_times, step)
+    return targets, rated.reshape(len(at_times), *traces.raters.shape[1:])
 
 
-def rater_count(parts: Mapping[str, Part], spec: TableSpec) -> int:
-    """How many raters the tables of a recording have; 0 for a gold standard.
-
-    Raises:
-      UserError: a table cannot be read.
-    """
-    try:
-        counts = [len(places(part, spec, name)) for name, part in parts.items() if name]
-    except TableError as error:
-        raise at(next(iter(parts.values())).path, error) from error
-    return counts[0] if counts and counts[0] > 1 else 0
+def unlabelled(end: float, step: float, raters: int) -> Traces:
+    """A recording without labels, on a grid of `step` seconds up to its end."""
+    time = np.arange(max(1, int(np.floor(end / step + 1e-6)) + 1)) * step
+    missing = np.full((len(time), max(1, raters), 2), np.nan)
+    return Traces(time, missing[:, 0], missing, "")

@@ -5,40 +5,73 @@ import collections
 import functools
 import os
 import pathlib
+import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_prep import tables
-from data_prep.features import delimited
-from data_prep.features.rows import Columns, Part, Rows
+from data_prep.features import arrays, delimited
+from data_prep.features.layout import Layout, layout_of, select
+from data_prep.features.rows import Columns, Part, Rows, columns_of, listed
 from data_prep.features.specs import TableSpec
 from data_prep.tables import TableError
+from media.files import LFS_REMEDY, points_to_lfs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXT = (".csv", ".tsv", ".txt", ".arff", ".fex")
-SUFFIXES = TEXT
+SUFFIXES = (*TEXT, *arrays.SUFFIXES)
+_DAYS = re.compile(r"(\d+) days? ")
 
 
 @functools.lru_cache(maxsize=4096)
-def _layout(path: str, header: str, state: tuple[int, int]) -> delimited.Layout:
+def _layout(path: str, header: str, state: tuple[int, int]) -> Layout:
     del state  # a file that changed is read again
-    return delimited.layout(pathlib.Path(path), header)
+    return layout_of(pathlib.Path(path), header)
 
 
-def layout(path: str, spec: TableSpec) -> delimited.Layout:
+def layout(path: str, spec: TableSpec) -> Layout:
     """How a text table is written; remembered while the file stays as it is."""
     status = os.stat(path)
     return _layout(path, spec.header, (status.st_size, status.st_mtime_ns))
 
 
-def columns(part: Part, spec: TableSpec) -> Columns:
-    """The columns of a part's table.
+def recordings(path: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[str, Part]:
+    """The recordings in one file by their names; under "" if it holds one, whose name is the file's.
 
     Raises:
       OSError: the file cannot be read.
       TableError: it cannot be understood.
     """
-    return delimited.select(layout(part.path, spec), spec)[0]
+    if points_to_lfs(path):
+        raise TableError(LFS_REMEDY)
+    if path.suffix.lower() in arrays.SUFFIXES:
+        return {name: Part(str(path), None, name) for name in arrays.members(path, spec)}
+    form = layout(str(path), spec)
+    place, understood = select(form, spec)
+    notes += [note for note in (*form.notes, *understood) if note not in notes]
+    if place.key is None or not delimited.holds_several(path, form, place.key):
+        return {"": Part(str(path))}
+    runs = delimited.recordings(path, form, place.key)
+    return {name: Part(str(path), tuple(ranges)) for name, ranges in runs.items()}
+
+
+def feature_names(part: Part, spec: TableSpec) -> list[str]:
+    """Names of the features in a part's table.
+
+    Raises:
+      OSError: the file cannot be read.
+      TableError: it cannot be understood.
+    """
+    path = pathlib.Path(part.path)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return columns_of(arrays.parquet_columns(path), spec).feature_names
+    if path.suffix.lower() in arrays.SUFFIXES:
+        return columns_of(arrays.read(part, spec).names, spec).feature_names
+    return select(layout(part.path, spec), spec)[0].feature_names
 
 
 def read(part: Part, spec: TableSpec) -> Rows:
@@ -47,54 +80,118 @@ def read(part: Part, spec: TableSpec) -> Rows:
     Raises:
       OSError: the file cannot be read.
       TableError: it cannot be understood; the line is named.
+      UserError: a package is missing.
     """
-    return _text(part, spec)
+    if pathlib.Path(part.path).suffix.lower() in arrays.SUFFIXES:
+        return _arrays(part, spec)
+    return _text(part, spec, "")[""]
 
 
-def _text(part: Part, spec: TableSpec) -> Rows:
+def read_by(part: Part, spec: TableSpec, column: str) -> dict[str, Rows]:
+    """Reads the rows of one recording apart by the text in a column, such as the rater's name."""
+    return _text(part, spec, column)
+
+
+def _arrays(part: Part, spec: TableSpec) -> Rows:
+    found = arrays.read(part, spec)
+    names = found.names
+    places = list(range(len(names)))
+    if pathlib.Path(part.path).suffix.lower() not in (".parquet", ".pq"):
+        places = list(columns_of(names, spec).features)
+    values = np.ascontiguousarray(found.values[:, places], np.float32)
+    time = np.full(len(values), np.nan)
+    if found.time is not None:
+        time = np.asarray(found.time, np.float64) * tables.SECONDS[spec.unit or "s"]
+    return _finish(
+        values,
+        time,
+        found.confidence,
+        found.success,
+        lambda row: f"row {row + 1}: ",
+        spec,
+        [],
+        [names[i] for i in places],
+    )
+
+
+def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
     form = layout(part.path, spec)
-    place, notes = delimited.select(form, spec)
+    place, notes = select(form, spec)
     if not place.features:
-        raise TableError(f"it has no column of features (it has {', '.join(form.names[:8])})")
-    wanted = [p for p in (place.time, place.frame, place.confidence, place.success) if p is not None]
+        raise TableError(f"it has no column of features (it has {listed(form.names)}): choose some by cols=")
+    named = form.names.index(by) if by else None
+    times = (place.time, place.end, place.frame, place.confidence, place.success, named)
     read = collections.defaultdict(list)
     starts, lines, count = [], [], 0
-    for data, number in delimited.blocks(part, form, [*place.features, *wanted]):
+    for data, number in delimited.blocks(part, form, [*place.features, *(p for p in times if p is not None)]):
         read["values"].append(delimited.numbers(data[list(place.features)], place.features, form, number))
         read["time"].append(_times(data, place, spec, form, number))
         for name in ("confidence", "success"):
             if (at := getattr(place, name)) is not None:
                 read[name].append(delimited.column(data, at, form, number))
+        if named is not None:
+            read["by"].append(data[named].astype(str).to_numpy())
         starts.append(count)
         lines.append(number)
         count += len(data)
     if not count:
-        raise TableError("it has no row")
+        raise TableError("it has no row: remove the file, or fill it in")
 
     def line(row: int) -> str:
         block = bisect.bisect_right(starts, row) - 1
         return f"line {lines[block] + row - starts[block]}: "
 
     joined = {name: np.concatenate(parts) for name, parts in read.items()}
-    return finish(joined["values"], joined["time"], joined.get("confidence"), joined.get("success"), line, spec, notes)
+    groups = {"": np.arange(count)}
+    if by:
+        groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name != "nan"}
+    return {name: _group(joined, rows, line, spec, notes, place.feature_names) for name, rows in groups.items()}
 
 
-def _times(
-    data: "delimited.pd.DataFrame", place: Columns, spec: TableSpec, form: delimited.Layout, number: int
-) -> np.ndarray:
-    """Times in seconds of some rows; frame numbers if the table has only those; empty if it has neither."""
+def _group(
+    joined: dict[str, np.ndarray],
+    rows: np.ndarray,
+    line: Callable[[int], str],
+    spec: TableSpec,
+    notes: list[str],
+    names: list[str],
+) -> Rows:
+    values, time = joined["values"][rows], joined["time"][rows]
+    confidence, success = (joined[name][rows] if name in joined else None for name in ("confidence", "success"))
+    return _finish(values, time, confidence, success, lambda row: line(int(rows[row])), spec, notes, names)
+
+
+def _times(data: "pd.DataFrame", place: Columns, spec: TableSpec, form: Layout, number: int) -> np.ndarray:
+    """Times of some rows, s; NaN if the table has none."""
     if place.time is None:
         if place.frame is None:
             return np.full(len(data), np.nan)
-        return delimited.column(data, place.frame, form, number)
-    if data[place.time].dtype.kind not in "fiub" and data[place.time].astype(str).str.contains(":").any():
-        reader = tables.Table([], [], form.decimal == ",", [])
-        return np.array([reader.seconds(str(cell)) for cell in data[place.time]])
-    unit = spec.unit or tables.time_unit(form.names[place.time]) or "s"
-    return delimited.column(data, place.time, form, number) * tables.SECONDS[unit]
+        frames = delimited.column(data, place.frame, form, number)
+        if not spec.rate:
+            raise TableError(
+                f"it has frame numbers and no times: give its frames per second, as in {spec.path}:rate=25"
+            )
+        return frames / spec.rate
+    time = _clock(data, place.time, spec, form, number)
+    return time if place.end is None else (time + _clock(data, place.end, spec, form, number)) / 2
 
 
-def finish(
+def _clock(data: "pd.DataFrame", place: int, spec: TableSpec, form: Layout, number: int) -> np.ndarray:
+    cells = data[place]
+    if cells.dtype.kind in "fiub" or not cells.astype(str).str.contains(":").any():
+        unit = spec.unit or tables.time_unit(form.names[place]) or "s"
+        return delimited.column(data, place, form, number) * tables.SECONDS.get(unit, 1.0)
+    reader, out = tables.Table([], [], form.decimal == ",", []), []
+    for row, cell in enumerate(cells.astype(str)):
+        days = _DAYS.match(cell)  # a Timedelta of pandas, as opensmile writes it
+        try:
+            out.append(reader.seconds(cell[days.end() :] if days else cell) + 86400 * (int(days[1]) if days else 0))
+        except TableError as error:
+            raise TableError(f"line {number + row}: {error}") from error
+    return np.array(out)
+
+
+def _finish(
     values: np.ndarray,
     time: np.ndarray,
     confidence: np.ndarray | None,
@@ -102,39 +199,45 @@ def finish(
     line: Callable[[int], str],
     spec: TableSpec,
     notes: list[str],
+    names: list[str],
 ) -> Rows:
     """Checks and orders the times, and masks rows that cannot be used.
 
     Raises:
-      TableError: the times do not rise, or one stands twice.
+      TableError: a column is empty, the times do not rise, or one stands twice.
     """
-    empty = np.isnan(values).all(axis=1)
-    finite = np.isfinite(values).all(axis=1)
-    valid = finite.copy()
+    if not np.isnan(spec.missing):
+        values = np.where(values == np.float32(spec.missing), np.float32(np.nan), values)
+    finite = np.isfinite(values)
+    empty = ~finite.any(axis=1)
+    if len(bare := np.flatnonzero(~finite.any(axis=0))) and not empty.all():
+        name = names[bare[0]]
+        raise TableError(f"column {name!r} holds no number at all: leave it out by cols=!{name}")
+    valid = finite.all(axis=1)
     if confidence is not None:
         valid &= np.nan_to_num(confidence) >= spec.min_confidence
     if success is not None:
         valid &= np.nan_to_num(success) > 0
-    order = np.arange(len(values))
+    if spec.zeros == "yes":
+        valid &= (values != 0).any(axis=1)
     if np.isnan(time).all():
-        order = order[: _last(~empty)]
-        if spec.rate:
-            time = np.arange(len(values)) / spec.rate + spec.offset
-        return Rows(time[order] if spec.rate else None, values[order], valid[order], line, tuple(notes))
+        order = np.arange(len(values))[: _last(~empty)]
+        known = np.arange(len(order)) / spec.rate + spec.offset if spec.rate else None
+        return Rows(known, values[order], valid[order], line, tuple(notes))
     lost = np.isnan(time)
     if (lost & ~empty).any():
         raise TableError(f"{line(int(np.flatnonzero(lost & ~empty)[0]))}the time is missing: fill it in")
-    order = order[~lost]
+    order = np.flatnonzero(~lost)
     steps = np.diff(time[order])
-    if (steps < 0).any():
+    if (steps < 0).any() and not (_several_faces(confidence, time[order])):
         if spec.sort != "yes":
             bad = int(np.flatnonzero(steps < 0)[0])
-            a, b = order[bad], order[bad + 1]
+            before, after = order[bad], order[bad + 1]
             raise TableError(
-                f"{line(int(b))}time {time[b]:g} comes after {time[a]:g}: sort the rows by time, or add sort=yes"
+                f"{line(int(after))}time {time[after]:g} comes after {time[before]:g}: sort the rows, or add sort=yes"
             )
-        order = order[np.argsort(time[order], kind="stable")]
         notes = [*notes, "its rows are sorted by time"]
+    order = order[np.argsort(time[order], kind="stable")]
     same = np.flatnonzero(np.diff(time[order]) == 0)
     if len(same):
         if confidence is None:
@@ -142,8 +245,12 @@ def finish(
             raise TableError(f"{line(int(row))}time {time[row]:g} stands twice: remove one of the rows")
         order = _surest(order, time, confidence)
         notes = [*notes, "of several faces at one time the surest is taken"]
-    kept = order
-    return Rows(time[kept] + spec.offset, values[kept], valid[kept], lambda row: line(int(kept[row])), tuple(notes))
+    return Rows(time[order] + spec.offset, values[order], valid[order], lambda r: line(int(order[r])), tuple(notes))
+
+
+def _several_faces(confidence: np.ndarray | None, time: np.ndarray) -> bool:
+    """Whether one face's rows follow another's, so that the times begin anew."""
+    return confidence is not None and len(np.unique(time)) < len(time)
 
 
 def _last(used: np.ndarray) -> int:

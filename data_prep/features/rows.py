@@ -14,12 +14,12 @@ from data_prep.tables import TableError
 from media.errors import UserError
 
 KEYS = ("name", "recording", "file", "filename", "file_name", "video", "instance_name", "clip", "id", "input")
-TIMES = ("timestamp", "time", "frametime", "approx_time", "start", "seconds")
+TIMES = ("timestamp", "time", "frametime", "start", "seconds")
 FRAMES = ("frame", "frame_number", "frame_id")
 CONFIDENCES = ("confidence", "facescore", "face_score")
 SUCCESSES = ("success",)
-# Columns that number faces, segments and rows: no features, whatever their values.
-NUMBERINGS = ("face_id", "segment_id", "identity", "")
+# Columns that number or name faces, segments and rows: no features, whatever their values.
+NUMBERINGS = ("face_id", "segment_id", "identity", "end", "approx_time", "class", "rater", "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +54,14 @@ class Columns:
     Attributes:
       names: of all columns.
       features: places of the features, in the table's order.
-      key, time, frame, confidence, success: place, or None.
+      key, time, end, frame, confidence, success: place, or None; with `end`, `time` is the begin of a row's window.
     """
 
     names: tuple[str, ...]
     features: tuple[int, ...]
     key: int | None = None
     time: int | None = None
+    end: int | None = None
     frame: int | None = None
     confidence: int | None = None
     success: int | None = None
@@ -79,7 +80,7 @@ class Rows:
       time: float64 `[N]`, s, rising; None if the table does not say.
       values: float32 `[N, D]`.
       valid: bool `[N]`: False for rows with a cell that is empty or no finite number, and of low confidence.
-      line: says in which line of the file row i stands, if it has lines.
+      line: says where row i stands, as "line 7: ".
       notes: how the table was understood.
     """
 
@@ -106,12 +107,14 @@ def columns_of(names: Sequence[str], spec: TableSpec) -> Columns:
     key, time = named(spec.key, KEYS), named(spec.time, TIMES)
     if time is None and not spec.time:
         time = next((i for i, name in enumerate(names) if tables.time_unit(name) in tables.SECONDS), None)
+    end = named("", ("end",)) if time is not None and lower[time] == "start" else None
     frame = named("", FRAMES)
     confidence, success = named("", CONFIDENCES), named("", SUCCESSES)
-    taken = {key, time, frame, confidence, success}
+    taken = {key, time, end, frame, confidence, success}
     others = [i for i, name in enumerate(lower) if i not in taken and name not in NUMBERINGS]
     others = [i for i in others if not lower[i].startswith("unnamed:") and lower[i] not in TIMES]
-    return Columns(tuple(names), tuple(_chosen(names, others, spec.cols)), key, time, frame, confidence, success)
+    chosen = tuple(_chosen(names, others, spec.cols))
+    return Columns(tuple(names), chosen, key, time, end, frame, confidence, success)
 
 
 def _asked(asked: str, names: Sequence[str]) -> int:

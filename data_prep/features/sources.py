@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from data_prep.features import index, reading
-from data_prep.features.labels import DIMENSIONS
+from data_prep.features import about, index, reading
+from data_prep.features.labels import DIMENSIONS, path_of
 from data_prep.features.rows import Part, at, listed
 from data_prep.features.specs import StreamSpec, TableSpec
 from data_prep.names import match, nearest
@@ -29,28 +29,48 @@ class Sources:
 
 
 def find(
-    root: pathlib.Path, streams: Sequence[StreamSpec], labels: TableSpec, max_missing: float, notes: list[str]
+    root: pathlib.Path,
+    streams: Sequence[StreamSpec],
+    labels: TableSpec | None,
+    listed_names: Sequence[str],
+    exclude: str,
+    max_missing: float,
+    notes: list[str],
 ) -> Sources:
     """Finds the tables of every recording.
+
+    Args:
+      root: the folder that relative paths start from.
+      streams: their tables.
+      labels: the tables of labels; None if there are none.
+      listed_names: recordings that a table lists. Without labels they are the recordings.
+      exclude: patterns of recordings to leave out, separated by commas.
+      max_missing: share of the recordings that a stream may lack.
+      notes: gets what was understood that is not plain.
 
     Raises:
       UserError: a table is missing for too many recordings, or its name fits none.
     """
-    found_labels = _labels(root, labels, notes)
-    names = sorted(found_labels)
-    out: dict[str, dict[str, list[Part | None]]] = {}
+    found_labels = _labels(root, labels, notes) if labels else {}
+    found = {(s.name, i): index.find(root, t, s.modality) for s in streams for i, t in enumerate(s.tables)}
+    names = sorted(found_labels or listed_names or next(iter(found.values())).parts)
+    everything = sorted({*names, *(name for one in found.values() for name in one.parts)})
+    kept = set(about.excluded(everything, exclude))
+    names, known = [name for name in names if name in kept], set(names)
+    out: dict[str, dict[str, list[Part | None]]] = {stream.name: {} for stream in streams}
+    unlabelled: dict[str, None] = {}
     for stream in streams:
-        out[stream.name] = {}
-        for number, spec in enumerate(stream.tables):
-            found = index.find(root, spec, stream.modality)
-            notes += [f"{stream.name}: {note}" for note in found.notes]
-            chosen, said = match(names, list(found.parts))
-            notes += [f"{stream.name}: {note}" for note in said]
-            _check_missing(stream.name, names, chosen, found.parts, max_missing, notes)
-            for name, file in chosen.items():
+        for number in range(len(stream.tables)):
+            parts, said = found[stream.name, number].parts, found[stream.name, number].notes
+            chosen, matched = match(names, list(parts), other_suffixes=True)
+            notes += [f"{stream.name}: {note}" for note in [*said, *matched] if f"{stream.name}: {note}" not in notes]
+            _check_missing(stream.name, names, chosen, parts, max_missing, notes)
+            left = sorted((set(parts) - set(chosen.values()) - known) & kept)
+            unlabelled |= dict.fromkeys(left)
+            for name, file in (*sorted(chosen.items()), *((name, name) for name in left)):
                 row = out[stream.name].setdefault(name, [None] * len(stream.tables))
-                row[number] = found.parts[file]
-    return Sources(names, out, found_labels)
+                row[number] = parts[file]
+    return Sources([*names, *sorted(unlabelled)], out, found_labels)
 
 
 def _labels(root: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[str, dict[str, Part]]:
@@ -60,14 +80,14 @@ def _labels(root: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[str, 
         return {name: {"": part} for name, part in found.parts.items()}
     by_dimension = {}
     for dimension in DIMENSIONS:
-        found = index.find(root, dataclasses.replace(spec, path=spec.path.replace("{dimension}", dimension)), "labels")
+        found = index.find(root, dataclasses.replace(spec, path=path_of(spec, dimension)), "labels")
         by_dimension[dimension] = found.parts
         notes += [f"labels: {note}" for note in found.notes if f"labels: {note}" not in notes]
     valence, arousal = (by_dimension[d] for d in DIMENSIONS)
     alone = sorted(set(valence) ^ set(arousal))
     if alone:
         part = (valence.get(alone[0]) or arousal[alone[0]]).path
-        raise UserError(f"{part}: recording {alone[0]!r} lacks valence or arousal: add it, or exclude the recording.")
+        raise UserError(f"{part}: recording {alone[0]!r} lacks valence or arousal: add it, or move this file away.")
     return {name: {d: by_dimension[d][name] for d in DIMENSIONS} for name in valence}
 
 
@@ -101,11 +121,11 @@ def columns(parts: Mapping[str, Sequence[Part | None]], number: int, spec: Table
     seen = set()
     for row in parts.values():
         part = row[number]
-        if part is None or part.path in seen:
+        if part is None or (part.path, part.member) in seen:
             continue
-        seen.add(part.path)
+        seen.add((part.path, part.member))
         try:
-            names = reading.columns(part, spec).feature_names
+            names = reading.feature_names(part, spec)
         except TableError as error:
             raise at(part.path, error) from error
         except OSError as error:

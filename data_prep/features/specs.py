@@ -29,7 +29,7 @@ class TableSpec:
     """One kind of table, in a file or a folder, and how it is read.
 
     Attributes:
-      path: file, folder, or a path with `{name}` for the recording's name, and in labels `{dimension}`.
+      path: file, folder, or a path with `{name}` in the place of the recordings' names; in labels also `{dimension}`.
       cols: patterns of the columns that are features; one that begins with `!` leaves columns out. None = all numbers.
       rate: rows per second, for tables without times; 0 = unknown.
       offset: seconds that are added to the times.
@@ -41,6 +41,9 @@ class TableSpec:
       min_confidence: rows with a lower confidence are masked.
       header: whether the first line names the columns; "" = decided by the line.
       sort: whether rows are sorted by time.
+      zeros: whether a row of nothing but zeros says that there was no face or sound, and is masked.
+      missing: number that stands for a missing value; NaN = none does.
+      valence, arousal: of labels, what takes the place of `{dimension}`, or the names of the columns.
     """
 
     path: str
@@ -56,6 +59,10 @@ class TableSpec:
     min_confidence: float = 0.5
     header: str = ""
     sort: str = ""
+    zeros: str = ""
+    missing: float = float("nan")
+    valence: str = "valence"
+    arousal: str = "arousal"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +112,8 @@ def _value(option: str, value: str, kind: type, where: str) -> Any:
             return float(value)
         except ValueError as error:
             raise UserError(f"{where}: {option}={value} is not a number.") from error
-    choices = {"align": ALIGN, "unit": ("s", "ms", "min"), "header": ("yes", "no"), "sort": ("yes", "no")}.get(option)
+    yes = dict.fromkeys(("header", "sort", "zeros"), ("yes", "no"))
+    choices = {"align": ALIGN, "unit": ("s", "ms", "min"), **yes}.get(option)
     if choices and value not in choices:
         raise unknown(f"value of {option} in {where}", value, choices)
     return value

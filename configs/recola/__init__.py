@@ -1,0 +1,1 @@
+"""RECOLA from the feature sets of the AVEC challenges."""
