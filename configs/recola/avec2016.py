@@ -16,7 +16,7 @@ Hardware: estimated at minutes on one GPU, and within two hours on two CPU cores
     python launch.py train --config=configs/recola/avec2016.py --workdir=runs/avec2016 \\
         --config.data.features=DATA/avec2016 --config.data.delay=BEST
     python -m avemo.postprocess --workdir=runs/avec2016
-    python launch.py report --workdir=runs/avec2016
+    python -c "from avemo import report; report.write('runs/avec2016')"
 
 `--preset=avec2016` keeps all eight sets as streams of their own, with ECG, heart rate and skin conductance.
 

@@ -15,7 +15,7 @@ Hardware: estimated at minutes on one GPU or on two CPU cores; not measured.
     python launch.py train --config=configs/recola/avec2018.py --workdir=runs/avec2018 \\
         --config.data.features=DATA/avec2018 --config.data.delay=BEST
     python -m avemo.postprocess --workdir=runs/avec2018
-    python launch.py report --workdir=runs/avec2018
+    python -c "from avemo import report; report.write('runs/avec2018')"
 
 Variants: `smoke` trains one step.
 """

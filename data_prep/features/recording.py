@@ -94,7 +94,7 @@ def record(
         seen = values[mask]
         if len(seen):
             same = np.flatnonzero(np.ptp(seen, axis=0) == 0)
-            constant |= {f"{stream.name}:{columns[stream.name][i]}": float(seen[0, i]) for i in same}
+            constant |= {f"{stream.name}:{columns[stream.name][int(i)]}": float(seen[0, i]) for i in same}
     return {
         "recording": name,
         "subject": payload["subject"],
@@ -120,7 +120,8 @@ def _stream(
     settings: Settings,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """A stream's features float32 `[T, D]`, its mask bool `[T]`, all False if a table is missing, and flags."""
-    values, masks, flags = [], [], []
+    values, masks = [], []
+    flags: list[str] = []
     for table in tables:
         if table is None:
             return np.zeros((len(time), dim), np.float32), np.zeros(len(time), bool), [f"no {stream.name}"]

@@ -7,7 +7,8 @@ import unicodedata
 import numpy as np
 import pytest
 
-from data_prep.corpora import own, own_labels
+from data_prep import names
+from data_prep.corpora import own
 from media.errors import BadItem, UserError
 
 SECONDS, FPS = 2.0, 25
@@ -194,7 +195,7 @@ def test_a_name_that_fits_no_file_or_several_is_never_guessed(folder):
     with pytest.raises(BadItem, match=r"not in the folder; the nearest name is 'c0.mp4'"):
         next(corpus.process(items["c3.mp4"]))
     with pytest.raises(UserError, match=r"both 'c0' and 'c0.mp4' in the table mean c0.mp4"):
-        own_labels.match(["c0", "c0.mp4"], ["c0.mp4"])
+        names.match(["c0", "c0.mp4"], ["c0.mp4"])
 
 
 def test_synonyms_of_the_canonical_classes_are_read_as_these(folder):
