@@ -97,6 +97,11 @@ def _figures(pictures: Sequence[tuple[bytes, str]]) -> str:
     )
 
 
+def _streams(streams: Sequence[Mapping[str, Any]]) -> str:
+    rows = [[stream[key] for key in ("name", "modality", "dim", "source")] for stream in streams]
+    return "<h2>Streams</h2>" + _table(rows, ["name", "modality", "dimension", "tables"], "words")
+
+
 def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
     """Returns the card as one HTML page.
 
@@ -142,10 +147,11 @@ def page(card: Mapping[str, Any], samples: Sequence[tuple[bytes, str]]) -> str:
         f"<code>{html.escape(card['source_fingerprint'])}</code><br>"
         f"Licence: {html.escape(card['licence'] or 'not stated')}<br>{html.escape(card['citation'])}</p>",
         "<h2>Splits</h2>" + _table(table, ["", *splits]),
+        _streams(card["streams"]) if card.get("streams") else "",
         "<h2>Triplet types</h2>" if card["kind"] == "triplets" else "<h2>Classes</h2>",
         _table(classes, ["", *splits]) if labels != ["unlabelled"] else "<p class=quiet>no class labels</p>",
         f"<h2>Valence and arousal</h2><div class=faces>{planes}</div>" if planes else "",
-        f"<h2>Samples</h2><div class=faces>{_figures(samples)}</div>",
+        f"<h2>Samples</h2><div class=faces>{_figures(samples)}</div>" if samples else "",
         f"<h2>Sound and annotation to check</h2>{_table(flagged, ['split', 'flag', 'recordings', 'first'], 'words')}"
         if flagged
         else "",

@@ -190,7 +190,7 @@ class Features(Corpus):
         for name in found.names:
             row = rows.get(name, about.About())
             for part in found.labels.get(name, {}).values():
-                folders = pathlib.Path(part.path).relative_to(self.source).parts[:-1]
+                folders = pathlib.Path(part.path.removeprefix(str(self.source))).parts[:-1]
                 said = next((split for folder in folders if (split := about.split_by_name(folder))), "")
                 row = dataclasses.replace(row, split=row.split or about.split_by_name(name) or said)
             out[name] = dataclasses.replace(

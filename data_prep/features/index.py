@@ -74,9 +74,10 @@ def _files(root: pathlib.Path, spec: TableSpec, flag: str) -> Iterator[tuple[str
         return
     if not path.is_dir():
         raise UserError(f"--{flag}={spec.path}: {path} does not exist: name a file or folder below --source.")
-    for file in _below(path, flag):
-        if file.suffix.lower() in reading.SUFFIXES:
-            yield shown(file.relative_to(path).with_suffix("")), file
+    found = [file for file in _below(path, flag) if file.suffix.lower() in reading.SUFFIXES]
+    tables = [file for file in found if file.suffix.lower() != ".txt"]
+    for file in tables or found:  # beside tables, .txt files are for people
+        yield shown(file.relative_to(path).with_suffix("")), file
 
 
 def _matching(root: pathlib.Path, template: str, flag: str) -> Iterator[tuple[str, pathlib.Path]]:

@@ -116,7 +116,7 @@ def _arrays(part: Part, spec: TableSpec) -> Rows:
 
 def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
     form = layout(part.path, spec)
-    place, notes = select(form, spec)
+    place, _ = select(form, spec)  # its notes are those of `recordings`
     if not place.features:
         raise TableError(f"it has no column of features (it has {listed(form.names)}): choose some by cols=")
     named = form.names.index(by) if by else None
@@ -145,7 +145,7 @@ def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
     groups = {"": np.arange(count)}
     if by:
         groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name != "nan"}
-    return {name: _group(joined, rows, line, spec, notes, place.feature_names) for name, rows in groups.items()}
+    return {name: _group(joined, rows, line, spec, place.feature_names) for name, rows in groups.items()}
 
 
 def _group(
@@ -153,12 +153,11 @@ def _group(
     rows: np.ndarray,
     line: Callable[[int], str],
     spec: TableSpec,
-    notes: list[str],
     names: list[str],
 ) -> Rows:
     values, time = joined["values"][rows], joined["time"][rows]
     confidence, success = (joined[name][rows] if name in joined else None for name in ("confidence", "success"))
-    return _finish(values, time, confidence, success, lambda row: line(int(rows[row])), spec, notes, names)
+    return _finish(values, time, confidence, success, lambda row: line(int(rows[row])), spec, names)
 
 
 def _times(data: "pd.DataFrame", place: Columns, spec: TableSpec, form: Layout, number: int) -> np.ndarray:
@@ -198,7 +197,6 @@ def _finish(
     success: np.ndarray | None,
     line: Callable[[int], str],
     spec: TableSpec,
-    notes: list[str],
     names: list[str],
 ) -> Rows:
     """Checks and orders the times, and masks rows that cannot be used.
@@ -206,6 +204,7 @@ def _finish(
     Raises:
       TableError: a column is empty, the times do not rise, or one stands twice.
     """
+    notes: list[str] = []
     if not np.isnan(spec.missing):
         values = np.where(values == np.float32(spec.missing), np.float32(np.nan), values)
     finite = np.isfinite(values)
@@ -223,7 +222,7 @@ def _finish(
     if np.isnan(time).all():
         order = np.arange(len(values))[: _last(~empty)]
         known = np.arange(len(order)) / spec.rate + spec.offset if spec.rate else None
-        return Rows(known, values[order], valid[order], line, tuple(notes))
+        return Rows(known, values[order], valid[order], line)
     lost = np.isnan(time)
     if (lost & ~empty).any():
         raise TableError(f"{line(int(np.flatnonzero(lost & ~empty)[0]))}the time is missing: fill it in")
@@ -236,7 +235,7 @@ def _finish(
             raise TableError(
                 f"{line(int(after))}time {time[after]:g} comes after {time[before]:g}: sort the rows, or add sort=yes"
             )
-        notes = [*notes, "its rows are sorted by time"]
+        notes.append("its rows are sorted by time")
     order = order[np.argsort(time[order], kind="stable")]
     same = np.flatnonzero(np.diff(time[order]) == 0)
     if len(same):
@@ -244,7 +243,7 @@ def _finish(
             row = order[same[0] + 1]
             raise TableError(f"{line(int(row))}time {time[row]:g} stands twice: remove one of the rows")
         order = _surest(order, time, confidence)
-        notes = [*notes, "of several faces at one time the surest is taken"]
+        notes.append("of several faces at one time the surest is taken")
     return Rows(time[order] + spec.offset, values[order], valid[order], lambda r: line(int(order[r])), tuple(notes))
 
 

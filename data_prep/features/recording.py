@@ -135,7 +135,7 @@ def _stream(
         found, mask = align.to_times(rows.time, rows.values, rows.valid, time, how, window, spec.max_gap)  # type: ignore[arg-type]
         values.append(found)
         masks.append(mask)
-        flags += [f"{stream.name}: {note}" for note in rows.notes if "column" not in note]
+        flags += [f"{stream.name}: {note}" for note in rows.notes]
     mask = np.logical_and.reduce(masks)
     joined = np.where(mask[:, None], np.concatenate(values, axis=1), np.float32(0))
     if mask.mean() < _LOW_COVERAGE:

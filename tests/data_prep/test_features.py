@@ -106,3 +106,33 @@ def test_alignment():
     out, mask = align.to_times(time, values, valid, np.array([0.06, 0.5, 2.0]), "nearest")
     np.testing.assert_allclose(out[:, 0], [1, 0, 0])
     np.testing.assert_array_equal(mask, [True, False, False])
+
+
+FLAGS = ("--audio=predictions_mfcc", "--visual=predictions_visual", "--labels=labels")
+
+
+def test_a_dry_run_says_what_it_found_and_writes_nothing(sewa, capsys):
+    before = sorted(sewa.rglob("*"))
+    assert command_line.main(["features", f"--source={sewa}", *FLAGS, "--group=_(DE|HU)_", "--dry_run"]) == 0
+    out = capsys.readouterr().out
+    assert "audio   audio     2    10         0.00 to 3.20  100.0%    3/3         predictions_mfcc" in out
+    assert "labels: 3 of 3 recordings, 90 frames at 10 Hz, 0.00 to 2.90 s" in out
+    assert "train: 2 recordings (DE 1, HU 1)" in out
+    assert out.endswith("no problem was found\n")
+    table(sewa / "predictions_mfcc", "Train_DE_01", ("a", "b"), np.zeros((5, 2)))
+    assert command_line.main(["features", f"--source={sewa}", *FLAGS, "--dry_run"]) == 2
+    out = capsys.readouterr().out
+    assert "problem: " in out
+    assert "Train_DE_01.csv: line 6: stream audio ends at 0.4 s, 2.40 s before the labels" in out
+    assert sorted(sewa.rglob("*")) == before
+
+
+def test_columns_that_never_change_are_noted(sewa, tmp_path):
+    for path in (sewa / "predictions_visual").iterdir():
+        values = np.random.default_rng(1).normal(size=(33, 3))
+        values[:, 1] = 0.25
+        table(sewa / "predictions_visual", path.stem, ("d", "e", "f"), values)
+    _, folder = prepare(sewa, tmp_path / "out", *FLAGS)
+    notes = json.loads((folder / "card.json").read_text())["notes"]
+    assert notes == ["1 columns are the same in all of train, which is worth nothing: visual:e"]
+    assert "Streams" in (folder / "card.html").read_text()
