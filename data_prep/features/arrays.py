@@ -206,7 +206,13 @@ def _parquet(path: pathlib.Path, part: Part, spec: TableSpec) -> Arrays:
     values = np.empty((table.num_rows, len(columns.features)), np.float32)
     for to, place in enumerate(columns.features):
         values[:, to] = _numbers(table.column(names[place]), names[place])
-    time = column(columns.time if columns.time is not None else columns.frame)
+    time = column(columns.time)
+    if time is None and (frames := column(columns.frame)) is not None:
+        if not spec.rate:
+            raise TableError(
+                f"it has frame numbers and no times: give its frames per second, as in {spec.path}:rate=25"
+            )
+        time = frames / spec.rate
     return Arrays(columns.feature_names, values, time, column(columns.success), column(columns.confidence))
 
 

@@ -96,22 +96,17 @@ def _arrays(part: Part, spec: TableSpec) -> Rows:
     found = arrays.read(part, spec)
     names = found.names
     places = list(range(len(names)))
+
+    def line(row: int) -> str:
+        return f"row {row + 1}: "
+
     if pathlib.Path(part.path).suffix.lower() not in (".parquet", ".pq"):
         places = list(columns_of(names, spec).features)
     values = np.ascontiguousarray(found.values[:, places], np.float32)
     time = np.full(len(values), np.nan)
     if found.time is not None:
         time = np.asarray(found.time, np.float64) * tables.SECONDS[spec.unit or "s"]
-    return _finish(
-        values,
-        time,
-        found.confidence,
-        found.success,
-        lambda row: f"row {row + 1}: ",
-        spec,
-        [],
-        [names[i] for i in places],
-    )
+    return _finish(values, time, found.confidence, found.success, line, spec, [names[i] for i in places])
 
 
 def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
