@@ -7,9 +7,10 @@ from avemo.version import __version__ as __version__
 
 
 def load(folder):
-    """Opens a run folder, local or gs://, or a released run by its name, for reading: `avemo.analysis.AnalysisRun`.
+    """Opens a run folder or a zip file of one, local or gs://, or a released run by its name, for reading.
 
-    Needs no flags and no accelerator.
+    Returns an `avemo.analysis.AnalysisRun`. Needs no flags, no accelerator, and no data for what predictions and
+    weights give.
 
     Raises:
       UserError: it is not a run folder, or one of its files is broken.

@@ -5,7 +5,8 @@
 Each pair has an environment of its own in `.matrix/`, resolved by uv: "oldest" is the lowest release that the ranges in
 requirements.txt allow and that has a wheel for this Python; "newest" is the newest that exists today. "colab" begins
 with what Colab and Kaggle ship (jax 0.7.2, flax 0.11.2, NumPy 2 and OpenCV 5) and installs the project beside it by
-pip, which must change none of them. The tests are those marked `portable`; `--all` runs the whole fast suite.
+pip, which must change none of them; there both notebooks are executed too. The tests are those marked `portable`;
+`--all` runs the whole fast suite.
 
 A pair that passed is not run again until the project, its tests or its requirements change. The exit status is 1 if a
 test fails anywhere.
@@ -143,6 +144,7 @@ def _environment(interpreter: pathlib.Path, kind: str, pair: pathlib.Path) -> No
             changed.append(f"{' and '.join(brought)} beside the OpenCV that was there")
         if changed:
             raise NoEnvironment(f"`pip install avemo` changed {', '.join(changed)}")
+        _run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "avemo")  # the tests run on the project's folder
         _run(*install, *TOOLS)
     else:
         lowest = ("--resolution", "lowest-direct") if kind == "oldest" else ()
@@ -172,9 +174,10 @@ def _versions(python: pathlib.Path) -> tuple[str, ...]:
     return tuple(opencv if name == "opencv" else found.get(name, "") for name in SHOWN)
 
 
-def _tests(pair: pathlib.Path, options: Options) -> tuple[str, bool]:
+def _tests(pair: pathlib.Path, kind: str, options: Options) -> tuple[str, bool]:
     """Runs the tests in an environment; returns pytest's last line, and whether all passed."""
-    marker = "not slow" if options.whole else "portable"
+    portable = "portable" if kind == "colab" else "portable and not slow"  # the slow ones are the notebooks
+    marker = "not slow" if options.whole else portable
     command = [pair / "bin" / "python", "-m", "pytest", "-q", "-m", marker, "--dist", "loadfile"]
     with (pair / "log.txt").open("w") as log:
         process = subprocess.Popen(
@@ -209,7 +212,7 @@ def outcome(python: str, interpreter: pathlib.Path, kind: str, options: Options)
     before = json.loads(kept.read_text()) if kept.exists() else {}
     if before.get("key") == key:
         return Outcome(python, kind, versions, before["text"], True, kept=True)
-    text, good = _tests(pair, options)
+    text, good = _tests(pair, kind, options)
     if good:
         kept.write_text(json.dumps({"key": key, "text": text}))
     return Outcome(python, kind, versions, text, good)

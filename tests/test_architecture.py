@@ -237,6 +237,13 @@ def test_no_module_needs_an_alias():
     _check(aliased, KNOWN_ALIASES, "a module is imported under another name")
 
 
+def test_nothing_touches_a_private_module_of_a_library():
+    """JAX and Flax move what is below `_src` in any release."""
+    files = [ROOT / "launch.py", *(path for name in (*ROOMS, "configs") for path in (ROOT / name).rglob("*.py"))]
+    assert len(files) > 200
+    assert not [str(path.relative_to(ROOT)) for path in files if "._src" in path.read_text()]
+
+
 def test_the_rules_see_a_circle():
     ring = {("a", "b"), ("b", "c"), ("c", "a")}
     assert on_circle(ring | {("c", "d")}) == ring

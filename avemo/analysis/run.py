@@ -64,16 +64,19 @@ class AnalysisRun(reader.Run):
         data = self.config.get("data", {})
         folder = paths.find_data(data.get(role) or "", self.folder)
         if not folder and role == "clips" and data.get("features"):
-            features = shards.find_dataset(paths.find(data["features"], self.folder))
+            features = shards.find_dataset(self.data("features"))
             card = features / "extract.json"
             folder = paths.find(json.loads(card.read_text()).get("clips") or "", features) if card.exists() else ""
         if not folder or not all(epath.Path(part.folder).exists() for part in mixture.parse(folder)):
-            raise UserError(f"the {role} of {self.folder} are not at {folder or 'any place it names'}: they moved.")
+            raise UserError(
+                f"the {role} of {self.folder} are not at {folder or 'any place it names'}: they moved. What you asked "
+                "for needs them; scores, traces and weights do not."
+            )
         return str(folder)
 
 
 def load(folder: str | epath.Path) -> AnalysisRun:
-    """Opens a run folder, local or gs://, finished or not, or a released run by its name.
+    """Opens a run folder or a zip file of one, local or gs://, finished or not, or a released run by its name.
 
     Needs neither flags nor an accelerator.
 

@@ -48,7 +48,10 @@ def speakers(run: AnalysisRun, split: str | None = None, speaker: Callable[[str]
     Raises:
       UserError: neither the data nor `speaker` says who speaks.
     """
-    known = subjects(run, split) if speaker is None else {}
+    try:
+        known = subjects(run, split) if speaker is None else {}
+    except UserError as error:
+        raise UserError(f"{error} Or pass `speaker`, a function of a recording's name.") from error
     who = speaker or (lambda name: known.get(name, "?"))
     classes = run.classes(run.split(split))
     if classes is None:

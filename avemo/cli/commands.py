@@ -104,6 +104,12 @@ def _release(args: argparse.Namespace, _: list[str]) -> Any:
     return pack.pack(args.workdir, args.output)
 
 
+def _pack(args: argparse.Namespace, _: list[str]) -> Any:
+    from avemo.release import travel
+
+    return travel.pack(args.workdir, args.output)
+
+
 def _sweep(args: argparse.Namespace, overrides: list[str]) -> Any:
     from avemo.sweep import runner
 
@@ -113,7 +119,7 @@ def _sweep(args: argparse.Namespace, overrides: list[str]) -> Any:
 def _demo(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo.cli import demo
 
-    return demo.run(args.workdir, args.corpus, args.source, args.seed)
+    return demo.run(args.workdir, args.corpus, args.source, args.seed, args.smoke)
 
 
 def _doctor(args: argparse.Namespace, _: list[str]) -> Any:
@@ -248,6 +254,12 @@ COMMANDS = {
         _release,
         accelerator=False,
     ),
+    "pack": Command(
+        "Pack one run into one file for a drive or another machine: log, scores, predictions and weights, no data.",
+        {"workdir!": "run folder of any stage", "output!": "the file, RUN.zip; avemo.load opens it anywhere"},
+        _pack,
+        accelerator=False,
+    ),
     "sweep": Command(
         "Compare settings and seeds of an experiment: tables, figures, statistics. --config.NAME=value applies to all.",
         {
@@ -265,6 +277,7 @@ COMMANDS = {
             "corpus": {"choices": ("synthetic", "real"), "default": "synthetic", "help": "default: synthetic"},
             "source": "folder of the real corpora, needed with --corpus=real",
             "seed": {"type": int, "default": 0, "help": "seed of the corpus and of every stage (default: 0)"},
+            "smoke": {"action": "store_true", "help": "one step of every stage on four short recordings: does it run?"},
         },
         _demo,
         stopped="the same command goes on with the stage that was stopped.",

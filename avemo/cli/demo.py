@@ -25,7 +25,16 @@ logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed: int = 0) -> dict[str, Any]:
+# A corpus that is made and read in seconds, for one step of every stage.
+SMOKE_CORPUS = (
+    *("--recordings=2,1,1", "--seconds=12", "--size=120", "--faces=32,16", "--face-size=112"),
+    *("--triplets=16,16", "--pool=48,48", "--unlabelled=16"),
+)
+
+
+def run(
+    workdir: str, corpus: str = "synthetic", source: str | None = None, seed: int = 0, smoke: bool = False
+) -> dict[str, Any]:
     """Runs every stage that is not complete yet and writes `report.html`.
 
     Args:
@@ -33,6 +42,7 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
       corpus: "synthetic" or "real".
       source: folder of the real corpora, needed for "real".
       seed: of the synthetic corpus and of every stage.
+      smoke: one step of every stage, on a synthetic corpus of four short recordings: does everything run?
 
     Returns:
       Dev metrics by stage, and the report's path.
@@ -41,6 +51,8 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
       UserError: a stage fails, the source is missing, or the workdir belongs to another demo.
     """
     folder = pathlib.Path(workdir)
+    if smoke and corpus != "synthetic":
+        raise UserError(f"--smoke is for the synthetic corpus: leave out --corpus={corpus}.")
     if corpus == "real" and not (source and pathlib.Path(source).is_dir()):
         raise UserError(f"--corpus=real needs the corpora: --source={source or 'DIR'} is not a folder.")
     try:
@@ -48,8 +60,8 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
     except OSError as error:
         raise UserError(f"cannot write to --workdir={workdir}: {error.strerror}.") from error
     compilation_cache.keep()
-    notes = _notes(folder, corpus, source, seed)
-    stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed)
+    notes = _notes(folder, corpus, source, seed, smoke)
+    stages = _real(folder, pathlib.Path(source or ""), seed) if corpus == "real" else _synthetic(folder, seed, smoke)
     results: dict[str, Any] = {}
     numbers = {stage.name: number for number, stage in enumerate(stages, 1)}
     writing = threading.Lock()
@@ -79,12 +91,13 @@ def run(workdir: str, corpus: str = "synthetic", source: str | None = None, seed
     return {"dev": {name: results[name] for name in numbers if name in results}, "report": str(path)}
 
 
-def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int) -> dict[str, Any]:
+def _notes(folder: pathlib.Path, corpus: str, source: str | None, seed: int, smoke: bool) -> dict[str, Any]:
     path = folder / "demo.json"
+    wanted = {"corpus": corpus, "source": source, "seed": seed, "smoke": smoke}
     if not path.exists():
-        return {"corpus": corpus, "source": source, "seed": seed, "stages": {}}
-    notes = read_json(path)
-    for name, value in (("corpus", corpus), ("source", source), ("seed", seed)):
+        return {**wanted, "stages": {}}
+    notes = {"smoke": False, **read_json(path)}
+    for name, value in wanted.items():
         if notes.get(name) != value:
             raise UserError(f"{folder} has a demo with --{name}={notes.get(name)}: choose another --workdir.")
     return notes
@@ -113,13 +126,13 @@ def _train(folder: pathlib.Path, name: str, config: str, seed: int, after: tuple
     return Stage(name, command, call, after)
 
 
-def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
+def _synthetic(folder: pathlib.Path, seed: int, smoke: bool) -> list[Stage]:
     corpus, data = folder / "corpus", folder / "data"
     workers = f"--workers={os.cpu_count() or 1}"
     made = ("corpus",)
     teacher, *others = _training(
         folder,
-        "synthetic",
+        "smoke" if smoke else "synthetic",
         seed,
         faces=data / "affectnet",
         triplets=data / "fec",
@@ -127,7 +140,10 @@ def _synthetic(folder: pathlib.Path, seed: int) -> list[Stage]:
     )
     # The longest chain first: faces, teacher, student.
     return [
-        _prepare("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", workers),
+        _prepare(
+            *("corpus", "-m", "data_prep.synthetic", f"--output={corpus}", f"--seed={seed}", workers),
+            *(SMOKE_CORPUS if smoke else ()),
+        ),
         _shards("affectnet", corpus / "affectnet", data, "affectnet", after=made),
         _shards("fec", corpus / "fec", data, "fec", after=made),
         teacher,

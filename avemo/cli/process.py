@@ -95,6 +95,11 @@ def check_platforms() -> None:
         ) from error
 
 
+def _says_more_than_hardware(record: logging.LogRecord) -> bool:
+    """False for what JAX warns of while it looks for devices: `hardware.unused` says it better."""
+    return record.module != "xla_bridge" or record.levelno >= logging.ERROR
+
+
 def start(host_devices: int | None = None, accelerator: bool = True) -> None:
     """Joins the cluster if there is one, keeps other libraries' messages out of the log, and names the devices.
 
@@ -114,7 +119,8 @@ def start(host_devices: int | None = None, accelerator: bool = True) -> None:
     quiet_failures.install()
     for name in ("jax", "orbax", "tensorboardX", "grain"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)  # `hardware.unused` says it better
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_says_more_than_hardware)
     warnings.filterwarnings("ignore", message=".*Sharding info not provided when restoring.*")
     logger.info("on %s", hardware.summary())
     missed = hardware.unused() if accelerator else None

@@ -14,7 +14,7 @@ from etils import epath
 from avemo.evaluation import estimates
 from avemo.evaluation.estimates import Estimate
 from avemo.metrics import significance
-from avemo.runs import reader
+from avemo.runs import installed, reader
 from media.errors import UserError
 from media.files import publish
 
@@ -66,7 +66,7 @@ def compare(folders: Sequence[str | epath.Path], split: str | None = None) -> tu
 def _load(folders: Sequence[str | epath.Path]) -> list[reader.Run]:
     if len(folders) < 2:
         raise UserError("compare takes two or more run folders.")
-    return [reader.load(folder) for folder in folders]
+    return [reader.load(installed.find(str(folder))) for folder in folders]
 
 
 def _compare(runs: Sequence[reader.Run], split: str | None) -> tuple[str, list[RunScore]]:

@@ -3,7 +3,7 @@
 A *step* is a function of one device's share of the batch. It reduces over the device axis by itself
 (`avemo.ops.device_axis`): losses return the global value, gradients are averaged, and BatchNorm's statistics are
 synchronised. `map_step` runs it by `jax.pmap` or by `jax.shard_map`. Both give one device's numbers on any number of
-devices.
+devices. On a single device there is nothing to map: the step is compiled as it is, whatever the mode.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,11 @@ def _mesh() -> jax.sharding.Mesh:
     # Auto axes, since Flax's recurrent layers fail under the Explicit default.
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
     return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _alone() -> bool:
+    """Whether this process has the only device."""
+    return jax.device_count() == 1
 
 
 def map_step(
@@ -49,6 +54,9 @@ def map_step(
       A function of `(state, batch, constants)`; `batch` as made by `shard_batch`.
     """
     donate = (0,) if donate_state else ()
+    if mode in MODES and mesh is None and _alone():
+        # Placed as `replicate` places the state, so that a step that is given its own output is not compiled again.
+        return jax.jit(step, donate_argnums=donate, out_shardings=NamedSharding(_mesh(), PartitionSpec()))
     if mode == "pmap":
         out_axes = 0 if gather_outputs else None
         return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=out_axes, donate_argnums=donate)
@@ -68,8 +76,8 @@ def map_step(
 def shard_batch(batch: Any, mode: str = "pmap") -> Any:
     """Splits this process's rows `[B_local, ...]` over its devices before the step that uses them.
 
-    Returns arrays `[devices, B_local / devices, ...]` for pmap, global arrays `[B, ...]` sharded on `AXIS` for
-    shard_map.
+    Returns arrays `[devices, B_local / devices, ...]` for pmap on several devices, global arrays `[B, ...]` sharded on
+    `AXIS` otherwise.
 
     Raises:
       UserError: the number of rows is not a multiple of the number of devices.
@@ -83,7 +91,7 @@ def shard_batch(batch: Any, mode: str = "pmap") -> Any:
                 f"{x.shape[0]} examples of a batch do not divide among {devices} devices: "
                 "choose a batch size that is a multiple of the device count."
             )
-        if mode == "pmap":
+        if mode == "pmap" and not _alone():
             return jax.device_put(
                 x.reshape(devices, len(x) // devices, *x.shape[1:]), NamedSharding(_local_mesh(), PartitionSpec(AXIS))
             )
@@ -105,7 +113,7 @@ def unshard(outputs: Any, mode: str = "pmap") -> Any:
         else:
             shards = sorted(x.addressable_shards, key=lambda s: s.index[0].start or 0)
             rows = np.concatenate([np.asarray(s.data) for s in shards])
-        return rows.reshape(-1, *rows.shape[2:]) if mode == "pmap" else rows
+        return rows.reshape(-1, *rows.shape[2:]) if mode == "pmap" and not _alone() else rows
 
     return jax.tree.map(fetch, outputs)
 

@@ -2,10 +2,12 @@
 
 The folder holds one `.jaxexport` file per network, `manifest.json`, and `loader.py`, which opens them. The programs
 contain the weights. The batch size is symbolic, and so is time if the network allows it. They run on CPU, CUDA and TPU.
+JAX promises to read them for six months; so the manifest says when they were made, and the loader how to make new ones.
 """
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import pathlib
 import shutil
@@ -59,7 +61,11 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
             "platforms": list(PLATFORMS),
             "parts": programs,
             "preprocessing": _preprocessing(run),
-            "made_by": {"avemo": __version__, "jax": jax.__version__},
+            "made_by": {
+                "avemo": __version__,
+                "jax": jax.__version__,
+                "date": f"{datetime.datetime.now(datetime.UTC):%F}",
+            },
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         shutil.copyfile(LOADER, folder / "loader.py")

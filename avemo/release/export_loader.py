@@ -7,7 +7,8 @@
     carry = run.start(batch=1)                        # live: one frame at a time
     carry, outputs = run.step(carry, {...})           # features [b, 1, D], masks [b, 1]
 
-A program that the run does not have is None.
+A program that the run does not have is None. JAX promises to read a program for six months after it was made; later
+ones may refuse it, and the run has to be exported again.
 """
 
 import json
@@ -36,14 +37,33 @@ def _padded(program: Callable, frames: int) -> Callable:
     return call
 
 
+def _read(path: pathlib.Path, made_by: dict[str, str]) -> jax.export.Exported:
+    """Opens a program.
+
+    Raises:
+      ValueError: it is damaged, or older than this JAX reads.
+    """
+    try:
+        return jax.export.deserialize(bytearray(path.read_bytes()))
+    except Exception as error:  # JAX has no type of error for a program that is too old
+        raise ValueError(
+            f"{path}, written by jax {made_by['jax']} on {made_by.get('date', 'an unknown day')}, cannot be read by "
+            f"jax {jax.__version__} ({' '.join(str(error).split())[:200] or type(error).__name__}): it is too old or "
+            "damaged. Make it anew with `python launch.py export --workdir=RUN --output=DIR`, or use an older jax."
+        ) from error
+
+
 def load(folder: str | os.PathLike) -> SimpleNamespace:
-    """Returns the programs of the run as functions, with its `manifest`."""
+    """Returns the programs of the run as functions, with its `manifest`.
+
+    Raises:
+      ValueError: a program is damaged, or older than this JAX reads; the message says how to make it anew.
+    """
     folder = pathlib.Path(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     programs: dict[str, Any] = dict.fromkeys(("visual", "audio", "fusion", "step"))
     for name, about in manifest["parts"].items():
-        exported = jax.export.deserialize(bytearray((folder / about["file"]).read_bytes()))
-        programs[name] = jax.jit(exported.call)
+        programs[name] = jax.jit(_read(folder / about["file"], manifest["made_by"]).call)
         if "frames" in about:
             programs[name] = _padded(programs[name], about["frames"])
 

@@ -1,4 +1,4 @@
-"""Finds installed releases: the folder that a command's `--workdir` names.
+"""Finds installed releases and zipped runs: the folder that a command's `--workdir` names.
 
 The cache is `$AVEMO_CACHE`, else `$XDG_CACHE_HOME/avemo`, else `~/.cache/avemo`. An archive NAME.zip is installed as
 the folder NAME, and each folder inside it is a run. A run is addressed as `fusion`, or as `NAME/fusion` if several
@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 
+from avemo.runs import zipped
 from media import caches
 from media.errors import UserError
 
@@ -50,21 +51,25 @@ def _shown(path: pathlib.PurePath) -> str:
 
 
 def find(workdir: str) -> str:
-    """Returns the run folder that `workdir` names: an existing folder, or else an installed run.
+    """Returns the run folder that `workdir` names: an existing folder, a zip file of one, or else an installed run.
 
     Args:
-      workdir: a folder, or the name of a released run (`RUN` or `RELEASE/RUN`), or several separated by commas.
+      workdir: a folder, a zip file of a run folder, or the name of a released run (`RUN` or `RELEASE/RUN`), or several
+        separated by commas.
 
     Returns:
       The folder, or the folders separated by commas. A path that exists, a gs:// address and a string that cannot be
       a name are returned unchanged.
 
     Raises:
-      UserError: no such folder exists, and no installed run, or more than one, has this name.
+      UserError: no such folder exists, and no installed run, or more than one, has this name; or the zip file cannot be
+        opened.
     """
     workdir = os.fspath(workdir)
     if len(several := separate(workdir)) > 1:
         return ",".join(find(part) for part in several)
+    if zipped.is_zip(workdir):
+        return zipped.unpack(workdir, folder())
     could_be_name = all(NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2
     if not could_be_name or os.path.exists(os.path.join(workdir, "config.json")):
         return workdir

@@ -1,15 +1,13 @@
-import importlib
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
 from avemo import configuration
 from avemo.data import examples, pipeline, shards
 from data_prep.preparation import prepare
-from helpers import toy
+from helpers import buckets, toy
 from media.errors import UserError
 
 
@@ -158,21 +156,8 @@ def test_a_damaged_tfrecord_is_named_and_not_trained_on(formats, tmp_path):
         shards.Shards(folder, "train")
 
 
-class Bucket(MemoryFileSystem):
-    """Replaces Cloud Storage: holds in memory what gcsfs would open."""
-
-    protocol = ("gs", "gcs")
-    store, pseudo_dirs = {}, [""]
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return "/" + str(path).partition("://")[2 if "://" in str(path) else 0].strip("/")
-
-
 def test_tfrecord_is_read_from_a_bucket(formats, monkeypatch):
-    for protocol in Bucket.protocol:
-        monkeypatch.setitem(importlib.import_module("fsspec.registry")._registry, protocol, Bucket)
-    bucket = Bucket()
+    bucket = buckets.install(monkeypatch)
     for path in formats["tfrecord"].iterdir():
         bucket.pipe(f"gs://bucket/faces/1.0.0/{path.name}", path.read_bytes())
     local, remote = (shards.Shards(folder, "train") for folder in (formats["tfrecord"], "gs://bucket/faces"))

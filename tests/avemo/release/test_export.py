@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -94,6 +95,25 @@ def loader_in(folder):
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
     return loader.load(folder)
+
+
+@pytest.mark.parametrize("cause", ["too old", "damaged"])
+def test_a_program_that_jax_does_not_read_is_one_line(cause, exported, tmp_path, monkeypatch):
+    folder = shutil.copytree(exported[1], tmp_path / "out")
+    if cause == "too old":
+
+        def refuse(_):
+            raise ValueError("Deserializing the Exported is not supported:\nit was serialized more than 6 months ago.")
+
+        monkeypatch.setattr(jax.export, "deserialize", refuse)
+    else:
+        (folder / "visual.jaxexport").write_bytes(b"\0" * 64)
+    with pytest.raises(ValueError, match=f"by jax {jax.__version__} on 20[0-9-]{{8}}, cannot be read") as raised:
+        loader_in(folder)
+    said = str(raised.value)
+    assert "\n" not in said
+    assert "`python launch.py export --workdir=RUN --output=DIR`" in said
+    assert cause != "too old" or "more than 6 months ago" in said
 
 
 @pytest.mark.parametrize("kind", ["visual", "audio"])
