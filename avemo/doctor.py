@@ -228,6 +228,7 @@ def _cache() -> pathlib.Path:
 
 def main() -> int:
     """Prints the page; returns 1 if something is broken."""
+    caches.make_writable()
     findings = examine()
     print(page(findings))
     return int(any(finding.broken for finding in findings))

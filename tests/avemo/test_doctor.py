@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from avemo import doctor
@@ -25,6 +26,31 @@ def test_a_broken_environment_is_named_with_its_remedy(tmp_path):
     assert any(line.startswith("ok     decoders") and "h264" in line for line in lines)
     assert lines[-1].startswith("1 broken")
     assert not ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.portable
+def test_without_a_home_and_beside_the_plugin_of_another_jax(tmp_path):
+    info = tmp_path / "jax_cuda12_plugin-0.4.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jax-cuda12-plugin\nVersion: 0.4.1\n")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_") and k != "AVEMO_CACHE"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "avemo.doctor"],
+        capture_output=True,
+        text=True,
+        env={**environment, "HOME": "/proc/nowhere", "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+    lines = ran.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("BROKEN jax-cuda12-plugin     0.4.1"))
+    assert f'JAX ignores it: pip install "jax[cuda12]=={jax.__version__}"' in lines[at + 1]
+    at = next(number for number, line in enumerate(lines) if line.startswith("look   cache folder"))
+    assert "/proc/nowhere/.cache/avemo, not writable" in lines[at]
+    assert "set AVEMO_CACHE to a writable folder" in lines[at + 1]
+    assert any(line.startswith("ok     JAX runs on") for line in lines)
+    assert lines[-1].startswith("1 broken")
 
 
 @pytest.mark.parametrize(("plugin", "broken"), [("0.10.2", False), ("0.7.2", True)])
