@@ -37,6 +37,7 @@ COLAB = ("jax==0.7.2", "jaxlib==0.7.2", "flax==0.11.2", "numpy==2.*", "opencv-py
 TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "psutil>=6", "nbclient", "ipykernel")
 SHOWN = ("jax", "flax", "numpy", "opencv", "av", "librosa", "orbax-checkpoint", "grain")
 PACKAGES = ("avemo", "configs", "data_prep", "media")
+WHEELS = ("--only-binary", ":all:", "--no-binary", "promise")  # tensorflow-datasets needs `promise`, which has no wheel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +132,7 @@ def _environment(interpreter: pathlib.Path, kind: str, pair: pathlib.Path) -> No
         return
     uv, python = _uv(pair.parent), pair / "bin" / "python"
     _run(uv, "venv", "--quiet", "--seed", "--clear", "--python", interpreter, pair)
-    # tensorflow-datasets needs `promise`, which has no wheel.
-    wheels = ("--only-binary", ":all:", "--no-binary", "promise")
-    install = (uv, "pip", "install", "--quiet", "--python", python, *wheels)
+    install = (uv, "pip", "install", "--quiet", "--python", python, *WHEELS)
     if kind == "colab":
         _run(*install, *COLAB)
         before = installed(python)
@@ -213,9 +212,23 @@ def outcome(python: str, interpreter: pathlib.Path, kind: str, options: Options)
     if before.get("key") == key:
         return Outcome(python, kind, versions, before["text"], True, kept=True)
     text, good = _tests(pair, kind, options)
+    text = f"`pip install` of avemo changed nothing; {text}" if kind == "colab" else text
     if good:
         kept.write_text(json.dumps({"key": key, "text": text}))
     return Outcome(python, kind, versions, text, good)
+
+
+def locked(folder: pathlib.Path) -> tuple[str, bool]:
+    """A line that says on which Pythons requirements.lock can be installed, and whether on all; no Python is needed."""
+    failed = []
+    for python in PYTHONS:
+        try:
+            lock = ROOT / "requirements.lock"
+            _run(_uv(folder), "pip", "compile", "--quiet", "--python-version", python, *WHEELS, lock)
+        except NoEnvironment as error:
+            failed.append(f"**not on {python}: {error}**")
+    good = [python for python in PYTHONS if not any(python in line for line in failed)]
+    return "; ".join([f"requirements.lock has wheels for Python {', '.join(good)}", *failed]) + ".", not failed
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -225,12 +238,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)) + "\n"
 
 
-def page(outcomes: Sequence[Outcome], whole: bool) -> str:
+def page(outcomes: Sequence[Outcome], lock: str, whole: bool) -> str:
     """The table as a page of the documentation."""
     paragraphs = (__doc__ or "").split("\n\n")
     command = f"python -m benchmarks.matrix{' --all' if whole else ''}"
     made = f"`{command}` made this table on {datetime.date.today()}, on {platform.system()} {platform.machine()}."
-    return f"# Python and library releases: what was tested\n\n{made} {paragraphs[2]}\n\n{table(outcomes)}"
+    title = "# Python and library releases: what was tested"
+    return f"{title}\n\n{made} {paragraphs[2]}\n\n{table(outcomes)}\n{lock}\n"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -246,6 +260,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     options = Options(arguments.folder.absolute(), arguments.all, arguments.workers, arguments.minutes)
     found, outcomes = interpreters(), []
+    lock, installs = locked(options.folder)
+    print(lock, file=sys.stderr)
     for python in arguments.python or PYTHONS:
         for kind in arguments.set or SETS:
             began = time.time()
@@ -257,9 +273,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{made.python} {made.kind}: {made.text} ({seconds})", file=sys.stderr, flush=True)
             outcomes.append(made)
             if arguments.output:
-                arguments.output.write_text(page(outcomes, options.whole))
+                arguments.output.write_text(page(outcomes, lock, options.whole))
     print(table(outcomes))
-    return int(not all(made.good for made in outcomes))
+    return int(not (installs and all(made.good for made in outcomes)))
 
 
 if __name__ == "__main__":

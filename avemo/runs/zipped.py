@@ -7,10 +7,11 @@ import io
 import pathlib
 import stat
 import zipfile
+from collections.abc import Iterator
 
 from etils import epath
 
-from media import caches, digests
+from media import digests
 from media.errors import UserError
 from media.files import own_folder, swap
 from media.zip_files import BROKEN, LARGEST, RATIO, open_zip
@@ -47,6 +48,7 @@ def unpack(source: str, cache: pathlib.Path) -> str:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with own_folder(target.parent, ".unpack-") as staging:
+                (staging / "new").mkdir()
                 _extract(file, source, staging / "new")
                 swap(staging / "new", target)
         except OSError as error:
@@ -57,7 +59,13 @@ def unpack(source: str, cache: pathlib.Path) -> str:
 
 
 def _extract(file: epath.Path, source: str, target: pathlib.Path) -> None:
-    data = file.read_bytes()
+    for name, content in _contents(file.read_bytes(), source):
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _contents(data: bytes, source: str) -> Iterator[tuple[str, bytes]]:
     try:
         with open_zip(io.BytesIO(data)) as archive:
             entries = archive.infolist()
@@ -65,18 +73,9 @@ def _extract(file: epath.Path, source: str, target: pathlib.Path) -> None:
                 raise UserError(f"{source} unpacks to far more than it is: do not trust it.")
             for entry in entries:
                 _check(entry, source)
-                path = target / entry.filename
-                if entry.is_dir():
-                    path.mkdir(parents=True, exist_ok=True)
-                    continue
-                content = archive.read(entry)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-    except UserError:
-        raise
+                if not entry.is_dir():
+                    yield entry.filename, archive.read(entry)
     except BROKEN as error:
-        if isinstance(error, OSError) and not caches.is_writable(target.parent):
-            raise
         raise UserError(f"{source} is damaged or not a zip file ({error}): copy or download it again.") from error
 
 
