@@ -48,8 +48,7 @@ def unpack(source: str, cache: pathlib.Path) -> str:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with own_folder(target.parent, ".unpack-") as staging:
-                (staging / "new").mkdir()
-                _extract(file, source, staging / "new")
+                _extract(file, source, staging / "new" / file.stem)
                 swap(staging / "new", target)
         except OSError as error:
             raise UserError(
@@ -59,6 +58,7 @@ def unpack(source: str, cache: pathlib.Path) -> str:
 
 
 def _extract(file: epath.Path, source: str, target: pathlib.Path) -> None:
+    target.mkdir(parents=True)
     for name, content in _contents(file.read_bytes(), source):
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,12 +89,12 @@ def _check(entry: zipfile.ZipInfo, source: str) -> None:
 
 
 def _run_in(folder: pathlib.Path, source: str) -> pathlib.Path:
-    """The one run folder nearest to the top."""
-    found = sorted({path.parent for path in folder.rglob("config.json")}, key=lambda path: len(path.parts))
+    """The one run folder nearest to the top; a run that was zipped without its folder has the name of the file."""
+    found = sorted({path.parent for path in folder.rglob("config.json")}, key=lambda path: (len(path.parts), path))
     nearest = [path for path in found if len(path.parts) == len(found[0].parts)]
     if len(nearest) == 1:
         return nearest[0]
     if not nearest:
         raise UserError(f"{source} holds no run folder (no config.json): zip the run, or use `launch.py pack`.")
-    names = ", ".join(str(path.relative_to(folder)) for path in nearest)
+    names = ", ".join(path.name for path in nearest)
     raise UserError(f"{source} holds several runs ({names}): unpack it and name one, or pack each alone.")
