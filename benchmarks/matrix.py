@@ -197,17 +197,35 @@ def _tests(pair: pathlib.Path, kind: str, options: Options) -> tuple[str, bool]:
     return re.sub(r" in [\d.]+s.*", "", lines[-1].strip("= ")), process.returncode == 0
 
 
+def _places(python: str, kind: str, options: Options) -> tuple[pathlib.Path, pathlib.Path]:
+    """The environment of a pair, and the file that says how its tests passed."""
+    pair = options.folder / f"{python}-{kind}"
+    return pair, pair / ("all.json" if options.whole else "portable.json")
+
+
+def _project() -> str:
+    return _digest(*PACKAGES, "tests", "notebooks", "launch.py", "pyproject.toml")
+
+
+def remembered(python: str, kind: str, options: Options) -> Outcome:
+    """How the tests of a pair passed when they were last run; nothing is run."""
+    _, kept = _places(python, kind, options)
+    if not kept.exists():
+        return Outcome(python, kind, ("",) * len(SHOWN), "not run", True)
+    before = json.loads(kept.read_text())
+    earlier = "" if before["key"]["project"] == _project() else "an earlier state of the project: "
+    return Outcome(python, kind, tuple(before["key"]["versions"]), earlier + before["text"], True, kept=True)
+
+
 def outcome(python: str, interpreter: pathlib.Path, kind: str, options: Options) -> Outcome:
     """Makes the environment of a pair, if need be, and runs the tests in it, unless they passed before."""
-    pair = options.folder / f"{python}-{kind}"
-    kept = pair / ("all.json" if options.whole else "portable.json")
+    pair, kept = _places(python, kind, options)
     try:
         _environment(interpreter, kind, pair)
     except NoEnvironment as error:
         return Outcome(python, kind, ("",) * len(SHOWN), str(error), False)
     versions = _versions(pair / "bin" / "python")
-    project = _digest(*PACKAGES, "tests", "notebooks", "launch.py", "pyproject.toml")
-    key = {"project": project, "versions": list(versions)}
+    key = {"project": _project(), "versions": list(versions)}
     before = json.loads(kept.read_text()) if kept.exists() else {}
     if before.get("key") == key:
         return Outcome(python, kind, versions, before["text"], True, kept=True)
@@ -253,6 +271,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--python", action="append", choices=PYTHONS, help="one Python (default: all that are found)")
     parser.add_argument("--set", action="append", choices=SETS, help="one set of releases (default: all)")
     parser.add_argument("--all", action="store_true", help="the whole fast suite, not only the portable tests")
+    parser.add_argument("--table", action="store_true", help="run nothing: show what passed before")
     parser.add_argument("--workers", type=int, default=2, help="processes that run tests (default: 2)")
     parser.add_argument("--minutes", type=float, default=60.0, help="end a pair's tests after so long (default: 60)")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / ".matrix", help="folder for the environments")
@@ -265,7 +284,9 @@ def main(argv: list[str] | None = None) -> int:
     for python in arguments.python or PYTHONS:
         for kind in arguments.set or SETS:
             began = time.time()
-            if python in found:
+            if arguments.table and python in found:
+                made = remembered(python, kind, options)
+            elif python in found:
                 made = outcome(python, found[python], kind, options)
             else:
                 made = Outcome(python, kind, ("",) * len(SHOWN), "not run: no such Python on this machine", True)
