@@ -40,7 +40,7 @@ def test_ravdess_as_zenodo_ships_it(real_data):
     folder = real_data / "real_files" / "corpora" / "ravdess"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    corpus = ravdess.RAVDESS(folder, ravdess.Options(detector="haar", crop_size=8))
+    corpus = ravdess.RAVDESS(folder, ravdess.Options(crop_size=8))
     items = corpus.items()
     assert len(items) == 9
     (record,) = corpus.process(items[0])

@@ -18,6 +18,7 @@ from data_prep.synthetic.__main__ import main
 from data_prep.synthetic.face import Pose
 from data_prep.synthetic.identity import Identity
 from data_prep.synthetic.scene import Scene
+from media import faces
 from media.errors import UserError
 
 SMALL = Settings(
@@ -217,8 +218,9 @@ def test_splits_share_nobody(corpus):
     assert len({person.texture for person in people}) == 27
 
 
-def test_detector_finds_faces_and_nothing_else():
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+@pytest.mark.parametrize("detector", sorted({faces.DEFAULT_DETECTOR, "yunet"}))
+def test_detector_finds_faces_and_nothing_else(detector):
+    detect = faces.DETECTORS[detector](faces.FaceOptions(detector=detector))
     found, hidden = [], []
     for person in range(12):
         rng = latent.stream(7, "person", person)
@@ -227,8 +229,7 @@ def test_detector_finds_faces_and_nothing_else():
             face, _ = expression.sample(rng, label)
             for away, cover, gone, hits in ((0, 0, 0, found), (1, 0, 0, hidden), (0, 1, 0, hidden), (0, 0, 1, hidden)):
                 picture = scene.render(face, Pose(), tilt=rng.normal(0, 0.05), away=away, cover=cover, gone=gone)
-                grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-                hits.append(len(cascade.detectMultiScale(grey, 1.2, 3, minSize=(48, 48))) > 0)
+                hits.append(len(detect(picture)) > 0)
     assert np.mean(found) >= 0.97
     assert np.mean(hidden) <= 0.05
 

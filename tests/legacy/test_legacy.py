@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import runpy
 import sys
 import tarfile
@@ -87,12 +88,13 @@ def done_already(run: str) -> dict:
     return json.loads(launched("train", f"--config=configs/{run}.py", f"--workdir=runs/{run}"))
 
 
-def predicted() -> dict:
+def predicted(*options: str) -> dict:
     """Installs the release and predicts a clip with its fusion by name, and with two runs by folder."""
     installed = json.loads(launched("release", "--install=release/legacy.zip"))
     found = {"runs": installed["runs"]}
     for name, run in {"released": "legacy/fusion", "end_to_end": "runs/end_to_end", "teacher": "runs/teacher"}.items():
-        launched("predict", f"--workdir={run}", "--input=clip/clip.mkv", f"--output=out/{name}", "--files=csv")
+        flags = (f"--workdir={run}", "--input=clip/clip.mkv", f"--output=out/{name}", "--files=csv", *options)
+        launched("predict", *flags)
         (path,) = pathlib.Path("out", name).rglob("*.csv")
         with path.open() as file:
             rows = list(csv.reader(file))
@@ -194,8 +196,20 @@ def test_a_stopped_run_resumes_to_the_same_end(expected):
     same(resumed(), expected["resumed"])
 
 
-def test_a_release_is_installed_and_predicts(expected):
-    same(predicted(), expected["predicted"], tolerance=1e-4)
+def test_a_release_is_installed_and_predicts(expected, capsys):
+    from media import faces
+
+    if faces.DEFAULT_DETECTOR == "haar":
+        same(predicted(), expected["predicted"], tolerance=1e-4)
+        return
+    # OpenCV 5 has not the detector of these runs. It says so in a line, and another detector does.
+    with pytest.raises(AssertionError, match="predict"):
+        predicted()
+    assert re.search(r"^error: OpenCV \S+ ships no Haar cascade: .*--detector=yunet\.$", capsys.readouterr().err, re.M)
+    found = predicted("--detector=yunet")
+    for name in ("released", "end_to_end", "teacher"):
+        assert found[name]["header"] == expected["predicted"][name]["header"]
+        assert len(found[name]["rows"]) == len(expected["predicted"][name]["rows"])
 
 
 def test_a_complete_data_set_is_left_as_it_is(expected):
