@@ -120,7 +120,7 @@ def _tables(images: jax.Array, is_: Mapping[str, jax.Array], m: jax.Array) -> ja
     values = jnp.arange(256, dtype=jnp.float32)[None, None]
     factor, size = (1 + 0.9 * m)[:, None, None], jnp.abs(m)[:, None, None]
     mean = jnp.round(grey.astype(jnp.float32).mean((1, 2)))[:, None, None]
-    # Whole numbers, because XLA may divide by multiplying with the inverse, which misses a whole quotient by a rounding.
+    # In whole numbers: XLA may divide by multiplying with the inverse, which misses a whole quotient by a rounding.
     low, high = (f(images, axis=(1, 2)).astype(jnp.int32)[..., None] for f in (jnp.min, jnp.max))
     stretched = cut_off((values.astype(jnp.int32) - low) * 255 // jnp.maximum(high - low, 1))
     step = jnp.exp2(jnp.round(4 * size))
