@@ -95,6 +95,10 @@ def _run_in(folder: pathlib.Path, source: str) -> pathlib.Path:
     if len(nearest) == 1:
         return nearest[0]
     if not nearest:
-        raise UserError(f"{source} holds no run folder (no config.json): zip the run, or use `launch.py pack`.")
+        # A file that was cut short may end with the directory of an `.npz` inside it.
+        raise UserError(
+            f"{source} holds no run folder (no config.json), or was cut short: copy it again, or make it with "
+            "`launch.py pack`."
+        )
     names = ", ".join(path.name for path in nearest)
     raise UserError(f"{source} holds several runs ({names}): unpack it and name one, or pack each alone.")

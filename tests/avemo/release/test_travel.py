@@ -168,7 +168,7 @@ def link(name):
         ({"../config.json": b"{}"}, "leads out of its folder"),
         ({"/config.json": b"{}"}, "leads out of its folder"),
         ({link("run/config.json"): b"/etc/passwd"}, "not a plain file"),
-        ({"run/config.json": bytes(300 << 20)}, "unpacks to far more than it is"),
+        ({"run/config.json": bytes(257 << 20)}, "unpacks to far more than it is"),
     ],
     ids=["no run", "two runs", "upwards", "absolute", "link", "bomb"],
 )
@@ -182,9 +182,11 @@ def test_a_zip_that_is_no_run_is_refused(files, says, abroad, tmp_path):
 def test_a_damaged_or_missing_file_and_a_cache_that_cannot_be_written(packed, abroad, monkeypatch):
     with pytest.raises(UserError, match=r"none\.zip does not exist"):
         avemo.load("none.zip")
-    (abroad / "cut.zip").write_bytes((packed / "student.zip").read_bytes()[:-500])
-    with pytest.raises(UserError, match=r"cut\.zip is damaged or not a zip file"):
-        avemo.load("cut.zip")
+    whole = (packed / "student.zip").read_bytes()
+    for end in range(100, len(whole), len(whole) // 7):
+        (abroad / "cut.zip").write_bytes(whole[:end])
+        with pytest.raises(UserError, match=r"cut\.zip (is damaged or not a zip file|.* or was cut short)"):
+            avemo.load("cut.zip")
     monkeypatch.setenv("AVEMO_CACHE", "/proc/nowhere")
     with pytest.raises(UserError, match="set AVEMO_CACHE to another folder"):
         avemo.load(packed / "student.zip")
