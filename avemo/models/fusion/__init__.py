@@ -1,17 +1,18 @@
-"""Fusion strategies, by name: two modalities' frames to one joint sequence.
+"""Fusion strategies, by name: the frames of N named streams to one joint sequence.
 
-Every entry maps `(audio [B, T, Da], visual [B, T, Dv], audio_mask [B, T] bool, visual_mask [B, T] bool, train)` to
-`(fused [B, T, D] float32, extras)`. A frame whose mask is False has no influence on any output, whatever it holds. A
-missing modality is masked throughout. `extras["gates"]` [B, T, 2] is the share of (audio, visual), for strategies that
-have one. Recurrent entries also take `mask` [B, T] (frames of the sequence, padding at the end) and `carry`, and return
-`extras["carry"]`.
+Every entry maps N arrays of frames `[B, T, D_n]`, then N masks bool `[B, T]`, to `(fused [B, T, D] float32, extras)`.
+The names are its field `inputs`, by default (audio, visual): `(audio, visual, audio_mask, visual_mask)`. A frame whose
+mask is False has no influence on any output, whatever it holds. A missing stream is masked throughout.
+`extras["gates"]` [B, T, N] is the share of each stream, for strategies that have one. Recurrent entries also take
+`mask` [B, T] (frames of the sequence, padding at the end) and `carry`, and return `extras["carry"]`.
 
 Class attributes: `streams` is True if frame t needs no later frame, so that chunks equal the whole. `level` is
-"feature", or "decision" for `late`, which combines the *predictions* of the modalities: `AudioVisual` then runs a
-temporal model and heads per modality and passes their outputs.
+"feature", or "decision" for `late`, which combines the *predictions* of the streams: `AudioVisual` then runs a
+temporal model and heads per stream and passes their outputs.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -19,14 +20,14 @@ import jax.numpy as jnp
 
 from avemo.models.from_config import construct
 from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCrossAttention
-from avemo.models.fusion.basic import Audio, Concat, Late, ModelLevel, Visual
+from avemo.models.fusion.basic import Concat, Late, ModelLevel, Only
 from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
 from avemo.models.fusion.tensor import LowRankTensorFusion, TensorFusion
 from media.registry import Registry
 
 FUSIONS: Registry[Callable] = Registry("fusion")
-FUSIONS.register("audio")(Audio)
-FUSIONS.register("visual")(Visual)
+FUSIONS.register("audio")(partial(Only, stream="audio"))
+FUSIONS.register("visual")(partial(Only, stream="visual"))
 FUSIONS.register("concat")(Concat)
 FUSIONS.register("late")(Late)
 FUSIONS.register("model_level")(ModelLevel)

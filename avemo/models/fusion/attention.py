@@ -1,4 +1,4 @@
-"""Fusion by attention over time: each modality attends to the other's frames."""
+"""Fusion by attention over time: each stream attends to the frames of the others."""
 
 import math
 from typing import ClassVar
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.models.attention import AttentionBlock, add_positions
-from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
+from avemo.models.fusion.base import Extras, Frames, Fusion, Mask
 from avemo.ops.layer_norm import LayerNorm
 
 
@@ -16,7 +16,8 @@ class CrossAttention(Fusion):
     """Each modality's queries on the other's keys and values, both ways, then joined. MulT, arXiv 1906.00295.
 
     x_m = W_m x_m + positions; for every layer x_a ← block(queries x_a, keys and values v) and x_v ← block(queries x_v,
-    keys and values a), the sources being the projected inputs, as in MulT; fused = ReLU(W [x_a; x_v]).
+    keys and values a), the sources being the projected inputs, as in MulT; fused = ReLU(W [x_a; x_v]). Among N streams
+    every ordered pair has its own blocks, N (N − 1) times `num_layers`.
 
     Attributes:
       num_layers: blocks each way.
@@ -35,14 +36,14 @@ class CrossAttention(Fusion):
     streams: ClassVar[bool] = False  # even causal: keys of the past are not carried
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        a = add_positions(self.dense("audio")(present(audio, audio_mask)))
-        v = add_positions(self.dense("visual")(present(visual, visual_mask)))
+        masks = {name: mask for name, _, mask in self.pairs(inputs)}
+        embedded = {name: add_positions(self.dense(name)(x)) for name, x in self.present(inputs).items()}
         out = []
-        for name, x, source, seen in (("audio", a, v, visual_mask), ("visual", v, a, audio_mask)):
+        for target, source in ((a, b) for a in embedded for b in embedded if a != b):
+            x = embedded[target]
+            name = target if len(embedded) == 2 else f"{target}_from_{source}"
             for layer in range(self.num_layers):
                 block = AttentionBlock(
                     self.features,
@@ -53,18 +54,19 @@ class CrossAttention(Fusion):
                     self.dtype,
                     name=f"{name}_{layer}",
                 )
-                x = block(x, source, seen, train)
+                x = block(x, embedded[source], masks[source], train)
             out.append(LayerNorm(dtype=self.dtype, name=f"{name}_norm")(x))
         return self.join(*out), {}
 
 
 class JointCrossAttention(Fusion):
-    """Each modality attends to the joint representation of both. Praveen et al., arXiv 2203.14779; recursive:
+    """Each stream attends to the joint representation of all. Praveen et al., arXiv 2203.14779; recursive:
     2304.07958.
 
     In windows of L frames, X_a [L, Da], X_v [L, Dv], J = [X_a; X_v] [L, d]:
     C_a = tanh(X_aᵀ W_a J / √d) [Da, d] with W_a [L, L]; H_a = ReLU(X_aᵀ W_x + C_a W_c) [Da, k]; X_a ← X_a + (H_a
     W_h)ᵀ with W_h [k, L]; the same for v; repeated `iterations` times with the same weights; then ReLU(W [X_a; X_v]).
+    N streams have a J of all of them.
 
     The weights over time fix L, so a sequence is cut into windows of L frames, the last one filled up with masked
     frames. Only full windows stream: chunks must be multiples of L.
@@ -82,20 +84,19 @@ class JointCrossAttention(Fusion):
     streams: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        batch, length, audio_dim = audio.shape
+        streams = self.pairs(inputs)
+        batch, length, _ = inputs[0].shape
         windows = -(-length // self.window)
 
         def cut(x: jax.Array) -> jax.Array:
             x = jnp.pad(x, ((0, 0), (0, windows * self.window - length), *[(0, 0)] * (x.ndim - 2)))
             return x.reshape(batch * windows, self.window, *x.shape[2:])
 
-        masks = [cut(audio_mask)[:, :, None], cut(visual_mask)[:, :, None]]
-        x = [jnp.where(m, cut(inputs).astype(self.dtype), 0) for m, inputs in zip(masks, (audio, visual), strict=True)]
-        joint_dim = audio_dim + visual.shape[-1]
+        masks = [cut(mask)[:, :, None] for _, _, mask in streams]
+        x = [jnp.where(m, cut(frames).astype(self.dtype), 0) for m, (_, frames, _) in zip(masks, streams, strict=True)]
+        joint_dim = sum(frames.shape[-1] for _, frames, _ in streams)
         weights = [
             {
                 "mix": self.dense(f"{m}_mix", self.window, use_bias=False),
@@ -103,7 +104,7 @@ class JointCrossAttention(Fusion):
                 "joint": self.dense(f"{m}_joint", self.hidden, use_bias=False),
                 "out": self.dense(f"{m}_out", self.window, use_bias=False),
             }
-            for m in ("audio", "visual")
+            for m in self.inputs
         ]
         for _ in range(self.iterations):
             joint = jnp.concatenate(x, -1)
@@ -118,10 +119,10 @@ class JointCrossAttention(Fusion):
 
 
 class Bottleneck(Fusion):
-    """A few shared tokens carry all exchange between the modalities. MBT, Nagrani et al., arXiv 2107.00135.
+    """A few shared tokens carry all exchange between the streams. MBT, Nagrani et al., arXiv 2107.00135.
 
-    Each modality has a transformer over its frames. From layer `fusion_layer` on, `num_tokens` tokens join both
-    sequences; after each layer they are the mean of the two results. fused = (W_a x_a + W_v x_v) / 2 per frame. With
+    Each stream has a transformer over its frames. From layer `fusion_layer` on, `num_tokens` tokens join all
+    sequences; after each layer they are the mean of the results. fused = (W_a x_a + W_v x_v) / 2 per frame. With
     `fusion_layer` ≥ `num_layers` − 1 nothing is exchanged before the output: late fusion of features.
 
     Attributes:
@@ -141,22 +142,18 @@ class Bottleneck(Fusion):
     streams: ClassVar[bool] = False
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        length = audio.shape[1]
-        streams = {
-            "audio": (add_positions(self.dense("audio")(present(audio, audio_mask))), audio_mask),
-            "visual": (add_positions(self.dense("visual")(present(visual, visual_mask))), visual_mask),
-        }
+        batch, length = inputs[0].shape[:2]
+        masks: dict[str, Mask] = {name: mask for name, _, mask in self.pairs(inputs)}
+        streams = {name: (add_positions(self.dense(name)(x)), masks[name]) for name, x in self.present(inputs).items()}
         tokens: jax.Array | None = None
         for layer in range(self.num_layers):
             if layer == self.fusion_layer:
                 shape = (self.num_tokens, self.features)
                 initial = self.param("tokens", nn.initializers.normal(0.02), shape, jnp.float32)
                 # Broadcast first, then cast to `dtype`: the gradient's sum over the examples is float32.
-                tokens = jnp.broadcast_to(initial[None], (audio.shape[0], *shape)).astype(self.dtype)
+                tokens = jnp.broadcast_to(initial[None], (batch, *shape)).astype(self.dtype)
             proposals = []
             for name, (x, mask) in streams.items():
                 block = AttentionBlock(

@@ -1,10 +1,13 @@
-"""Fusion by gates, modulation, and attention over modalities, frame by frame."""
+"""Fusion by gates, modulation, and attention over streams, frame by frame."""
+
+import functools
+import operator
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avemo.models.fusion.base import Extras, Frames, Fusion, Mask, present
+from avemo.models.fusion.base import Extras, Frames, Fusion
 from avemo.ops.attention import masked_softmax
 from avemo.ops.layer_norm import LayerNorm
 from media.errors import unknown
@@ -13,55 +16,58 @@ from media.errors import unknown
 class GatedMultimodalUnit(Fusion):
     """h = z ∘ tanh(W_v v) + (1 − z) ∘ tanh(W_a a), z = σ(W_z [a; v]). Arevalo et al., arXiv 1702.01992.
 
-    The gates returned are the means over the features of (1 − z, z).
+    For N streams h = Σ_n z_n ∘ tanh(W_n x_n), with z the softmax over streams of (0, W_z [x_1; …; x_N]), which is the
+    formula above for two. The gates returned are the means of z over the features.
     """
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        audio, visual = present(audio, audio_mask), present(visual, visual_mask)
-        z = jax.nn.sigmoid(self.dense("gate")(jnp.concatenate([audio, visual], -1)).astype(jnp.float32))
-        a = jnp.tanh(self.dense("audio")(audio)).astype(jnp.float32)
-        v = jnp.tanh(self.dense("visual")(visual)).astype(jnp.float32)
-        share = z.mean(-1)
-        return z * v + (1.0 - z) * a, {"gates": jnp.stack([1.0 - share, share], -1)}
+        streams = self.present(inputs)
+        gate = self.dense("gate", (len(streams) - 1) * self.features)(jnp.concatenate(list(streams.values()), -1))
+        if len(streams) == 2:  # the softmax of two as the published formula has it
+            z = jax.nn.sigmoid(gate.astype(jnp.float32))
+            shares = [1.0 - z, z]
+        else:
+            logits = jnp.stack(jnp.split(gate.astype(jnp.float32), len(streams) - 1, -1), -2)
+            logits = jnp.pad(logits, [(0, 0)] * (logits.ndim - 2) + [(1, 0), (0, 0)])
+            z = jax.nn.softmax(logits, axis=-2)
+            shares = [z[..., n, :] for n in range(len(streams))]
+        hidden = [jnp.tanh(self.dense(name)(x)).astype(jnp.float32) for name, x in streams.items()]
+        fused = functools.reduce(operator.add, (z * h for z, h in zip(shares, hidden, strict=True)))
+        return fused, {"gates": jnp.stack([z.mean(-1) for z in shares], -1)}
 
 
 class FiLM(Fusion):
     """Feature-wise linear modulation, γ(a) ∘ W v + β(a) and the reverse. Perez et al., arXiv 1709.07871.
 
     γ = 1 + a linear map, so an absent conditioning modality leaves the other as it is (up to biases). Both directions
-    are joined: ReLU(W [a'; v']).
+    are joined: ReLU(W [a'; v']). Each of N streams is modulated by all others together.
 
     Attributes:
-      direction: "both", "audio_to_visual" (sound modulates the face) or "visual_to_audio".
+      direction: "both", or "A_to_B": only stream B is modulated, by A ("audio_to_visual": sound modulates the face).
     """
 
     direction: str = "both"
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        if self.direction not in ("both", "audio_to_visual", "visual_to_audio"):
-            raise unknown("film direction", self.direction, ("both", "audio_to_visual", "visual_to_audio"))
-        inputs = {"audio": present(audio, audio_mask), "visual": present(visual, visual_mask)}
+        streams = self.present(inputs)
+        single = {f"{a}_to_{b}": ((a,), b) for a in streams for b in streams if a != b}
+        if self.direction != "both" and self.direction not in single:
+            raise unknown("film direction", self.direction, ("both", *single))
+        # The last stream first: the order of the published pair, (audio -> visual), (visual -> audio).
+        every = [(tuple(other for other in streams if other != target), target) for target in reversed(streams)]
         modulated = []
-        for by, target in (("audio", "visual"), ("visual", "audio")):
-            if self.direction in ("both", f"{by}_to_{target}"):
-                # Only β needs a bias.
-                gamma, beta, x = (
-                    layer(inputs[source]).astype(jnp.float32)  # 1 + γ in bfloat16 would be γ in multiples of 1/128
-                    for layer, source in (
-                        (self.dense(f"gamma_{by}"), by),
-                        (self.dense(f"beta_{by}"), by),
-                        (self.dense(target, use_bias=False), target),
-                    )
-                )
-                modulated.append((1 + gamma) * x + beta)
+        for sources, target in every if self.direction == "both" else [single[self.direction]]:
+            by = sources[0] if len(sources) == 1 else f"for_{target}"
+            condition = jnp.concatenate([streams[source] for source in sources], -1)
+            # Only β needs a bias. In float32: 1 + γ in bfloat16 would be γ in multiples of 1/128.
+            gamma = self.dense(f"gamma_{by}")(condition).astype(jnp.float32)
+            beta = self.dense(f"beta_{by}")(condition).astype(jnp.float32)
+            x = self.dense(target, use_bias=False)(streams[target]).astype(jnp.float32)
+            modulated.append((1 + gamma) * x + beta)
         return self.join(*modulated), {}
 
 
@@ -69,51 +75,46 @@ class AttentionPool(Fusion):
     """h = Σ_m w_m h_m with h_m = ReLU(W_m x_m), w = softmax(u tanh(W [h_a; h_v])) over modalities. MERBench,
     2401.03429.
 
-    A masked modality has weight 0; if both are masked, h is 0.
+    A masked stream has weight 0; if all are masked, h is 0.
     """
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        a = nn.relu(self.dense("audio")(present(audio, audio_mask)))
-        v = nn.relu(self.dense("visual")(present(visual, visual_mask)))
-        query = jnp.tanh(self.dense("attention")(jnp.concatenate([a, v], -1)))
-        scores = self.dense("score", 2)(query).astype(jnp.float32)
-        gates = masked_softmax(scores, jnp.stack([audio_mask, visual_mask], -1))
-        fused = (gates[..., None] * jnp.stack([a, v], -2).astype(jnp.float32)).sum(-2)
+        hidden = [nn.relu(self.dense(name)(x)) for name, x in self.present(inputs).items()]
+        query = jnp.tanh(self.dense("attention")(jnp.concatenate(hidden, -1)))
+        scores = self.dense("score", len(hidden))(query).astype(jnp.float32)
+        gates = masked_softmax(scores, self.seen(inputs))
+        fused = (gates[..., None] * jnp.stack(hidden, -2).astype(jnp.float32)).sum(-2)
         return fused, {"gates": gates}
 
 
 class LeaderFollower(Fusion):
-    """Attention over modalities in each frame, residual and layer norm, joined to the leader. arXiv 2107.01175.
+    """Attention over streams in each frame, residual and layer norm, joined to the leader. arXiv 2107.01175.
 
     h_m = W_m x_m; o_m = LN(h_m + Σ_n softmax_n(q_m · k_n / √D) v_n); fused = ReLU(W [h_leader; o_a; o_v]). The gates
-    are the attention that each modality receives, averaged over the queries.
+    are the attention that each stream receives, averaged over the queries.
 
     Attributes:
-      leader: "visual" (the published choice) or "audio".
+      leader: name of a stream; "visual" is the published choice.
     """
 
     leader: str = "visual"
 
     @nn.compact
-    def __call__(
-        self, audio: Frames, visual: Frames, audio_mask: Mask, visual_mask: Mask, train: bool = False
-    ) -> tuple[Frames, Extras]:
+    def __call__(self, *inputs: jax.Array, train: bool = False) -> tuple[Frames, Extras]:
         """See `avemo.models.fusion`."""
-        if self.leader not in ("audio", "visual"):
-            raise unknown("leader", self.leader, ("audio", "visual"))
-        inputs = {"audio": present(audio, audio_mask), "visual": present(visual, visual_mask)}
-        h = {m: self.dense(m)(x) for m, x in inputs.items()}
+        if self.leader not in self.inputs:
+            raise unknown("leader", self.leader, self.inputs)
+        h = {m: self.dense(m)(x) for m, x in self.present(inputs).items()}
         q, k, v = (
             jnp.stack([self.dense(f"{role}_{m}", use_bias=role == "value")(h[m]) for m in h], -2)
             for role in ("query", "key", "value")
         )
         scores = jnp.einsum("btmd,btnd->btmn", q, k, preferred_element_type=jnp.float32) / self.features**0.5
-        there = jnp.stack([audio_mask, visual_mask], -1)[:, :, None, :]
+        there = self.seen(inputs)[:, :, None, :]
         weights = masked_softmax(scores, jnp.broadcast_to(there, scores.shape))
         attended = jnp.einsum("btmn,btnd->btmd", weights.astype(v.dtype), v)
         out = LayerNorm(dtype=self.dtype, name="norm")(jnp.stack(list(h.values()), -2) + attended)
-        return self.join(h[self.leader], out[..., 0, :], out[..., 1, :]), {"gates": weights.mean(-2)}
+        each = [out[..., n, :] for n in range(len(h))]
+        return self.join(h[self.leader], *each), {"gates": weights.mean(-2)}

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from avemo.models.from_config import construct
 from avemo.models.temporal.convolution import TCN
 from avemo.models.temporal.recurrent import GRU, LSTM, Identity, MinGRU, Recurrent
+from avemo.models.temporal.state_space import StateSpace
 from avemo.models.temporal.transformer import Transformer
 from media.registry import Registry
 
@@ -27,9 +28,21 @@ TEMPORALS.register("lstm")(partial(Recurrent, cell="lstm"))
 TEMPORALS.register("mingru")(partial(Recurrent, cell="mingru"))
 TEMPORALS.register("tcn")(TCN)
 TEMPORALS.register("transformer")(Transformer)
+TEMPORALS.register("s5")(StateSpace)
 TEMPORALS.register("none")(Identity)
 
-__all__ = ["GRU", "LSTM", "TCN", "TEMPORALS", "Identity", "MinGRU", "Recurrent", "Transformer", "build_temporal"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "TCN",
+    "TEMPORALS",
+    "Identity",
+    "MinGRU",
+    "Recurrent",
+    "StateSpace",
+    "Transformer",
+    "build_temporal",
+]
 
 
 def build_temporal(

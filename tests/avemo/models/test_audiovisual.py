@@ -148,3 +148,48 @@ def test_dropout_acts_in_training_only():
 def test_a_wrong_config_is_refused_before_any_data_is_read(config, message):
     with pytest.raises(UserError, match=message):
         audiovisual.build(config)
+
+
+THREE = ("voice", "face", "words")
+
+
+def three():
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(size=(B, T, d)).astype(np.float32) for d in (3, 5, 2)]
+    mask = np.arange(T)[None] < np.array([T, 6, T, T])[:, None]
+    seen = list((rng.random((3, B, T)) < 0.8) & mask)
+    seen[1][3] = False
+    return *frames, *seen, mask
+
+
+@pytest.mark.parametrize("config", [{"fusion": "late", "num_raters": 2}, {"fusion": "gmu", "head_features": 4}])
+def test_three_streams_run_in_chunks(config):
+    model = audiovisual.build(ConfigDict({**SMALL, "streams": THREE, "missing": "token", **config}))
+    params, inputs = weights.variables(model, *three(), seed=1), three()
+    run = jax.jit(lambda carry, *inputs: model.apply(params, *inputs, carry=carry))
+    whole = jax.jit(model.apply)(params, *inputs)
+    assert whole["gates"].shape == (B, T, 3)
+    first = run(None, *(x[:, :CUT] for x in inputs))
+    second = run(first["carry"], *(x[:, CUT:] for x in inputs))
+    joined = np.concatenate([first["traces"], second["traces"]], 1)
+    np.testing.assert_allclose(joined[inputs[-1]], np.asarray(whole["traces"])[inputs[-1]], atol=2e-6)
+    assert "words_token" in params["params"]
+
+
+def test_dropout_of_streams_never_drops_all():
+    rows = 3000
+    model = audiovisual.build({**SMALL, "streams": ("a", "b", "c", "d"), "modality_dropout": 0.6})
+    masks = np.ones((4, rows, 2), bool)
+    masks[:3, :100] = False
+    drop = jax.jit(lambda key: model.apply({}, *masks, True, method="_drop_modality", rngs={"dropout": key}))
+    left = np.stack([np.asarray(m).all(1) for m in drop(jax.random.key(0))], -1)
+    assert left.any(-1).all()
+    assert left[:100, 3].all()
+    lost = (~left[100:]).sum(-1)
+    np.testing.assert_allclose(np.bincount(lost) / len(lost), [0.4, 0.2, 0.2, 0.2], atol=0.03)
+    np.testing.assert_allclose((~left[100:]).mean(0), 0.3, atol=0.03)
+
+
+def test_streams_are_different_names():
+    with pytest.raises(UserError, match="different names"):
+        audiovisual.build({**SMALL, "streams": ("a", "a")})

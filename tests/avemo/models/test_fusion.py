@@ -259,3 +259,66 @@ def test_wrong_arguments_are_user_errors():
             fusion.build_fusion(name, bad).init(jax.random.key(0), *batch())
     with pytest.raises(UserError, match="num_heads=3"):
         fusion.build_fusion("bottleneck", {**FEATURES, "num_heads": 3}).init(jax.random.key(0), *batch())
+
+
+NAMES = ("voice", "face", "words")
+WIDTHS = (2, 4, 3)
+OF_THREE = {
+    **{name: arguments for name, arguments in ENTRIES.items() if name not in ("audio", "visual", "late")},
+    "leader_follower": {**FEATURES, "leader": "words"},
+}
+
+
+@pytest.mark.parametrize("entry", OF_THREE)
+def test_three_streams(entry):
+    """Every parameter learns, a masked frame is not read, and each stream matters; any of them may be absent."""
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(size=(B, T, width)).astype(np.float32) for width in WIDTHS]
+    masks = list(rng.random((3, B, T)) < 0.75)
+    masks[2][2] = False
+    model = fusion.build_fusion(entry.split(",")[0], OF_THREE[entry], inputs=NAMES)
+    params = weights.variables(model, *frames, *masks, seed=1)["params"]
+
+    def loss(params, frames, masks):
+        fused, extras = model.apply({"params": params}, *frames, *masks)
+        return (fused**3).sum(), (fused, extras.get("gates", ()))
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, (fused, gates)), gradients = run(params, frames, masks)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.abs(gradient).max() > 1e-7, jax.tree_util.keystr(path)
+    if entry in GATED:
+        np.testing.assert_allclose(np.asarray(gates).sum(-1)[np.any(masks, 0)], 1, atol=1e-6)
+    spoilt = [np.where(mask[..., None], x, np.nan) for x, mask in zip(frames, masks, strict=True)]
+    np.testing.assert_array_equal(fused, run(params, spoilt, masks)[0][1][0])
+    for absent in range(3):
+        without = run(params, frames, [mask & (n != absent) for n, mask in enumerate(masks)])[0][1][0]
+        assert np.isfinite(without).all()
+        assert np.abs(np.asarray(without - fused)).max() > 1e-6
+
+
+def test_late_shares_the_weight_of_an_absent_stream():
+    rng = np.random.default_rng(0)
+    frames, there = rng.normal(size=(3, B, T, D)).astype(np.float32), np.ones((B, T), bool)
+    model = fusion.build_fusion("late", {"weights": [1.0, 3.0, 0.0]}, inputs=NAMES)
+    fused, extras = model.apply({}, *frames, there, ~there, there)
+    np.testing.assert_array_equal(fused, frames[0])
+    np.testing.assert_array_equal(extras["gates"][0, 0], [1, 0, 0])
+    fused, _ = model.apply({}, *frames, there, there, there)
+    np.testing.assert_allclose(fused, frames[0] / 4 + frames[1] * 3 / 4, atol=1e-6)
+    fused, _ = fusion.build_fusion("late", {"weights": "mean"}, inputs=NAMES).apply({}, *frames, there, there, ~there)
+    np.testing.assert_allclose(fused, frames[:2].mean(0), atol=1e-6)
+    with pytest.raises(UserError, match="must be 3 numbers"):
+        fusion.build_fusion("late", {"weights": [1.0, 1.0]}, inputs=NAMES).apply({}, *frames, there, there, there)
+
+
+def test_a_product_of_too_many_streams_and_wrong_names_are_user_errors():
+    inputs = [np.ones((1, 1, 2), np.float32)] * 5 + [np.ones((1, 1), bool)] * 5
+    names = tuple("abcde")
+    with pytest.raises(UserError, match=r"1,419,857 entries per frame.*lmf"):
+        fusion.build_fusion("tfn", inputs=names).init(jax.random.key(0), *inputs)
+    for name, message in (("audio", "unknown stream"), ("leader_follower", "unknown leader 'visual'")):
+        with pytest.raises(UserError, match=message):
+            fusion.build_fusion(name, inputs=names).init(jax.random.key(0), *inputs)
+    with pytest.raises(UserError, match="5 streams takes 5 features and 5 masks, not 4"):
+        fusion.build_fusion("concat", inputs=names).init(jax.random.key(0), *inputs[:4])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from avemo.models import temporal
+from avemo.models.temporal import state_space
 from avemo.ops import attention
 from avemo.ops.gru import gru
 from benchmarks.parity import audio as parity
@@ -29,10 +30,12 @@ ENTRIES = {
     "tcn, centred": {**NUMBERS, "num_blocks": 1, "causal": False},
     "transformer": {**NUMBERS, "num_layers": 1, "num_heads": 2},
     "transformer, causal": {**NUMBERS, "num_layers": 1, "num_heads": 2, "causal": True, "window": 4},
+    "s5": {**NUMBERS, "states": 4, "num_layers": 2},
+    "s5, both ways": {**NUMBERS, "states": 4, "num_layers": 1, "bidirectional": True},
     "none": {},
 }
-CAUSAL = {"gru", "lstm", "mingru", "tcn", "transformer, causal", "none"}
-STREAMING = {"gru", "lstm", "mingru", "tcn", "none"}
+CAUSAL = {"gru", "lstm", "mingru", "tcn", "transformer, causal", "s5", "none"}
+STREAMING = {"gru", "lstm", "mingru", "tcn", "s5", "none"}
 
 
 def test_every_registered_temporal_model_is_tested():
@@ -235,3 +238,27 @@ def test_the_gradient_of_the_gru_is_that_of_its_plain_scan(reverse):
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-6)
     for name, gradient in expected[1].items():
         np.testing.assert_allclose(got[1][name], gradient, atol=1e-5, rtol=1e-5, err_msg=name)
+
+
+def test_the_state_space_is_its_recurrence():
+    """The scan, from a given state and past a gap at the end, against complex numbers frame by frame in float64."""
+    rng, (_, mask) = np.random.default_rng(0), batch()
+    x = rng.normal(size=(B, T, 3)).astype(np.float32)
+    start = rng.normal(size=(2, B, 4)).astype(np.float32)
+    model = state_space.Diagonal(3, 4)
+    params = jax.jit(model.init)(jax.random.key(0), x, mask, tuple(start))["params"]
+    y, last = jax.jit(model.apply)({"params": params}, x, mask, tuple(start))
+    p = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    rate = -np.exp(p["log_rate"]) + 1j * p["frequency"]
+    decay = np.exp(rate * np.exp(p["log_step"]))
+    into, out = p["b_real"] + 1j * p["b_imaginary"], p["c_real"] + 1j * p["c_imaginary"]
+    state = start[0] + 1j * start[1]
+    for t in range(T):
+        new = decay * state + (decay - 1) / rate * (x[:, t] @ into)
+        state = np.where(mask[:, t, None], new, state)
+        expected = 2 * (state @ out.T).real + p["skip"] * x[:, t]
+        np.testing.assert_allclose(np.asarray(y)[mask[:, t], t], expected[mask[:, t]], atol=1e-5)
+    np.testing.assert_allclose(np.asarray(last[0]) + 1j * np.asarray(last[1]), state, atol=1e-5)
+    # Fast states forget within frames, slow ones remember for hundreds.
+    assert np.exp(p["log_step"]).min() >= 1e-3
+    np.testing.assert_allclose(p["frequency"], np.pi * np.arange(4), atol=1e-6)
