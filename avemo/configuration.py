@@ -7,7 +7,7 @@ import importlib.util
 import json
 import math
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,8 +15,14 @@ from ml_collections import ConfigDict
 
 from media.errors import UserError, unknown
 
+STREAMS = ("audio", "visual")  # of the features that `launch.py extract` writes
 # The element types of tuples that are empty by default.
-_ELEMENTS: dict[str, type] = {"optimizer.freeze": str, "loss.class_weights": float}
+_ELEMENTS: dict[str, type] = {
+    "optimizer.freeze": str,
+    "loss.class_weights": float,
+    "loss.dimensions": float,
+    "model.prior_weights": float,
+}
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -179,6 +185,14 @@ def _unknown_field(name: str, known: set[str]) -> UserError:
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The config as plain JSON values."""
     return json.loads(config.to_json_best_effort())
+
+
+def streams(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The streams that a run's `config.model` names: in a tuple or separated by commas; "auto" is `STREAMS`."""
+    named = config.get("streams") or "auto"
+    if isinstance(named, str):
+        return STREAMS if named == "auto" else tuple(filter(None, named.replace(" ", "").split(",")))
+    return tuple(named)
 
 
 def in_dtype(config: ConfigDict, dtype: str) -> ConfigDict:

@@ -1,19 +1,22 @@
-"""Cached features in memory: per-frame encoder outputs of whole recordings, cut into training windows."""
+"""Cached features in memory: per-frame features of whole recordings, in named streams, cut into training windows."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from avemo import configuration
+from avemo.configuration import STREAMS
 from avemo.data.examples import delayed_targets
-from avemo.data.shards import Shards
-from media.errors import UserError
+from avemo.data.shards import Shards, find_dataset
+from media.errors import UserError, unknown
+from media.files import read_json
 
 # The output of an encoder that is its feature, unless `extract --layer` names another.
 OUTPUTS = {"visual": "descriptor", "audio": "embedding"}
-_TIMED = ("visual", "audio", "visual_mask", "audio_mask", "targets", "target_mask")
+_TIMED = ("targets", "target_mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Recording:
       targets, target_mask: float32 `[T, 2]` valence and arousal, bool `[T]`.
       raters: float32 `[T, R, 2]`; R may be 0.
       label: emotion of the whole clip, or −1.
+      others: frames and masks of streams besides these two, as `NAME` and `NAME_mask`.
+      group: the culture, session or the like that it belongs to; "" if unknown.
     """
 
     name: str
@@ -43,24 +48,62 @@ class Recording:
     target_mask: np.ndarray
     raters: np.ndarray
     label: int
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    group: str = ""
 
     def __len__(self) -> int:
         return len(self.time)
 
+    def stream(self, name: str) -> np.ndarray:
+        """The frames of a stream, float32 `[T, D]`."""
+        return self.others[name] if name in self.others else getattr(self, name)
 
-def load(folder: str, split: str) -> tuple[list[Recording], list[str]]:
+    def seen(self, name: str) -> np.ndarray:
+        """The mask of a stream, bool `[T]`."""
+        return self.stream(f"{name}_mask")
+
+
+def streams_of(folder: str, split: str) -> tuple[str, ...]:
+    """The streams of a data set: the fields that have a mask, in the order of its card, or else by name."""
+    fields = Shards(folder, split).features
+    found = sorted(name for name in fields if f"{name}_mask" in fields)
+    if set(found) == set(STREAMS):
+        return STREAMS
+    card = find_dataset(folder) / "card.json"
+    listed = [stream["name"] for stream in read_json(card).get("streams") or ()] if card.exists() else []
+    return tuple(sorted(found, key=lambda name: (listed.index(name) if name in listed else len(listed), name)))
+
+
+def load(folder: str, split: str, streams: Sequence[str] = STREAMS) -> tuple[list[Recording], list[str]]:
     """Reads all recordings of a split of a `features` data set into memory, and the class names of its labels.
 
+    Args:
+      folder: the data set.
+      split: the split.
+      streams: the streams to read.
+
     Raises:
-      UserError: `launch.py extract` did not make the data set.
+      UserError: the folder holds no features, or not these streams.
     """
     source = Shards(folder, split)
     missing = [f for f in (*_TIMED, "recording", "time", "label") if f not in source.features]
     if missing:
         raise UserError(f"{folder} has no field {missing[0]!r}: name features made by `launch.py extract`.")
+    there = streams_of(folder, split)
+    for name in streams:
+        if name not in there:
+            raise unknown(f"stream (model.streams) of {folder}", name, there)
     out = []
     for index in range(len(source)):
         record = source[index]
+        frames = {
+            **{name: np.asarray(record[name], np.float32) for name in streams},
+            **{f"{name}_mask": np.asarray(record[f"{name}_mask"], bool) for name in streams},
+        }
+        nothing = {
+            **dict.fromkeys(STREAMS, np.zeros((len(record["time"]), 0), np.float32)),
+            **{f"{name}_mask": np.zeros(len(record["time"]), bool) for name in STREAMS},
+        }
         out.append(
             Recording(
                 name=record["recording"],
@@ -69,18 +112,19 @@ def load(folder: str, split: str) -> tuple[list[Recording], list[str]]:
                 time=np.asarray(record["time"], np.float64),
                 label=int(record["label"]),
                 raters=record["raters"],
+                group=str(record.get("group", "")),
+                others={name: x for name, x in frames.items() if name not in nothing},
+                **{name: frames.get(name, empty) for name, empty in nothing.items()},
                 **{k: np.asarray(record[k]) for k in _TIMED},
             )
         )
     return out, source.class_names
 
 
-def moments(recordings: Sequence[Recording], modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation `[D]` of a modality's features over the frames where it is present, in float64."""
-    features = np.concatenate([getattr(r, modality)[getattr(r, f"{modality}_mask")] for r in recordings]).astype(
-        np.float64
-    )
-    dim = getattr(recordings[0], modality).shape[-1]
+def moments(recordings: Sequence[Recording], stream: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation `[D]` of a stream's features over the frames where it is present, in float64."""
+    features = np.concatenate([r.stream(stream)[r.seen(stream)] for r in recordings]).astype(np.float64)
+    dim = recordings[0].stream(stream).shape[-1]
     if not len(features):
         return np.zeros(dim, np.float32), np.ones(dim, np.float32)
     deviation = features.std(0)
@@ -90,7 +134,9 @@ def moments(recordings: Sequence[Recording], modality: str) -> tuple[np.ndarray,
     )
 
 
-def sequence(recording: Recording, start: int, length: int, delay: float) -> dict[str, Any]:
+def sequence(
+    recording: Recording, start: int, length: int, delay: float, streams: Sequence[str] = STREAMS
+) -> dict[str, Any]:
     """Frames `start … start + length` as arrays padded to `length`; `mask` bool is False for padding.
 
     Targets are moved earlier by `delay` s before the cut, so that no label is lost between two windows.
@@ -99,7 +145,7 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
     # Each rater lags like the gold standard, so the traces move by the same delay.
     raters, rater_mask = delayed_targets(recording.raters, np.ones(len(recording), bool), delay, recording.fps)
     fields = {
-        **{k: getattr(recording, k) for k in ("visual", "audio", "visual_mask", "audio_mask")},
+        **{field: recording.stream(field) for field in stream_fields(streams)},
         "raters": raters,
         "rater_mask": rater_mask,
         "targets": np.where(target_mask[:, None], targets, np.float32(0)),
@@ -112,6 +158,11 @@ def sequence(recording: Recording, start: int, length: int, delay: float) -> dic
         short = length - len(inside)
         out[name] = np.pad(inside, [(0, short)] + [(0, 0)] * (value.ndim - 1)) if short else inside
     return {**out, "label": np.int32(recording.label)}
+
+
+def stream_fields(streams: Sequence[str]) -> tuple[str, ...]:
+    """The fields that hold the streams: their frames, then their masks."""
+    return (*streams, *(f"{name}_mask" for name in streams))
 
 
 class Windows:
@@ -151,4 +202,6 @@ def window_example(item: tuple[Recording, int], rng: np.random.Generator | None,
     """One window of `config.data.sequence_length` frames; in training its start is moved by up to half a hop."""
     recording, start = item
     start = moved_start(len(recording), start, rng, config)
-    return sequence(recording, start, config.data.sequence_length, config.data.delay)
+    return sequence(
+        recording, start, config.data.sequence_length, config.data.delay, configuration.streams(config.model)
+    )

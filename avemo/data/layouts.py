@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from avemo import configuration
 from avemo.data import augment, examples, features
 from avemo.data.examples import MEL_ROWS, Example
 from media import small_jpeg
@@ -19,7 +20,7 @@ Arrays = Mapping[str, Any]  # NumPy's or JAX's
 Rows = dict[str, Any]
 _SAMPLED = 64  # records whose pictures tell the size at which a split is packed
 _PICTURES: dict[str, tuple[int, ...]] = {"image": (), "images": (3,)}  # leading axes of an example's pictures
-_PER_FRAME = ("visual", "audio", "visual_mask", "audio_mask", "raters", "rater_mask", "targets", "target_mask")
+_WHOLE = ("label", "frames", "begin")  # of a table of recordings, the arrays that are not per frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +158,23 @@ def sound_rows(tables: Arrays, draws: Arrays, count: int) -> Rows:
     }
 
 
-def sequences(recordings: Sequence[features.Recording], config: ConfigDict) -> Layout:
-    """Windows of recordings' features; `data.{sequence_length, sequence_hop, delay}` are read."""
-    data = config.data
-    whole = [features.sequence(recording, 0, len(recording), data.delay) for recording in recordings]
+def sequences(
+    recordings: Sequence[features.Recording], config: ConfigDict, chosen: Sequence[int] | None = None
+) -> Layout:
+    """Windows of recordings' features; `data.{sequence_length, sequence_hop, delay}` and `model.streams` are read.
+
+    Args:
+      recordings: those of the tables.
+      config: the run's.
+      chosen: numbers of the recordings that windows are drawn from; by default all.
+    """
+    data, streams = config.data, configuration.streams(config.model)
+    places = np.arange(len(recordings)) if chosen is None else np.asarray(chosen)
+    whole = [features.sequence(recording, 0, len(recording), data.delay, streams) for recording in recordings]
     frames = np.array([len(recording) for recording in recordings], np.int32)
-    windows = features.Windows(recordings, data.sequence_length, data.sequence_hop)
+    windows = features.Windows([recordings[n] for n in places], data.sequence_length, data.sequence_hop)
     tables = {
-        **{name: np.concatenate([row[name] for row in whole]) for name in _PER_FRAME},
+        **{name: np.concatenate([row[name] for row in whole]) for name in whole[0] if name not in ("mask", "label")},
         "label": np.array([row["label"] for row in whole], np.int32),
         "frames": frames,
         "begin": _begins(frames),
@@ -172,6 +182,7 @@ def sequences(recordings: Sequence[features.Recording], config: ConfigDict) -> L
 
     def draw(tables: Arrays, place: int, rng: np.random.Generator) -> tuple[int, int]:
         number, start = windows.place(place)
+        number = int(places[number])
         return number, features.moved_start(len(recordings[number]), start, rng, config)
 
     return Layout({"kind": "sequences"}, features.window_example, lambda record: {}, draw=draw, ready=tables)
@@ -185,7 +196,9 @@ def sequence_rows(tables: Arrays, draws: Arrays, length: int) -> Rows:
     frame = draws["start"][:, None] + xp.arange(length, dtype=np.int32)[None]
     inside, at = frame < frames, begin + xp.minimum(frame, frames - 1)
     out: Rows = {"mask": inside, "label": tables["label"][index]}
-    for name in _PER_FRAME:
+    for name in tables:
+        if name in _WHOLE:
+            continue
         rows = tables[name][at]
         out[name] = xp.where(inside.reshape(*inside.shape, *(1,) * (rows.ndim - 2)), rows, np.zeros((), rows.dtype))
     return out

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from avemo.data.features import stream_fields
 from avemo.models import audiovisual
 from avemo.runs import encoder
-from avemo.runs.recorded_encoders import MODALITIES
-from avemo.tasks.audiovisual import standardise
+from avemo.tasks.audiovisual import arguments
 
 CHUNK = 128  # frames per call of a network that carries a state
 WINDOW, CONTEXT = 1500, 250  # frames per call of a network that needs its whole sequence, and half their overlap
@@ -22,10 +22,10 @@ class FusionNetwork:
 
     Attributes:
       model: the Flax module; variables: its weights and the standardisation, on the device.
-      outputs: names of its outputs, among "traces" `[2]`, "rater_traces" `[R, 2]`, "logits" `[C]` and "gates" `[2]`
-        (audio, visual).
+      outputs: names of its outputs, among "traces" `[2]`, "rater_traces" `[R, 2]`, "logits" `[C]` and "gates" (of each
+        stream).
       classes: length C of the logits; 0 for a network of traces.
-      dims: length of each modality's feature.
+      dims: length of each stream's feature.
       streams: whether the network carries a state, so that a frame's outputs do not depend on later frames.
     """
 
@@ -33,7 +33,8 @@ class FusionNetwork:
         with encoder.config_of(workdir):
             self.model = audiovisual.build(config.model)
             self.classes = int(config.model.get("num_classes") or 0)
-            self.dims = {m: int(variables["constants"][f"{m}_mean"].shape[-1]) for m in MODALITIES}
+            means = {m: variables["constants"][f"{m}_mean"] for m in self.model.streams}
+            self.dims = {m: int(mean.shape[-1]) for m, mean in means.items()}
             shapes = jax.eval_shape(self.function, variables, self._blank(1, 2), None)
         self.variables = jax.device_put(variables)
         self._apply = jax.jit(self.function)
@@ -43,23 +44,22 @@ class FusionNetwork:
 
     def function(self, variables: Any, batch: Mapping[str, Any], carry: Any) -> dict[str, Any]:
         """The pure function: features `[B, T, D]`, masks and `mask` `[B, T]`, and a carry, to outputs and "carry"."""
-        x = standardise(batch, variables["constants"])
-        masks = (batch["audio_mask"], batch["visual_mask"], batch["mask"])
-        params = {"params": variables["params"]}
-        out: Any = self.model.apply(params, x["audio"], x["visual"], *masks, train=False, carry=carry)
+        read = arguments(self.model, batch, variables["constants"])
+        out: Any = self.model.apply({"params": variables["params"]}, *read, train=False, carry=carry)
         return {k: v for k, v in out.items() if k in _OUTPUTS}
 
     def _blank(self, persons: int, length: int) -> dict[str, np.ndarray]:
         return {
             **{m: np.zeros((persons, length, d), np.float32) for m, d in self.dims.items()},
-            **{name: np.zeros((persons, length), bool) for name in ("audio_mask", "visual_mask", "mask")},
+            **{f"{name}_mask": np.zeros((persons, length), bool) for name in self.dims},
+            "mask": np.zeros((persons, length), bool),
         }
 
     def apply(
         self, batch: Mapping[str, np.ndarray], carry: Any = None, length: int | None = None
     ) -> tuple[dict[str, np.ndarray], Any]:
         """Runs `batch` (features `[B, T, D]`, masks `[B, T]`), padded to `length`; returns outputs and carry."""
-        persons, frames = batch["visual_mask"].shape
+        persons, frames = batch[stream_fields(self.model.streams)[-1]].shape
         padded = self._blank(persons, length or frames)
         for name, value in {**batch, "mask": np.ones((persons, frames), bool)}.items():
             padded[name][:, :frames] = value
@@ -85,7 +85,7 @@ class FusionStream:
 
     @property
     def dims(self) -> dict[str, int]:
-        """The length of each modality's feature."""
+        """The length of each stream's feature."""
         return self._fusion.dims
 
     def push(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -104,7 +104,7 @@ class FusionStream:
         return [self._chunk(self._length()) if self._fusion.streams else self._window(self._length(), last=True)]
 
     def _length(self) -> int:
-        return self._held["visual_mask"].shape[1] if self._held else 0
+        return next(iter(self._held.values())).shape[1] if self._held else 0
 
     def _chunks(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         while self._length() >= size:

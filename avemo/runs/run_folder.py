@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
-from avemo.data import mixture
+from avemo.data import feature_sets, mixture
 from avemo.models import from_config
 from avemo.runs import paths
 from avemo.version import __version__
@@ -76,7 +76,12 @@ def lock(workdir: epath.Path) -> Iterator[None]:
 
 
 def decide(config: ConfigDict, workdir: str | epath.Path) -> ConfigDict:
-    """The config with `model.dtype` decided, if it is "auto": as the run in `workdir` began, or by the platform."""
+    """The config with what is "auto" decided.
+
+    `model.dtype` is as the run in `workdir` began, or by the platform. `model.streams` are those of the data, if they
+    are not the default two.
+    """
+    config = feature_sets.with_streams(config)
     if config.model.get("dtype") != from_config.AUTO:
         return config
     path = epath.Path(workdir) / "config.json"

@@ -1,4 +1,4 @@
-"""Fusion and time: cached per-frame features of both modalities to valence and arousal traces, or to an emotion.
+"""Fusion and time: cached per-frame features of named streams to valence and arousal traces, or to an emotion.
 
 Model-level fusion and a recurrent network over the joint sequence (arXiv 2103.09154). The loss is 1 − CCC per dimension
 (our assumption), or cross-entropy of the clip's emotion over masked time for corpora that carry emotions.
@@ -6,55 +6,64 @@ Model-level fusion and a recurrent network over the joint sequence (arXiv 2103.0
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from ml_collections import ConfigDict
 
 from avemo import losses
-from avemo.data import layouts, padding
+from avemo.configuration import STREAMS
+from avemo.data import features, layouts, padding
 from avemo.models import audiovisual
 from avemo.tasks.initial_weights import initialise
 from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
+from media.errors import UserError
 
-MODALITIES = ("audio", "visual")
-INPUTS = ("audio", "visual", "audio_mask", "visual_mask", "mask")
 # What `launch.py extract` writes of the paper's encoders: the face descriptor and VGGish's embedding.
 PAPER_DIMS = {"visual": 128, "audio": 128}
 
 
-def standardise(batch: Any, constants: Any) -> dict[str, jax.Array]:
-    """Features `[B, T, D]` minus the mean over the deviation of the training split; zero if the modality is absent."""
+def inputs(streams: Sequence[str]) -> tuple[str, ...]:
+    """The fields of a batch that the model reads, in the order of its arguments."""
+    return (*features.stream_fields(streams), "mask")
+
+
+def standardise(batch: Any, constants: Any, streams: Sequence[str] = STREAMS) -> dict[str, jax.Array]:
+    """Features `[B, T, D]` minus the mean over the deviation of the training split; zero if the stream is absent."""
     out = {}
-    for modality in MODALITIES:
-        x = (batch[modality] - constants[f"{modality}_mean"][None, None]) / constants[f"{modality}_std"][None, None]
-        out[modality] = jnp.where(batch[f"{modality}_mask"][..., None], x, 0.0)
+    for name in streams:
+        x = (batch[name] - constants[f"{name}_mean"][None, None]) / constants[f"{name}_std"][None, None]
+        out[name] = jnp.where(batch[f"{name}_mask"][..., None], x, 0.0)
     return out
 
 
 def apply(model: Any, variables: Any, batch: Any, train: bool, key: jax.Array | None = None) -> dict[str, jax.Array]:
     """Runs the model on a batch of sequences; `variables` carry the standardisation as the collection `constants`."""
-    x = standardise(batch, variables["constants"])
+    read = arguments(model, batch, variables["constants"])
     return model.apply(
-        {"params": variables["params"]},
-        x["audio"],
-        x["visual"],
-        batch["audio_mask"],
-        batch["visual_mask"],
-        batch["mask"],
-        train=train,
-        rngs=None if key is None else {"dropout": key},
+        {"params": variables["params"]}, *read, train=train, rngs=None if key is None else {"dropout": key}
     )
+
+
+def arguments(model: Any, batch: Any, constants: Any) -> list[jax.Array]:
+    """What the model takes of a batch: standardised features, masks and, if it starts from them, the predictions."""
+    x = {**batch, **standardise(batch, constants, model.streams)}
+    read = [x[name] for name in inputs(model.streams)]
+    if not model.prior:
+        return read
+    columns = list(model.prior_columns)
+    if any(batch[name].shape[-1] <= max(columns) for name in model.streams):
+        raise UserError(f"model.prior_columns={tuple(columns)}: a stream has fewer columns.")
+    return [*read, jnp.stack([batch[name][..., jnp.array(columns)] for name in model.streams], -2)]
 
 
 def sequence_spec(size: int, length: int, dims: Mapping[str, int], raters: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of `size` windows of `length` frames, as `avemo.data.features.sequence` cuts them."""
-    masks = ("visual_mask", "audio_mask", "rater_mask", "target_mask", "mask")
+    masks = (*(f"{name}_mask" for name in dims), "rater_mask", "target_mask", "mask")
     return {
-        **{modality: array(size, length, dims[modality]) for modality in ("visual", "audio")},
+        **{name: array(size, length, dim) for name, dim in dims.items()},
         **{name: array(size, length, dtype=jnp.bool_) for name in masks},
         "raters": array(size, length, raters, 2),
         "targets": array(size, length, 2),
@@ -70,7 +79,7 @@ class AudioVisualStage(Stage):
       model: the network that is trained.
     """
 
-    model: nn.Module
+    model: audiovisual.AudioVisual
     required: ClassVar[tuple[str, ...]] = (
         *("model.num_classes", "data.features", "data.batch.sequences", "data.sequence_length", "data.sequence_hop"),
         *("data.delay", "loss.per", "loss.mse_weight", "loss.label_smoothing"),
@@ -88,7 +97,7 @@ class AudioVisualStage(Stage):
 
         Args:
           sizes: rows per stream.
-          dims: lengths of the features by modality; without data the paper's.
+          dims: lengths of the features by stream; without data the paper's.
           raters: raters whose traces a batch holds; by default those that the model learns.
         """
         raters = (self.config.model.get("num_raters") or 0) if raters is None else raters
@@ -98,12 +107,13 @@ class AudioVisualStage(Stage):
     def init(self, key: jax.Array, spec: Spec) -> Variables:
         """Initial variables `{"params": ..., "constants": ...}`; the constants standardise nothing yet."""
         rows = spec["sequences"]
-        inputs = (jnp.zeros((1, *rows[name].shape[1:]), rows[name].dtype) for name in INPUTS)
-        params = initialise(self._initialiser, key, *inputs)["params"]
         constants = {}
-        for modality in MODALITIES:
-            dim = rows[modality].shape[-1:]
-            constants[f"{modality}_mean"], constants[f"{modality}_std"] = jnp.zeros(dim), jnp.ones(dim)
+        for name in self.model.streams:
+            dim = rows[name].shape[-1:]
+            constants[f"{name}_mean"], constants[f"{name}_std"] = jnp.zeros(dim), jnp.ones(dim)
+        read = inputs(self.model.streams)
+        example = {name: jnp.zeros((1, *rows[name].shape[1:]), rows[name].dtype) for name in read}
+        params = initialise(self._initialiser, key, *arguments(self.model, example, constants))["params"]
         return {"params": params, "constants": constants}
 
     def gather(self, stream: str, tables: Mapping[str, Any], draws: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +164,8 @@ def criterion(config: ConfigDict, sequences: Any, out: Any) -> tuple[jax.Array, 
         accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32))
         return loss, {"accuracy": accuracy}
     options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight}
+    if config.loss.get("dimensions"):
+        options["dimensions"] = tuple(config.loss.dimensions)
     if config.model.get("num_raters"):
         return losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options), {}
     return losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options), {}

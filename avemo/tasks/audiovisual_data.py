@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import metrics
-from avemo.data import features, layouts, padding, pipeline, shards
+from avemo import configuration, metrics
+from avemo.configuration import STREAMS
+from avemo.data import features, layouts, overlap, padding, pipeline, shards
+from avemo.data.feature_sets import FeatureSet
 from avemo.runs import recorded_encoders
-from avemo.tasks.audiovisual import INPUTS, MODALITIES, AudioVisualStage
+from avemo.tasks.audiovisual import AudioVisualStage, inputs
 from avemo.tasks.data import (
     Metrics,
     Predict,
@@ -33,19 +35,31 @@ class FeatureData(StageData):
     """One folder of features.
 
     Attributes:
-      recordings: loads the recordings of a split.
+      source: the recordings in memory.
     """
 
     stage: AudioVisualStage
-    recordings: Callable[[str], list[features.Recording]]
+    source: FeatureSet
 
     @property
     def folder(self) -> str:
         """The folder of features."""
         return self.folders["features"]
 
+    def recordings(self, split: str) -> list[features.Recording]:
+        """The recordings of a split."""
+        return self.source.recordings(split)
+
+    def splits_of_any(self) -> list[str]:
+        """The splits of the data set, or of the fold."""
+        return self.source.splits
+
+    def splits_of_all(self) -> list[str]:
+        """The splits of the data set, or of the fold."""
+        return self.source.splits
+
     def _first(self) -> list[features.Recording]:
-        return self.recordings(_first_split(self.folder))
+        return self.recordings(self.source.first)
 
     def sources(self) -> dict[str, pipeline.Source]:
         """The training source of the sequences."""
@@ -54,8 +68,9 @@ class FeatureData(StageData):
 
     @functools.cached_property
     def layout(self) -> layouts.Layout:
-        """The training split as tables."""
-        return layouts.sequences(self.recordings("train"), self.config)
+        """The training split as tables, or all recordings of which some are a fold's training split."""
+        recordings, chosen = self.source.table()
+        return layouts.sequences(recordings, self.config, chosen)
 
     def opened(self) -> Mapping[str, Any]:
         """Training windows over the recordings in memory."""
@@ -65,15 +80,15 @@ class FeatureData(StageData):
     def spec(self) -> Spec:
         """Shapes and dtypes of a global training batch, with the lengths of these features."""
         recording = self._first()[0]
-        dims = {modality: getattr(recording, modality).shape[-1] for modality in MODALITIES}
+        dims = {name: recording.stream(name).shape[-1] for name in self.source.streams}
         return self.stage.spec(self.sizes(), dims, recording.raters.shape[1])
 
     def standardise(self, variables: Variables) -> Variables:
         """Initial variables that standardise by the moments of the training split."""
         constants = {}
-        for modality in MODALITIES:
-            mean, deviation = features.moments(self._first(), modality)
-            constants[f"{modality}_mean"], constants[f"{modality}_std"] = jnp.asarray(mean), jnp.asarray(deviation)
+        for name in self.source.streams:
+            mean, deviation = features.moments(self._first(), name)
+            constants[f"{name}_mean"], constants[f"{name}_std"] = jnp.asarray(mean), jnp.asarray(deviation)
         return {**variables, "constants": constants}
 
     def check_classes(self) -> None:
@@ -111,18 +126,8 @@ def open_data(stage: AudioVisualStage, folder: str | None = None) -> FeatureData
     folder = folder or stage.config.data.features
     if not folder:
         raise UserError("data.features is empty: pass the folder that `launch.py extract` wrote.")
-    recordings = functools.cache(functools.partial(_recordings, folder))
-    names = shards.Shards(folder, _first_split(folder)).class_names
-    return FeatureData(stage, {"features": folder}, tuple(names), recordings)
-
-
-def _first_split(folder: str) -> str:
-    splits = shards.splits(folder)
-    return "train" if "train" in splits else splits[0]
-
-
-def _recordings(folder: str, split: str) -> list[features.Recording]:
-    return features.load(folder, split)[0]
+    source = FeatureSet(folder, stage.config)
+    return FeatureData(stage, {"features": folder}, source.class_names, source)
 
 
 def undo_delay(prediction: np.ndarray, delay: float, fps: float) -> np.ndarray:
@@ -155,26 +160,62 @@ def score(
     scoring: Scoring,
     class_names: Sequence[str],
 ) -> tuple[Metrics, Predictions]:
-    """Scores whole recordings, padded to the longest of the split so that one program serves them all.
-
-    `class_names` are those of the recordings' labels.
-    """
+    """Predicts and scores whole recordings; `class_names` are those of their labels."""
     require_labels(recordings, config)
-    longest = max(len(r) for r in recordings)
+    outputs = predict_recordings(predict, variables, recordings, config)
+    return score_outputs(outputs, recordings, config, scoring, class_names)
+
+
+def predict_recordings(
+    predict: Predict, variables: Variables, recordings: Sequence[features.Recording], config: ConfigDict
+) -> list[dict[str, np.ndarray]]:
+    """The outputs of each recording, with at least its T frames in the axis of time.
+
+    All are padded to the longest so that one program serves them all. With `data.eval_length`, they are cut into
+    windows of that many frames instead, one every `data.eval_hop`, whose outputs are overlapped and added.
+    """
+    streams = configuration.streams(config.model)
+    length, hop = (_frames(config, name) for name in ("eval_length", "eval_hop"))
+    longest = length or max(len(r) for r in recordings)
+    cuts = [overlap.starts(len(r), length, hop) for r in recordings]
+    pieces = [(number, start) for number, starts in enumerate(cuts) for start in starts]
     size = config.data.eval_batch
-    outputs: list[dict[str, np.ndarray]] = []
-    for begin in range(0, len(recordings), size):
-        rows = [features.sequence(r, 0, longest, 0.0) for r in recordings[begin : begin + size]]
+    outputs: list[list[dict[str, np.ndarray]]] = [[] for _ in recordings]
+    for begin in range(0, len(pieces), size):
+        some = pieces[begin : begin + size]
+        rows = [features.sequence(recordings[n], start, longest, 0.0, streams) for n, start in some]
         batch = padding.pad_rows(rows, size)
-        out = predict(variables, {k: batch[k] for k in INPUTS})
-        outputs += [{k: v[i] for k, v in out.items()} for i in range(len(rows))]
+        out = predict(variables, {k: batch[k] for k in inputs(streams)})
+        for row, (number, _) in enumerate(some):
+            outputs[number].append({k: v[row] for k, v in out.items()})
+    return [overlap.add(each, starts) for each, starts in zip(outputs, cuts, strict=True)]
+
+
+def _frames(config: ConfigDict, name: str) -> int:
+    """A number of frames in `config.data`; 0 for "auto"."""
+    value = config.data.get(name, "auto")
+    if value == "auto":
+        return 0
+    if not str(value).isdigit():
+        raise UserError(f"data.{name}={value} must be a number of frames, or auto.")
+    return int(value)
+
+
+def score_outputs(
+    outputs: Sequence[Mapping[str, np.ndarray]],
+    recordings: Sequence[features.Recording],
+    config: ConfigDict,
+    scoring: Scoring,
+    class_names: Sequence[str],
+) -> tuple[Metrics, Predictions]:
+    """Scores the outputs of whole recordings."""
     if config.model.num_classes:
         return _score_classes(outputs, recordings, scoring, class_names)
-    return _score_traces(outputs, recordings, config.data.delay)
+    return _score_traces(outputs, recordings, config)
 
 
 def _score_classes(
-    outputs: list[dict[str, np.ndarray]],
+    outputs: Sequence[Mapping[str, np.ndarray]],
     recordings: Sequence[features.Recording],
     scoring: Scoring,
     class_names: Sequence[str],
@@ -193,8 +234,9 @@ def _score_classes(
 
 
 def _score_traces(
-    outputs: list[dict[str, np.ndarray]], recordings: Sequence[features.Recording], delay: float
+    outputs: Sequence[Mapping[str, np.ndarray]], recordings: Sequence[features.Recording], config: ConfigDict
 ) -> tuple[Metrics, Predictions]:
+    delay, streams = config.data.delay, configuration.streams(config.model)
     traces = [
         undo_delay(np.asarray(o["traces"][: len(r)]), delay, r.fps) for o, r in zip(outputs, recordings, strict=True)
     ]
@@ -206,9 +248,10 @@ def _score_traces(
         "prediction": np.concatenate(traces),
         "target": np.concatenate([r.targets for r in recordings]),
         "mask": np.concatenate([r.target_mask for r in recordings]),
-        "visual_mask": np.concatenate([r.visual_mask for r in recordings]),
-        "audio_mask": np.concatenate([r.audio_mask for r in recordings]),
+        **{f"{name}_mask": np.concatenate([r.seen(name) for r in recordings]) for name in streams},
     }
+    if streams != STREAMS:
+        predictions["streams"] = np.array(streams)
     if "gates" in outputs[0]:
         predictions["gates"] = np.concatenate(
             [np.asarray(o["gates"][: len(r)]) for o, r in zip(outputs, recordings, strict=True)]

@@ -16,13 +16,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from avemo import configuration
+from avemo.configuration import STREAMS
 from avemo.data import examples, features
 from avemo.runs import checkpoints, run_folder
 from avemo.runs.encoder import EncoderNetwork, network
 from avemo.runs.recorded_encoders import RecordedEncoders, resolve
 from avemo.runs.weights import fingerprint
 from avemo.tasks import audio, audiovisual, expression
-from avemo.tasks.audiovisual import MODALITIES, PAPER_DIMS, AudioVisualStage
+from avemo.tasks.audiovisual import PAPER_DIMS, AudioVisualStage
 from avemo.tasks.stage import Sizes, Spec, Stage, Variables, array
 from media.errors import UserError
 
@@ -81,7 +82,7 @@ class EndToEndStage(Stage):
         size, length = sizes["clips"], self.config.data.sequence_length
         raters = self.settings.model.get("num_raters") or 0
         rows = audiovisual.sequence_spec(size, length, PAPER_DIMS, raters)
-        rows = {name: spec for name, spec in rows.items() if name not in MODALITIES}
+        rows = {name: spec for name, spec in rows.items() if name not in STREAMS}
         rows["image"] = array(size, length, self.image_size, self.image_size, 3, dtype=jnp.uint8)
         rows["windows"] = array(size, length, examples.MEL_ROWS, 64)
         return {"clips": rows}

@@ -9,10 +9,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from avemo.configuration import STREAMS
 from avemo.data import examples, features, pipeline, shards
 from avemo.runs import run_folder, subruns
 from avemo.tasks import audiovisual_data
-from avemo.tasks.audiovisual import MODALITIES
 from avemo.tasks.data import Metrics, Predict, Predictions, Scoring, StageData
 from avemo.tasks.end_to_end import FIELDS, EndToEndStage
 from avemo.tasks.stage import Variables
@@ -70,7 +70,7 @@ def frame_example(
     length = config.data.sequence_length
     begin = features.moved_start(len(recording), begin, rng, config)
     row = features.sequence(recording, begin, length, config.data.delay)
-    return {**{k: v for k, v in row.items() if k not in MODALITIES}, **clips.read(recording, begin, length, size)}
+    return {**{k: v for k, v in row.items() if k not in STREAMS}, **clips.read(recording, begin, length, size)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class ClipData(StageData):
     ) -> features.Recording:
         """A recording with the encoders' features; memory is bounded by `data.eval_frames` frames."""
         chunk = self.config.data.eval_frames
-        made: dict[str, list[np.ndarray]] = {modality: [] for modality in MODALITIES}
+        made: dict[str, list[np.ndarray]] = {modality: [] for modality in STREAMS}
         for begin in range(0, len(recording), chunk):
             # The last chunk is padded, so that one program serves all.
             rows = clips.read(recording, begin, chunk, self.stage.image_size)

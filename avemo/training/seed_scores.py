@@ -1,6 +1,6 @@
 """Scores of several seeds at once, and the best variables of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from avemo.data import features
 from avemo.tasks import Scoring
-from avemo.tasks.audiovisual import INPUTS, AudioVisualStage
-from avemo.tasks.audiovisual_data import FeatureData
+from avemo.tasks.audiovisual import AudioVisualStage, inputs
+from avemo.tasks.audiovisual_data import FeatureData, predict_recordings, require_labels, score_outputs
 from avemo.training import flops, seed_mesh
 from avemo.training.seed_step import over_seeds
 from avemo.training.state import TrainState
@@ -51,37 +51,40 @@ def _score(found: Mapping[str, list[Scored]], seed: int, metric: str, number: in
 
 
 class Evaluator:
-    """Scores all seeds on a split through the stage's own evaluation; each batch is predicted once for all seeds."""
+    """Scores all seeds on a split as the stage's own evaluation does; each batch is predicted once for all seeds.
 
-    def __init__(self, stage: AudioVisualStage, data: FeatureData, seeds: int, over: Mesh | None):
+    Seeds of several folds have different splits. Then every recording that is in the split of any of them is predicted.
+    """
+
+    def __init__(self, stage: AudioVisualStage, data: Sequence[FeatureData], over: Mesh | None):
         def predict(variables: Any, batch: Any) -> dict[str, jax.Array]:
             out = over_seeds(lambda v: stage.predict(v, batch), variables)
             return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)  # the batch axis leads
 
         self._mapped = seed_mesh.map_prediction(predict, over, stage.config.parallel)
-        self._data, self._seeds = data, seeds
+        self._data, self._config = data, stage.config
 
-    def __call__(self, variables: Any, split: str, hide: str | None = None) -> list[Scored]:
-        """`(metrics, predictions)` of each seed; `hide` masks one modality ("audio" or "visual") throughout."""
-        outputs: list[dict[str, np.ndarray]] = []
+    def __call__(self, variables: Any, split: str, hide: Sequence[str] = ()) -> list[Scored]:
+        """`(metrics, predictions)` of each seed; the streams of `hide` are masked throughout."""
+        parts = [data.recordings(split) for data in self._data]
+        for recordings in parts:
+            require_labels(recordings, self._config)
+        every = list({id(recording): recording for recordings in parts for recording in recordings}.values())
+
+        def predict(variables: Any, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            hidden = {f"{name}_mask": np.zeros_like(batch[f"{name}_mask"]) for name in hide}
+            out = self._mapped(variables, {**batch, **hidden})
+            return {name: np.moveaxis(x, 1, 2) for name, x in out.items()}  # time leads the seeds
+
+        outputs = predict_recordings(predict, variables, every, self._config)
+        found = dict(zip(map(id, every), outputs, strict=True))
         return [
-            self._data.score(self._replay(outputs, seed, hide), variables, split, Scoring())
-            for seed in range(self._seeds)
+            score_outputs(
+                [{k: v[:, seed] for k, v in found[id(recording)].items()} for recording in recordings],
+                *(recordings, self._config, Scoring(), data.class_names),
+            )
+            for seed, (data, recordings) in enumerate(zip(self._data, parts, strict=True))
         ]
-
-    def _replay(self, outputs: list[dict[str, np.ndarray]], seed: int, hide: str | None) -> Callable:
-        position = -1
-
-        def mapped(variables: Any, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            nonlocal position
-            position += 1
-            if position == len(outputs):  # the first seed's pass computes, the others' read
-                if hide is not None:
-                    batch = {**batch, f"{hide}_mask": np.zeros_like(batch[f"{hide}_mask"])}
-                outputs.append(self._mapped(variables, batch))
-            return {k: v[:, seed] for k, v in outputs[position].items()}
-
-        return mapped
 
 
 @jax.jit
@@ -99,6 +102,7 @@ def flops_per_frame(stage: AudioVisualStage, data: FeatureData, variables: Any) 
     """Operations of the forward pass of one sequence, per frame."""
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), variables)
     length = stage.config.data.sequence_length
-    row = features.sequence(data.recordings("train")[0], 0, length, 0.0)
-    batch = {k: jax.ShapeDtypeStruct((1, *row[k].shape), row[k].dtype) for k in INPUTS}
+    streams = data.source.streams
+    row = features.sequence(data.recordings("train")[0], 0, length, 0.0, streams)
+    batch = {k: jax.ShapeDtypeStruct((1, *row[k].shape), row[k].dtype) for k in inputs(streams)}
     return round(flops.flops(stage.predict, one, batch) / length)

@@ -22,13 +22,16 @@ STREAM = "sequences"
 
 
 def prepare(
-    stage: AudioVisualStage, data: FeatureData, configs: Sequence[ConfigDict], over: Mesh | None
+    stage: AudioVisualStage, data: Sequence[FeatureData], configs: Sequence[ConfigDict], over: Mesh | None
 ) -> tuple[tuple[jax.Array, TrainState], dispatch.Steps]:
-    """Stacked states `(seeds [S], TrainState of [S, ...])` and the programs of their steps, single and in bulk."""
+    """Stacked states `(seeds [S], TrainState of [S, ...])` and the programs of their steps, single and in bulk.
+
+    `data` is that of each config.
+    """
     repeats = seed_mesh.slots(len(configs), over) - len(configs)
-    configs = [*configs, *([configs[-1]] * repeats)]
+    data, configs = [*data, *([data[-1]] * repeats)], [*configs, *([configs[-1]] * repeats)]
     # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
-    initial = [initial_state(stage, data, config) for config in configs]
+    initial = [initial_state(stage, own, config) for own, config in zip(data, configs, strict=True)]
     tx = initial[0][1]
     # On the host: a device would compile a program for every shape.
     stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get([state for state, _ in initial]))
@@ -76,14 +79,17 @@ class Batches:
         return {k: np.stack([row[k] for row in rows], 1) for k in rows[0]}
 
 
-def make_batches(data: FeatureData, configs: Sequence[ConfigDict], multiple: int) -> tuple[Batches, Arrays]:
-    """The draws of all seeds, rows padded to a multiple, and the tables of which they are the places."""
-    tables = data.layout.ready
+def make_batches(data: Sequence[FeatureData], configs: Sequence[ConfigDict], multiple: int) -> tuple[Batches, Arrays]:
+    """The draws of all seeds, rows padded to a multiple, and the tables of which they are the places.
+
+    `data` is that of each config; the tables are the same for all folds.
+    """
+    tables = data[0].layout.ready
     assert tables is not None, "features are in memory"
     iterators = []
-    for config in configs:
+    for own, config in zip(data, configs, strict=True):
         config = ConfigDict(config)
         config.data.threads = config.data.prefetch = 0  # index arithmetic: threads would only contend
-        streams = pipeline.open_streams(data.sources(), config, data.opened())
+        streams = pipeline.open_streams(own.sources(), config, own.opened())
         iterators.append(iter(pipeline.join(streams, config, {STREAM: pipeline.Resident(tables, None)})))
     return Batches(iterators, multiple), tables

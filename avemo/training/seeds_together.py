@@ -6,6 +6,7 @@ recurrent network's many small operations are paid once instead of once per seed
 """
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from avemo import tasks
+from avemo.data import folds
 from avemo.evaluation.scoring import try_to_score
 from avemo.runs import checkpoints, metrics_log, result_file, run_folder
 from avemo.tasks.audiovisual import AudioVisualStage
@@ -30,11 +32,13 @@ from media.errors import UserError
 
 
 def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -> list[str | None]:
-    """Trains configs that differ in their seed alone, and writes each one's run folder.
+    """Trains configs that differ in their seed and fold alone, and writes each one's run folder.
 
     A run folder holds what `launch.py train` writes, except that the only checkpoint is the best one, without the
-    optimizer's state. `result.json` has three more entries: `modalities` (the scores of this checkpoint with the other
-    modality masked), `flops` (forward pass, per frame) and `step_seconds` (of one seed's share).
+    optimizer's state; of a fold no checkpoint is kept. `result.json` has more entries: `modalities` (the scores of this
+    checkpoint with every other stream masked) and, of more than two streams, `without` (with that stream masked);
+    `flops` (forward pass, per frame) and `step_seconds` (of one seed's share). `data.stream_scores` decides whether
+    streams are scored: by default those of a run with two.
 
     Returns:
       For each seed None, or why it failed: a loss or gradient that is not finite. It does not touch the other seeds.
@@ -49,11 +53,12 @@ def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -
     data = tasks.open_data(stage)
     if not isinstance(stage, AudioVisualStage) or not isinstance(data, FeatureData):
         raise UserError(f"seeds of task {stage.name!r} do not train together: only those of audiovisual do.")
+    each = _data_of(data, configs)
     workdirs = [run_folder.prepare_workdir(c, w) for c, w in zip(configs, workdirs, strict=True)]
     with contextlib.ExitStack() as locks:
         for workdir in workdirs:
             locks.enter_context(run_folder.lock(workdir))
-        program = SeedsTogether(stage, data, configs, workdirs, seed_mesh.mesh(len(configs)))
+        program = SeedsTogether(stage, each, configs, workdirs, seed_mesh.mesh(len(configs)))
         try:
             loop.run(program)
         finally:
@@ -78,20 +83,21 @@ class SeedsTogether(loop.Program):
     def __init__(
         self,
         stage: AudioVisualStage,
-        data: FeatureData,
+        data: FeatureData | Sequence[FeatureData],
         configs: Sequence[ConfigDict],
         workdirs: Sequence[epath.Path],
         over: Mesh | None,
     ):
+        each = [data] * len(configs) if isinstance(data, FeatureData) else data
         self.configs, self.workdirs, self.over = configs, workdirs, over
         self.config, self.workdir, self.pending = configs[0], workdirs[0], []
-        self._stage, self._data, self.examples = stage, data, data.examples() * len(configs)
-        self.states, self._steps = seed_step.prepare(stage, data, configs, over)
-        batches, tables = seed_step.make_batches(data, configs, seed_mesh.rows_multiple(over, self.config.accumulate))
+        self._stage, self._data, self.examples = stage, each[0], each[0].examples() * len(configs)
+        self.states, self._steps = seed_step.prepare(stage, each, configs, over)
+        batches, tables = seed_step.make_batches(each, configs, seed_mesh.rows_multiple(over, self.config.accumulate))
         self._tables = seed_mesh.place(over, tables, PartitionSpec())
         count = functools.partial(dispatch.steps_at, self.config, dispatch.at_most(self.config, stage.short))
         self._batches = Prefetch(dispatch.Dispatches(batches, count, 0, axis=-1), self._put)
-        self._evaluate = seed_scores.Evaluator(stage, data, len(configs), over)
+        self._evaluate = seed_scores.Evaluator(stage, each, over)
         self._logs = [metrics_log.MetricsWriter(workdir) for workdir in workdirs]
         self.failed: list[str | None] = [None] * len(configs)
         self._best = seed_scores.Best(
@@ -141,9 +147,9 @@ class SeedsTogether(loop.Program):
                 log.write(number, split, scored[seed][0])
 
     def score(
-        self, variables: Any, splits: Sequence[str], hide: str | None = None
+        self, variables: Any, splits: Sequence[str], hide: Sequence[str] = ()
     ) -> dict[str, list[seed_scores.Scored]]:
-        """Scores stacked variables on splits: each seed's metrics and predictions; `hide` masks one modality."""
+        """Scores stacked variables on splits: each seed's metrics and predictions; `hide` names streams to mask."""
         evaluate = functools.partial(self._evaluate, hide=hide)
         found = {split: try_to_score(evaluate, variables, split, self._unscored) for split in splits}
         return {split: scored for split, scored in found.items() if scored is not None}
@@ -175,18 +181,32 @@ class SeedsTogether(loop.Program):
         }
         splits = self._data.scored_splits()
         others = self.score(self._best.variables, [s for s in splits if s not in self.config.eval_splits])
-        alone = {
-            modality: self.score(self._best.variables, splits, hide=hidden)
-            for modality, hidden in (("audio", "visual"), ("visual", "audio"))
-        }
+        absent = self._absent(splits)
         best = jax.device_get(self._best.variables)
         for seed, failed in enumerate(self.failed):
             if failed is not None or jax.process_index() != 0:
                 continue
             scored = self._best.scored[seed] | {split: rows[seed] for split, rows in others.items()}
-            modalities = {m: {split: rows[seed][0] for split, rows in by.items()} for m, by in alone.items()}
+            streams = {
+                kind: {m: {split: rows[seed][0] for split, rows in by.items()} for m, by in of.items()}
+                for kind, of in absent.items()
+            }
             variables = jax.tree.map(lambda x, seed=seed: x[seed], best)
-            self._write(seed, variables, dict(sorted(scored.items())), {"modalities": modalities, **shared})
+            self._write(seed, variables, dict(sorted(scored.items())), {**streams, **shared})
+
+    def _absent(self, splits: Sequence[str]) -> dict[str, dict[str, dict[str, list[seed_scores.Scored]]]]:
+        """Scores of each stream alone (`modalities`) and, of more than two, `without` it; none if not asked for."""
+        streams = self._data.source.streams
+        wanted = self.config.data.get("stream_scores", "auto")
+        if (wanted == "auto" and len(streams) != 2) or wanted == "off":
+            return {}
+        hidden = {"modalities": {name: [other for other in streams if other != name] for name in streams}}
+        if len(streams) > 2:
+            hidden["without"] = {name: [name] for name in streams}
+        return {
+            kind: {name: self.score(self._best.variables, splits, hide=hide) for name, hide in of.items()}
+            for kind, of in hidden.items()
+        }
 
     def _write(
         self, seed: int, variables: dict[str, Any], scored: Mapping[str, seed_scores.Scored], more: Mapping[str, Any]
@@ -194,7 +214,8 @@ class SeedsTogether(loop.Program):
         config, workdir, step = self.configs[seed], self.workdirs[seed], int(self._best.steps[seed])
         params = variables.pop("params")
         metrics = {split: values for split, (values, _) in scored.items()}
-        _save(config, workdir, step, params, variables, metrics)
+        if self._data.source.fold is None:
+            _save(config, workdir, step, params, variables, metrics)
         prints = run_folder.check_fingerprints(self._data.folders, workdir)
         for split, (_, predictions) in scored.items():
             run_folder.save_predictions(workdir / "predictions", split, predictions)
@@ -207,6 +228,16 @@ class SeedsTogether(loop.Program):
             **more,
         )
         result_file.write(workdir, made)
+
+
+def _data_of(first: FeatureData, configs: Sequence[ConfigDict]) -> list[FeatureData]:
+    """The data of each config: the first one's, in the splits of the config's own fold."""
+    found: dict[Any, FeatureData] = {first.source.fold: first}
+    for config in configs:
+        fold = folds.of_config(config)
+        if fold not in found:
+            found[fold] = dataclasses.replace(first, source=first.source.with_fold(config))
+    return [found[folds.of_config(config)] for config in configs]
 
 
 def failure(rows: list[loop.Row]) -> str | None:

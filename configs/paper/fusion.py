@@ -37,9 +37,17 @@ def get_config(variant: str = "") -> ConfigDict:
             "sequence_hop": 150,  # frames: 12 s at 25 Hz (A)
             "delay": 2.8,  # s (A)
             "eval_batch": 8,
+            "fold": "auto",  # i/n: cross-validation, tested on fold i of n; auto: the data set's own splits
+            "fold_by": "auto",  # what a fold is of: recording, subject, group
+            "dev_part": "auto",  # i/n: which part of the other folds' subjects is dev; auto: none
+            "standardise": "auto",  # features by the moments of train, or of their own group or recording
+            "eval_length": "auto",  # frames of the windows that are overlapped at evaluation; auto: whole recordings
+            "eval_hop": "auto",  # frames between them; auto: half their length
+            "stream_scores": "auto",  # on, off: score each stream alone; auto: of two streams
         }
     )
     config.model = {
+        "streams": "auto",  # names of the features' streams, by default all that the data set has
         "fusion": "model_level",
         "fusion_args": {"features": 128},
         "temporal": "gru",

@@ -11,7 +11,10 @@ from avemo import configuration, tasks
 from avemo.ops import parallel
 from avemo.runs import checkpoints
 from avemo.training import seed_mesh, seeds_together, train
+from helpers import toy
+from helpers.sequences import recording as sequence
 from helpers.sequences import write_features
+from media import records
 
 FIELDS = (
     *("steps=6", "log_every=2", "eval_every=2"),
@@ -137,3 +140,34 @@ def test_seeds_spread_over_devices_equal_one_device(config, tmp_path):
     for other in results[1:]:
         for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_folds_of_named_streams_train_together_as_alone(tmp_path):
+    """Two folds by group and two seeds in one program; a fold alone gives the same, and none sees its test part."""
+    rng = np.random.default_rng(0)
+    recordings = []
+    for number in range(6):
+        one = sequence(rng, f"r{number}", frames=30)
+        streams = {"voice": one.pop("audio"), "face": one.pop("visual"), "words": one["targets"].copy()}
+        masks = {"voice_mask": one.pop("audio_mask"), "face_mask": one.pop("visual_mask")}
+        masks["words_mask"] = np.ones(30, bool)
+        recordings.append({**one, **streams, **masks, "group": "AB"[number // 3]})
+    schema = records.stream_features({"voice": 4, "face": 4, "words": 2})
+    data = toy.write(tmp_path, "features", schema, {"dev": recordings})
+    fields = [f"--config.{field}" for field in (*FIELDS, f"data.features={data}", "data.stream_scores=on")]
+    fields += ["--config.data.fold_by=group", "--config.data.dev_part=0/3", "--config.model.streams=voice,face,words"]
+    configs = [
+        configuration.load("configs/demo/fusion.py:smoke", [*fields, f"--config.data.fold={fold}/2"]) for fold in (0, 1)
+    ]
+    workdirs = [epath.Path(tmp_path / f"fold_{fold}") for fold in (0, 1)]
+    assert seeds_together.train_seeds(configs, workdirs) == [None, None]
+    for workdir, tested in zip(workdirs, ([0, 1, 2], [3, 4, 5]), strict=True):
+        said = np.load(workdir / "predictions" / "test.npz")
+        assert list(said["recording"]) == [f"r{n}" for n in tested]
+        assert list(said["streams"]) == ["voice", "face", "words"]
+        result = json.loads((workdir / "result.json").read_text())
+        assert set(result["modalities"]) == set(result["without"]) == {"voice", "face", "words"}
+        assert not (workdir / "checkpoints").exists()
+    alone = train.train_and_evaluate(configs[1], tmp_path / "alone", progress=False)
+    result = json.loads((workdirs[1] / "result.json").read_text())
+    assert result["metrics"]["test"] == pytest.approx(alone["metrics"]["test"], abs=1e-4)
