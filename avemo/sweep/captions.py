@@ -21,7 +21,12 @@ def notes(sweep: plan.Sweep, results: Sequence[SettingResult]) -> list[str]:
         return ["No setting is finished yet."]
     first = scores[0]
     split = results[0].split
-    out = [_scope(first, split), *_unscored(results), _intervals(len(first.recordings)), _differences(results)]
+    out = [
+        _folded(sweep, first) if sweep.folds else _scope(first, split),
+        *_unscored(results),
+        _intervals(len(first.recordings)),
+        _differences(results),
+    ]
     if first.metric == "CCC":
         out.append(
             "CCC = 2·cov / (var + var + (difference of means)²), all moments biased (1/n): over the concatenation of "
@@ -31,8 +36,9 @@ def notes(sweep: plan.Sweep, results: Sequence[SettingResult]) -> list[str]:
         out.append("Audio only, visual only: the same fused checkpoints with the other modality masked throughout.")
     if any(s.processed for s in scores):
         fitted = " (the split that is scored, so optimistic)" if split == "dev" else " and applied unchanged"
+        where = "the dev parts of each fold" if sweep.folds else "dev"
         out.append(
-            "Post-processed: median filter, centring, scaling about the mean and time shift, each fitted on dev"
+            f"Post-processed: median filter, centring, scaling about the mean and time shift, each fitted on {where}"
             f"{fitted} and kept only if it raised the dev CCC. Steps kept are counted over seeds and dimensions."
         )
     if any(s.flops for s in scores):
@@ -52,6 +58,18 @@ def _scope(scores: SettingScores, split: str) -> str:
     return (
         f"Scores are on the {split} split ({len(scores.recordings)} recordings), with {checkpoint}; "
         "mean ± standard deviation over seeds."
+    )
+
+
+def _folded(sweep: plan.Sweep, scores: SettingScores) -> str:
+    dev = "no dev part, so the last checkpoint counts"
+    if sweep.dev_parts:
+        dev = f"a dev part of the other folds, one of {sweep.dev_parts}, on which alone anything was chosen"
+        dev += "; the networks of a fold, one per dev part, are averaged" if sweep.nested else ""
+    return (
+        f"Scores are of out-of-fold predictions, pooled over {sweep.folds} folds by {sweep.fold_by} "
+        f"({len(scores.recordings)} recordings): a network is tested on a fold that it did not learn from, with {dev}. "
+        "Mean ± standard deviation over seeds."
     )
 
 

@@ -59,12 +59,18 @@ class FinishedSeeds:
       results: their `result.json`.
       predictions: what they predicted on `split`.
       split: the split that is scored.
+      folds: the number of folds whose predictions are pooled; 0 without cross-validation.
+      candidate: the candidate chosen, in cross-validation in each fold.
+      processed: in cross-validation, the scores after post-processing.
     """
 
     cells: Sequence[Cell]
     results: Sequence[Mapping[str, Any]]
     predictions: Sequence[Mapping[str, np.ndarray]]
     split: str
+    folds: int = 0
+    candidate: str = ""
+    processed: "Postprocessed | None" = None
 
     @property
     def has_traces(self) -> bool:
@@ -139,7 +145,7 @@ def choose(candidates: Sequence[Sequence[Cell]], folder: epath.Path, split: str)
         return None
     cells, results = zip(*best[1], strict=True)
     predictions = [postprocess.read_predictions(folder / cell.folder, split) for cell in cells]
-    return FinishedSeeds(cells, results, predictions, split)
+    return FinishedSeeds(cells, results, predictions, split, candidate=cells[0].candidate)
 
 
 def compare(seeds: FinishedSeeds, reference: FinishedSeeds) -> significance.Comparison | None:
@@ -174,6 +180,8 @@ def postprocessed(seeds: FinishedSeeds, folder: epath.Path) -> Postprocessed | N
 
     None for emotions, and if dev has no labels to fit on.
     """
+    if seeds.folds:
+        return seeds.processed
     if not seeds.has_traces or not all("dev" in result["metrics"] for result in seeds.results):
         return None
     after, kept = [], dict[str, int]()

@@ -34,6 +34,13 @@ class Sweep:
       seeds: number of seeds, 0 … seeds − 1.
       reference: label of the setting that the others are compared with; "" means the first.
       note: a sentence that the tables add about themselves.
+      folds: cross-validation over this number of folds of the data set, whose out-of-fold predictions are pooled; 0:
+        the data set's own splits.
+      fold_by: what the folds are of: "recording", "subject" or "group".
+      dev_parts: of how many parts of the other folds' subjects one is dev; 0: none.
+      nested: every part is dev in turn, and the networks of a fold are averaged; otherwise one part is.
+      per_dimension: valence and arousal each have their own candidate.
+      postprocess: whether the predictions of folds are also scored after post-processing.
     """
 
     title: str
@@ -44,11 +51,20 @@ class Sweep:
     seeds: int = 5
     reference: str = ""
     note: str = ""
+    folds: int = 0
+    fold_by: str = "recording"
+    dev_parts: int = 4
+    nested: bool = True
+    per_dimension: bool = False
+    postprocess: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: overrides of the experiment and a seed; `folder` is its run folder in the workdir."""
+    """One run of a sweep: overrides of the experiment and a seed; `folder` is its run folder in the workdir.
+
+    `fold` is "i/n" in cross-validation.
+    """
 
     setting: str
     candidate: str
@@ -56,6 +72,7 @@ class Cell:
     overrides: tuple[str, ...]
     seed: int
     folder: str
+    fold: str = ""
 
     def config(self) -> ConfigDict:
         """The cell's config.
@@ -109,7 +126,8 @@ def random(axes: Mapping[str, Sequence[Any] | Uniform], count: int, seed: int = 
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Loads a sweep `path.py[:variant]`; an override sets its `seeds` or `title`, or a field of every cell.
+    """Loads a sweep `path.py[:variant]`; an override sets its `seeds`, `folds`, `fold_by` or `title`, or a field of
+    every cell.
 
     Raises:
       UserError: the file is not a sweep, or an override is malformed.
@@ -126,8 +144,12 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
             if not text.isdigit() or not int(text):
                 raise UserError(f"--config.seeds takes a number of seeds, not {text!r}.")
             sweep = dataclasses.replace(sweep, seeds=int(text))
-        elif name == "title":
-            sweep = dataclasses.replace(sweep, title=text)
+        elif name == "folds":
+            if not text.isdigit() or int(text) == 1:
+                raise UserError(f"--config.folds takes 0 or a number of folds above 1, not {text!r}.")
+            sweep = dataclasses.replace(sweep, folds=int(text))
+        elif name in ("title", "fold_by"):
+            sweep = dataclasses.replace(sweep, **{name: text})
         else:
             common[name] = text
     return dataclasses.replace(sweep, common=common)
@@ -144,7 +166,8 @@ def label(setting: Fields, axes: Sequence[str]) -> str:
 
 
 def cells(sweep: Sweep) -> list[list[list[Cell]]]:
-    """The cells by setting, candidate and seed: `[setting][candidate][seed]`.
+    """The cells by setting, candidate and seed: `[setting][candidate][seed]`; in cross-validation by fold and dev part
+    before the seed: `[setting][candidate][fold · part · seed]`.
 
     Raises:
       UserError: there is no setting, two settings have the same name, or the reference is not one of them.
@@ -180,19 +203,39 @@ def _names(sweep: Sweep) -> list[str]:
 def _seeds(sweep: Sweep, setting: str, fields: Fields, candidate: Fields) -> list[Cell]:
     """The cells of one setting and candidate."""
     name = label(candidate, list(candidate)) if candidate else ""
-    overrides = [f"--config.{k}={_text(v)}" for k, v in {**sweep.common, **candidate, **fields}.items()]
+    overrides = [f"--config.{k}={_text(v)}" for k, v in {**sweep.common, **candidate, **fields}.items() if k != "name"]
     folder = "/".join(("cells", _slug(setting), *([_slug(name)] if name else [])))
     return [
         Cell(
             setting=setting,
             candidate=name,
             experiment=sweep.experiment,
-            overrides=(*overrides, f"--config.seed={seed}"),
+            overrides=(*overrides, *own, f"--config.seed={seed}"),
             seed=seed,
-            folder=f"{folder}/seed_{seed}",
+            folder=f"{folder}/{place}seed_{seed}",
+            fold=fold,
         )
+        for fold, place, own in _folds(sweep)
         for seed in range(sweep.seeds)
     ]
+
+
+def _folds(sweep: Sweep) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The folds and their dev parts: "i/n", a part of the run folder, and overrides."""
+    if not sweep.folds:
+        return [("", "", ())]
+    out = []
+    for number in range(sweep.folds):
+        fold = f"{number}/{sweep.folds}"
+        own = (f"--config.data.fold={fold}", f"--config.data.fold_by={sweep.fold_by}")
+        every = range(sweep.dev_parts) if sweep.nested else [number % max(1, sweep.dev_parts)]
+        for part in every if sweep.dev_parts else []:
+            out.append(
+                (fold, f"fold_{number}/part_{part}/", (*own, f"--config.data.dev_part={part}/{sweep.dev_parts}"))
+            )
+        if not sweep.dev_parts:
+            out.append((fold, f"fold_{number}/", own))
+    return out
 
 
 def _text(value: Any) -> str:

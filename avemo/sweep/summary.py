@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from avemo.metrics import significance
-from avemo.sweep import finished, plan
+from avemo.sweep import finished, plan, pooled
 from avemo.sweep.finished import FinishedSeeds, Postprocessed
 
 DIMENSIONS = ("ccc_valence", "ccc_arousal", "macro_f1")
@@ -63,6 +63,7 @@ class SettingResult:
       candidate: the search candidate chosen on dev; "" without a search.
       seeds: number of finished seeds.
       wanted: number of seeds asked for.
+      folds: number of folds whose predictions are pooled; 0 without cross-validation.
       error: why a cell failed or could not be scored on the split; "" if none did.
       command: the command that makes its first seed alone.
       reference: whether the others are compared with it.
@@ -86,6 +87,7 @@ class SettingResult:
     scores: SettingScores | None = None
     comparison: significance.Comparison | None = None
     p_holm: float | None = None
+    folds: int = 0
 
 
 def results(sweep: plan.Sweep, folder: epath.Path) -> list[SettingResult]:
@@ -93,7 +95,7 @@ def results(sweep: plan.Sweep, folder: epath.Path) -> list[SettingResult]:
     settings = plan.cells(sweep)
     reference = sweep.reference or settings[0][0][0].setting
     split = finished.scored_split([cell for candidates in settings for seeds in candidates for cell in seeds], folder)
-    chosen = {candidates[0][0].setting: finished.choose(candidates, folder, split) for candidates in settings}
+    chosen = {candidates[0][0].setting: _choose(sweep, candidates, folder, split) for candidates in settings}
     out = []
     for candidates, (name, seeds) in zip(settings, chosen.items(), strict=True):
         result = _result(candidates, seeds, folder, split)
@@ -106,6 +108,12 @@ def results(sweep: plan.Sweep, folder: epath.Path) -> list[SettingResult]:
     return [dataclasses.replace(r, p_holm=next(corrected)) if r.comparison else r for r in out]
 
 
+def _choose(
+    sweep: plan.Sweep, candidates: Sequence[Sequence[plan.Cell]], folder: epath.Path, split: str
+) -> FinishedSeeds | None:
+    return pooled.choose(sweep, candidates, folder) if sweep.folds else finished.choose(candidates, folder, split)
+
+
 def _result(
     candidates: Sequence[Sequence[plan.Cell]], seeds: FinishedSeeds | None, folder: epath.Path, split: str
 ) -> SettingResult:
@@ -114,9 +122,10 @@ def _result(
     return SettingResult(
         name=first.setting,
         split=split,
-        candidate=first.candidate,
+        candidate=seeds.candidate if seeds else first.candidate,
         seeds=len(seeds.cells) if seeds else 0,
-        wanted=len(candidates[0]),
+        wanted=len({cell.seed for cell in candidates[0]}),
+        folds=seeds.folds if seeds else 0,
         error=errors[0] if errors else "",
         command=first.command(folder),
         folders=[cell.folder for cell in seeds.cells] if seeds else (),

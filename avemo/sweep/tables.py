@@ -115,7 +115,8 @@ def _dimension(name: str, title: str) -> Column:
 def _kept(result: SettingResult) -> str:
     processed = result.scores and result.scores.processed
     kept = processed.kept.items() if processed else ()
-    return ", ".join(f"{name} {times}/{2 * result.seeds}" for name, times in kept) or NONE
+    fits = 2 * result.seeds * max(1, result.folds)
+    return ", ".join(f"{name} {times}/{fits}" for name, times in kept) or NONE
 
 
 def markdown(sweep: plan.Sweep, results: Sequence[SettingResult], spec: str) -> str:
