@@ -2,6 +2,7 @@
 
     python -m benchmarks.results --peers=.venv-peers/bin/python        # all rows: make results
     python -m benchmarks.results teacher speech --peers=…              # some rows; the document keeps the others
+    python -m benchmarks.results sewa --peers=…                        # all rows of that name, and their own document
     python -m benchmarks.results --document                            # the document alone, from the rows already made
 
 After an interruption, run it again: finished steps are not repeated.
@@ -18,6 +19,16 @@ from benchmarks.results.steps import SOURCE, WORK, Place
 from media.errors import UserError, unknown
 
 
+def _named(name: str) -> list[str]:
+    """The rows of a name: that row, or all of a family such as `sewa`."""
+    rows = [row for row in experiments.EXPERIMENTS if row == name or row.startswith(f"{name}_")]
+    if name in experiments.EXPERIMENTS:
+        return [name]
+    if not rows:
+        raise unknown("row", name, experiments.EXPERIMENTS)
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", help=f"rows to make, of {', '.join(experiments.EXPERIMENTS)} (default: all)")
@@ -29,17 +40,22 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        for name in arguments.rows:
-            if name not in experiments.EXPERIMENTS:
-                raise unknown("row", name, experiments.EXPERIMENTS)
+        every = experiments.EXPERIMENTS
+        names = [row for name in arguments.rows for row in _named(name)]
         place = Place(pathlib.Path(arguments.source), pathlib.Path(arguments.workdir), arguments.peers)
         if not arguments.document and not place.source.is_dir():
             raise UserError(
                 f"--source={place.source} is not a folder: name the one with the corpora (docs/results.md)."
             )
-        chosen = [experiments.EXPERIMENTS[name] for name in arguments.rows or experiments.EXPERIMENTS]
+        chosen = [every[name] for name in names or every]
         failures = [] if arguments.document else make(place, chosen)
-        document.write(place, list(experiments.EXPERIMENTS.values()), pathlib.Path(arguments.output))
+        output = pathlib.Path(arguments.output)
+        for page in dict.fromkeys(row.page for row in chosen):
+            rows = [row for row in every.values() if row.page == page]
+            if page:
+                document.write_page(place, rows, output.with_name(page))
+            else:
+                document.write(place, rows, output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,13 +20,29 @@ _STYLE: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": Fa
 
 def write(place: Place, rows: Sequence[Experiment], output: pathlib.Path) -> None:
     """Writes the document; rows that have not been made are listed as missing."""
-    made: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        path = place.work / "rows" / f"{row.name}.json"
-        if path.exists():
-            made[row.name] = json.loads(path.read_text())
-    parts = [prose.HEAD, _summary(rows, made)]
-    images = output.parent / "images"
+    made = _made(place, rows)
+    parts = [prose.HEAD, _summary(rows, made), *_sections(rows, made, output.parent / "images")]
+    parts += [prose.FAIRNESS, prose.PAPER, _commands(rows, made)]
+    write_atomically(output, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def write_page(place: Place, rows: Sequence[Experiment], output: pathlib.Path) -> None:
+    """Writes the document that some rows have to themselves."""
+    made = _made(place, rows)
+    head = prose.PAGES[output.name]
+    parts = [head, _summary(rows, made), *_sections(rows, made, output.parent / "images"), _commands(rows, made)]
+    write_atomically(output, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def _made(place: Place, rows: Sequence[Experiment]) -> dict[str, dict[str, Any]]:
+    """The values of the rows that have been made, by name."""
+    paths = {row.name: place.work / "rows" / f"{row.name}.json" for row in rows}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+
+
+def _sections(rows: Sequence[Experiment], made: dict[str, dict[str, Any]], images: pathlib.Path) -> list[str]:
+    """The section of each row that has been made; its figure goes into `images`."""
+    parts = []
     for row in rows:
         if row.name not in made:
             continue
@@ -39,8 +55,7 @@ def write(place: Place, rows: Sequence[Experiment], output: pathlib.Path) -> Non
         parts.append("\n\n".join(part for part in (f"## {row.title}", row.protocol + ".", _row(value), figure) if part))
         if row.name in prose.NOTES:
             parts.append(prose.NOTES[row.name].format(**value))
-    parts += [prose.FAIRNESS, prose.PAPER, _commands(rows, made)]
-    write_atomically(output, "\n\n".join(part.strip() for part in parts) + "\n")
+    return parts
 
 
 def _interval(score: dict[str, Any], signed: bool = False) -> str:

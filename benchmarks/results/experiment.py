@@ -27,6 +27,7 @@ class Experiment:
       protocol: data and split, in words.
       steps: returns the steps that a place needs, in order.
       measure: reads what the steps left and returns the row's JSON value (see `measures`).
+      page: file name of a document of its own; "" is that of the other rows.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Experiment:
     protocol: str
     steps: Callable[[Place], Sequence[Step]]
     measure: Callable[[Place], dict[str, Any]]
+    page: str = ""
 
 
 def make(place: Place, rows: Sequence[Experiment]) -> list[str]:

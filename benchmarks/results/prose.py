@@ -50,6 +50,27 @@ is {raters[ceap][valence][ccc]:.2f} for valence and {raters[ceap][arousal][ccc]:
 {raters[ceap][valence][alpha]:.2f} and {raters[ceap][arousal][alpha]:.2f}. The synthetic raters, each against the mean of the
 others, reach CCC {raters[synthetic][valence][leave_one_rater_out]:.2f} and {raters[synthetic][arousal][leave_one_rater_out]:.2f}.
 """,
+    "sewa_folds": """
+Ours reaches {ours[arousal]:.3f} for arousal and {ours[valence]:.3f} for valence. With every recording padded to the longest by its
+last value, as the challenge's script scores, it is {padded[avemo][arousal]:.3f} and {padded[avemo][valence]:.3f}; the mean of the
+nine is then {padded[mean of the nine][arousal]:.3f} and {padded[mean of the nine][valence]:.3f}, that of the faces
+{padded[mean of the faces][arousal]:.3f} and {padded[mean of the faces][valence]:.3f}.
+""",
+    "sewa_de_hu": """
+Ours reaches {ours[arousal]:.3f} for arousal and {ours[valence]:.3f} for valence; padded as above {padded[avemo][arousal]:.3f} and
+{padded[avemo][valence]:.3f}, the mean of the nine {padded[mean of the nine][arousal]:.3f} and
+{padded[mean of the nine][valence]:.3f}. What is chosen among German recordings need not suit Hungarian ones: their sound says
+less of valence.
+""",
+    "sewa_hu_de": """
+Ours reaches {ours[arousal]:.3f} for arousal and {ours[valence]:.3f} for valence; padded as above {padded[avemo][arousal]:.3f} and
+{padded[avemo][valence]:.3f}, the mean of the nine {padded[mean of the nine][arousal]:.3f} and
+{padded[mean of the nine][valence]:.3f}.
+""",
+    "sewa_table": """
+Not measured here: the other fusions (tfn is refused for nine streams; cross attention would have 72 blocks), every pair of a
+fusion and a temporal model, and five seeds. `configs/ablations/sewa.py:all` has them.
+""",
     "teacher": """
 What worked: votes as targets, and BatchNorm statistics given back to the published weights (below). What did not: the rare
 classes. Recall is {recall[contempt]:.2f} on {numbers[contempt]} pictures of contempt and {recall[disgust]:.2f} on
@@ -85,6 +106,35 @@ scored, and assume that every emotion is acted about equally often. They were ad
 bad, and were tried on these takes, because there is no other labelled video here. So their scores may be flattered, and
 fifty-two takes of one man are few. The same subtraction does not help fer; it was applied to fer's answer for a take, the mean over
 frames, and fer's BatchNorm was left alone.
+""",
+}
+
+PAGES = {
+    "sewa.md": """
+# SEWA: valence and arousal from other systems' traces
+
+`python -m benchmarks.results sewa --peers=PYTHON` makes this page from `../shared/data/sewa_devel` alone: do not edit it, run it
+again. The data are the Devel part of AVEC 2019 CES as the challenge's public baseline repository has it: gold valence and
+arousal of 28 recordings (14 German, 14 Hungarian) ten times a second, and what nine systems of a single feature each predict
+for them, five of sound and four of faces. They are for research and not part of this project.
+
+    sewa_devel/labels_devel/Devel_DE_01.csv                 name;timestamp;arousal;valence;liking
+    sewa_devel/predictions_egemaps-func_STD/Devel_DE_01.csv the same; the nine folders are named in the command below
+
+**How ours is made.** Every network starts from the weighted mean of the streams' own predictions, smoothed over about ±2 s, and
+scales it about its mean (`avemo/models/prior.py`). The candidates differ in how much the sound weighs in that mean and in what
+a network adds to it. Each dimension of each fold takes the candidate that scores best on the dev parts of the *other* folds, so
+nothing is chosen on what is reported (`sweep` with `folds`, docs/ablations.md). The tested recordings' labels are read by
+the scorer alone.
+
+**What was known beforehand.** The list of candidates was written by people who had seen cross-validated scores of these 28
+recordings: that smoothing and weighing sound less helps. The choice among them is blind, the list is not.
+
+**Two recordings of one conversation** hear the same sound: the traces of sound repeat in pairs. The seven folds are of recordings,
+as agreed for this benchmark, so the partner of a tested recording may be among the learned ones. The cultures share none.
+
+**Not a peer.** The published figure for this kind of fusion on Devel, an SVR that was *trained and scored on the same
+recordings*, is 0.614 for arousal and 0.615 for valence. It is what not to do, and no row here is comparable with it.
 """,
 }
 
