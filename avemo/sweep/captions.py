@@ -32,8 +32,12 @@ def notes(sweep: plan.Sweep, results: Sequence[SettingResult]) -> list[str]:
             "CCC = 2·cov / (var + var + (difference of means)²), all moments biased (1/n): over the concatenation of "
             "all recordings, and averaged over the recordings; both are means over valence and arousal."
         )
-    if any(s.audio is not None for s in scores):
-        out.append("Audio only, visual only: the same fused checkpoints with the other modality masked throughout.")
+    if any(s.alone for s in scores):
+        names = ", ".join(f"{name} only" for name in dict.fromkeys(name for s in scores for name in s.alone))
+        other = "other modality" if not any(s.without for s in scores) else "other streams"
+        out.append(f"{names[:1].upper()}{names[1:]}: the same fused checkpoints with the {other} masked throughout.")
+    if any(s.without for s in scores):
+        out.append("Without a stream: the same fused checkpoints with that stream masked throughout.")
     if any(s.processed for s in scores):
         fitted = " (the split that is scored, so optimistic)" if split == "dev" else " and applied unchanged"
         where = "the dev parts of each fold" if sweep.folds else "dev"

@@ -121,11 +121,14 @@ class FinishedSeeds:
         values = [result["metrics"][self.split].get(name) for result in self.results]
         return None if None in values else float(np.mean(values))
 
-    def alone(self, modality: str) -> float | None:
-        """Seed mean of the main score with the other modality masked; None if the runs were not scored so."""
-        if not all("modalities" in result for result in self.results):
-            return None
-        return float(np.mean([main_score(result["modalities"][modality][self.split]) for result in self.results]))
+    def streams(self, kind: str) -> dict[str, float]:
+        """Seed means of the main score by stream: `modalities`, all others masked, or `without`, it alone masked.
+
+        Empty if the runs were not scored so.
+        """
+        scores = [result.get(kind) or {} for result in self.results]
+        names = [name for name in scores[0] if all(self.split in one.get(name, ()) for one in scores)]
+        return {name: float(np.mean([main_score(one[name][self.split]) for one in scores])) for name in names}
 
 
 def choose(candidates: Sequence[Sequence[Cell]], folder: epath.Path, split: str) -> FinishedSeeds | None:

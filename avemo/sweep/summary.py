@@ -34,7 +34,8 @@ class SettingScores:
       second: mean CCC of the recordings, or accuracy.
       dimensions: further seed means by name: CCC of each dimension, or macro-F1.
       recordings: main score of each recording, seed mean, by name.
-      audio, visual: seed-mean main score of the same checkpoints with the other modality masked.
+      alone: by stream, the seed-mean main score of the same checkpoints with the other streams masked.
+      without: the same with only that stream masked, if there are more than two.
       processed: scores after post-processing; None for emotions, or without labels on dev.
       parameters, flops, step_seconds: cost; FLOPs are of the forward pass of one frame.
     """
@@ -45,8 +46,8 @@ class SettingScores:
     second: Interval
     dimensions: Mapping[str, float]
     recordings: Mapping[str, float]
-    audio: float | None
-    visual: float | None
+    alone: Mapping[str, float]
+    without: Mapping[str, float]
     processed: Postprocessed | None
     parameters: int
     flops: int | None
@@ -144,8 +145,8 @@ def _scores(seeds: FinishedSeeds, folder: epath.Path) -> SettingScores:
         second=_interval(seeds.second),
         dimensions={name: value for name in names if (value := seeds.mean(name)) is not None},
         recordings=seeds.by_recording(),
-        audio=seeds.alone("audio"),
-        visual=seeds.alone("visual"),
+        alone=seeds.streams("modalities"),
+        without=seeds.streams("without"),
         processed=finished.postprocessed(seeds, folder),
         parameters=first["parameters"],
         flops=first.get("flops"),

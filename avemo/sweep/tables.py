@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from avemo.configuration import STREAMS
 from avemo.sweep import captions, figures, page, plan
 from avemo.sweep.summary import DIMENSIONS, Interval, SettingResult, SettingScores
 from media.files import write_atomically
@@ -97,8 +98,10 @@ def columns(results: Sequence[SettingResult]) -> list[Column]:
         if any(name in s.dimensions for s in scored):
             out.append(_dimension(name, title))
     out += [("difference", _difference), ("p (Holm)", lambda r: _p(r.p_holm))]
-    if any(s.audio is not None for s in scored):
-        out += [_scored("audio only", lambda s: number(s.audio)), _scored("visual only", lambda s: number(s.visual))]
+    for name in dict.fromkeys(name for s in scored for name in s.alone):
+        out.append(_scored(f"{name} only", lambda s, name=name: number(s.alone.get(name))))
+    for name in dict.fromkeys(name for s in scored for name in s.without):
+        out.append(_scored(f"without {name}", lambda s, name=name: number(s.without.get(name))))
     if any(s.processed for s in scored):
         out += [
             _scored("post-processed", lambda s: number(s.processed.main) if s.processed else NONE),
@@ -186,7 +189,9 @@ def _tex(text: str) -> str:
 
 def comma_separated(results: Sequence[SettingResult]) -> str:
     """Every number in full, one line per setting, for other programs."""
-    table = [_record(result) for result in results]
+    scored = captions.scored(results)
+    named = tuple(dict.fromkeys((*STREAMS, *(name for s in scored for name in s.alone))))
+    table = [_record(result, named, [name for s in scored[:1] for name in s.without]) for result in results]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
     writer.writeheader()
@@ -194,7 +199,7 @@ def comma_separated(results: Sequence[SettingResult]) -> str:
     return out.getvalue()
 
 
-def _record(result: SettingResult) -> dict[str, object]:
+def _record(result: SettingResult, alone: Sequence[str], without: Sequence[str]) -> dict[str, object]:
     scores = result.scores
     processed = scores.processed if scores else None
     record: dict[str, object] = {
@@ -214,8 +219,8 @@ def _record(result: SettingResult) -> dict[str, object]:
     record |= dict(zip(("difference", "difference_low", "difference_high", "p"), paired, strict=True))
     return record | {
         "p_holm": result.p_holm,
-        "audio_only": scores and scores.audio,
-        "visual_only": scores and scores.visual,
+        **{f"{name}_only": scores and scores.alone.get(name) for name in alone},
+        **{f"without_{name}": scores and scores.without.get(name) for name in without},
         "postprocessed": processed and processed.main,
         "postprocessed_second": processed and processed.second,
         "steps_kept": " ".join(f"{k}:{v}" for k, v in processed.kept.items()) if processed else "",

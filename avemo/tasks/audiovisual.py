@@ -164,11 +164,20 @@ def criterion(config: ConfigDict, sequences: Any, out: Any) -> tuple[jax.Array, 
         accuracy = losses.weighted_mean(correct, (rows["label"] >= 0).astype(jnp.float32))
         return loss, {"accuracy": accuracy}
     options = {"per": config.loss.per, "mse_weight": config.loss.mse_weight}
-    if config.loss.get("dimensions"):
-        options["dimensions"] = tuple(config.loss.dimensions)
+    weights = config.loss.get("dimensions", "auto")
+    if weights != "auto":
+        options["dimensions"] = _numbers("loss.dimensions", weights)
     if config.model.get("num_raters"):
         return losses.rater_ccc_loss(out["rater_traces"], rows["raters"], rows["rater_mask"], **options), {}
     return losses.ccc_loss(out["traces"], rows["targets"], rows["target_mask"], **options), {}
+
+
+def _numbers(field: str, text: Any) -> tuple[float, ...]:
+    """The numbers of a field: a tuple, or text with commas."""
+    try:
+        return tuple(float(value) for value in (text.split(",") if isinstance(text, str) else text))
+    except ValueError as error:
+        raise UserError(f"{field}={text} must be numbers such as 2,1, or auto.") from error
 
 
 def make(config: ConfigDict) -> AudioVisualStage:

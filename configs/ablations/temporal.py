@@ -17,7 +17,7 @@ VARIANTS = tuple(EXPERIMENTS)
 
 
 def get_config(variant: str = "") -> plan.Sweep:
-    plain = [{"name": name, "model.temporal": name} for name in ("gru", "bigru", "lstm", "mingru", "tcn")]
+    plain = [{"name": name, "model.temporal": name} for name in ("gru", "bigru", "lstm", "mingru", "tcn", "s5")]
     return plan.Sweep(
         title="Temporal models",
         experiment=EXPERIMENTS[variant],

@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "dtype": "auto",  # bfloat16 on an accelerator, float32 on a CPU (docs/precision.md)
     }
     config.loss = {"per": "batch", "mse_weight": 0.0, "label_smoothing": 0.0}
+    config.loss.dimensions = "auto"  # weights of valence and arousal, such as 2,1; auto: equal
     if variant == "smoke":
         config.data.batch.sequences = 8
         config.data.sequence_length, config.data.sequence_hop = 50, 25

@@ -39,6 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
         prior_weights=(),
         prior_smooth=12.0,  # frames
         residual=1.0,
+        head_features=0,
         dtype="float32",
     )
     config.model.fusion_args.features, config.model.temporal_args = 16, {}

@@ -367,3 +367,15 @@ def test_differentiate_then_pmean_is_exactly_one_device(batch, alone, mapping):
         assert np.abs(gradient).max() > 1e-4, name
         np.testing.assert_allclose(spread[name][0], value, rtol=2e-6, err_msg=name)
         np.testing.assert_allclose(spread[name][1], gradient, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("per", ["recording", "batch"])
+def test_dimensions_weigh_in_proportion(per):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 20, 2)).astype(np.float32)
+    first, second = (float(losses.ccc_loss(x[..., k : k + 1], y[..., k : k + 1], per=per)) for k in (0, 1))
+    weighted = losses.ccc_loss(x, y, per=per, dimensions=(3.0, 1.0))
+    assert float(weighted) == pytest.approx((3 * first + second) / 4, abs=1e-5)
+    for wrong in ((1.0,), (0.0, 0.0), (-1.0, 2.0)):
+        with pytest.raises(UserError, match="must be 2 weights"):
+            losses.ccc_loss(x, y, per=per, dimensions=wrong)
