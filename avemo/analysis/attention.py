@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from avemo import configuration
 from avemo.analysis.inputs import features_of
 from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun
+from avemo.data.features import stream_fields
 from avemo.models.attention import AttentionBlock
 from avemo.ops.attention import masked_softmax
 from avemo.predict.fusion import FusionNetwork
@@ -37,7 +39,8 @@ def attention(
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
     chosen = features_of(run, recording, split)
     frames = min(len(chosen), max(1, round(seconds * chosen.fps)))
-    batch = {k: getattr(chosen, k)[None, :frames] for k in ("audio", "visual", "audio_mask", "visual_mask")}
+    fields = stream_fields(configuration.streams(config.model))
+    batch = {field: chosen.stream(field)[None, :frames] for field in fields}
     fusion = FusionNetwork(str(run.folder), config, variables)
     projected: dict[tuple[str, ...], dict[str, Any]] = {}
     found: dict[str, np.ndarray] = {}

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from avemo import configuration
 from avemo.analysis.inputs import features_of
 from avemo.analysis.pictures import figure
 from avemo.analysis.run import AnalysisRun
+from avemo.data.features import stream_fields
 from avemo.metrics import DIMENSIONS
 from avemo.models import expression
 from avemo.predict.fusion import FusionNetwork, FusionStream
@@ -82,14 +84,15 @@ def occlusion(
       time float `[n]`, the middles of the stretches, and change float `[n, K]`, the mean absolute change of each curve
       (valence and arousal, or the logits) within the stretch.
     """
-    if modality not in ("audio", "visual"):
-        raise unknown("modality", modality, ("audio", "visual"))
     config, variables = open_run(str(run.folder), "run", ("audiovisual",))
+    streams = configuration.streams(config.model)
+    if modality not in streams:
+        raise unknown("modality", modality, streams)
     chosen = features_of(run, recording, split)
     fusion = FusionNetwork(str(run.folder), config, variables)
     name = "logits" if fusion.classes else "traces"
     size = max(1, round(width * chosen.fps))
-    batch = {k: getattr(chosen, k) for k in ("audio", "visual", "audio_mask", "visual_mask")}
+    batch = {field: chosen.stream(field) for field in stream_fields(streams)}
 
     def curve(values: dict[str, np.ndarray]) -> np.ndarray:
         stream = FusionStream(fusion)
@@ -110,8 +113,9 @@ def occlusion(
 def plot_occlusion(
     run: AnalysisRun, recording: str | None = None, split: str | None = None, width: float = 1.0
 ) -> Figure:
-    """Plots `occlusion` of both modalities, one panel per dimension."""
-    found = {m: occlusion(run, m, recording, split, width) for m in ("audio", "visual")}
+    """Plots `occlusion` of every stream, one panel per dimension."""
+    streams = configuration.streams(run.config["model"])
+    found = {m: occlusion(run, m, recording, split, width) for m in streams}
     count = next(iter(found.values()))[1].shape[1]
     if count != len(DIMENSIONS):
         raise UserError("plot_occlusion draws valence and arousal: use `occlusion` for a run of emotions.")

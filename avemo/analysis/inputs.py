@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from avemo import configuration
 from avemo.analysis.run import AnalysisRun
 from avemo.data import features, mixture, shards
 from media import audio
@@ -21,7 +22,8 @@ def features_of(run: AnalysisRun, recording: str | None = None, split: str | Non
     """
     folder = run.data("features")
     names = shards.splits(folder)
-    found, _ = features.load(folder, split or ("dev" if "dev" in names else names[0]))
+    streams = configuration.streams(run.config["model"])
+    found, _ = features.load(folder, split or ("dev" if "dev" in names else names[0]), streams)
     chosen = next((one for one in found if recording in (None, one.name)), None)
     if chosen is None:
         raise unknown("recording", str(recording), [one.name for one in found])

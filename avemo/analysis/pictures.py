@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from avemo import metrics
+from avemo import configuration, metrics
 from avemo.analysis import tables
 from avemo.analysis.run import AnalysisRun
 from avemo.metrics import DIMENSIONS
@@ -76,13 +76,14 @@ def plot_trace(run: AnalysisRun, split: str | None = None, recording: str | None
 
 
 def plot_gates(run: AnalysisRun, split: str | None = None, recording: str | None = None) -> Figure | None:
-    """Weight of each modality over time; None if the fusion has no gates."""
+    """Weight of each stream over time; None if the fusion has no gates."""
     trace = _trace(run, split, recording)
     if trace.gates is None:
         return None
     out, panels = figure(9, 2.2)
     axes = panels[0, 0]
-    axes.stackplot(trace.time, trace.gates.T, labels=("audio", "visual"), colors=COLOURS[:2], alpha=0.8)
+    labels = configuration.streams(run.config["model"])
+    axes.stackplot(trace.time, trace.gates.T, labels=labels, colors=COLOURS[: len(labels)], alpha=0.8)
     for a, b in gaps(trace.time, trace.visual_mask, float(np.median(np.diff(trace.time)))):
         axes.axvspan(a, b, color="#FFFFFF", alpha=0.5, lw=0, hatch="///", ec="#555555")
     axes.set(xlabel="time (s)", ylabel="gate", title=trace.recording)

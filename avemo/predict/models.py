@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from avemo import configuration
+from avemo.configuration import STREAMS
 from avemo.predict.fusion import FusionNetwork
 from avemo.runs import checkpoints, installed, recorded_encoders, run_folder, subruns
 from avemo.runs.encoder import BATCH, TASKS, Encoder
@@ -139,6 +141,12 @@ def _open(
     config, variables = checkpoints.open_run(workdir, "run", ("audiovisual", *TASKS["visual"], *TASKS["audio"]))
     faces, fps, fusion, encoders = FaceOptions(), recorded_encoders.DEFAULT_FPS, None, {}
     if config.task == "audiovisual":
+        streams = configuration.streams(config.model)
+        if streams != STREAMS:
+            raise UserError(
+                f"{workdir} reads the streams {', '.join(streams)}, which were not made by encoders of avemo: "
+                "a video cannot be predicted with it, only features evaluated."
+            )
         found = recorded_encoders.resolve(workdir, config, visual, audio)
         faces, fps, fusion = found.faces, found.fps, FusionNetwork(workdir, config, variables)
         for modality, folder, other in (("visual", found.visual, "audio"), ("audio", found.audio, "visual")):
