@@ -169,7 +169,7 @@ def sequences(
       chosen: numbers of the recordings that windows are drawn from; by default all.
     """
     data, streams = config.data, configuration.streams(config.model)
-    places = np.arange(len(recordings)) if chosen is None else np.asarray(chosen)
+    places = list(range(len(recordings))) if chosen is None else list(chosen)
     whole = [features.sequence(recording, 0, len(recording), data.delay, streams) for recording in recordings]
     frames = np.array([len(recording) for recording in recordings], np.int32)
     windows = features.Windows([recordings[n] for n in places], data.sequence_length, data.sequence_hop)
@@ -182,7 +182,7 @@ def sequences(
 
     def draw(tables: Arrays, place: int, rng: np.random.Generator) -> tuple[int, int]:
         number, start = windows.place(place)
-        number = int(places[number])
+        number = places[number]
         return number, features.moved_start(len(recordings[number]), start, rng, config)
 
     return Layout({"kind": "sequences"}, features.window_example, lambda record: {}, draw=draw, ready=tables)

@@ -148,8 +148,10 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
             if not text.isdigit() or int(text) == 1:
                 raise UserError(f"--config.folds takes 0 or a number of folds above 1, not {text!r}.")
             sweep = dataclasses.replace(sweep, folds=int(text))
-        elif name in ("title", "fold_by"):
-            sweep = dataclasses.replace(sweep, **{name: text})
+        elif name == "title":
+            sweep = dataclasses.replace(sweep, title=text)
+        elif name == "fold_by":
+            sweep = dataclasses.replace(sweep, fold_by=text)
         else:
             common[name] = text
     return dataclasses.replace(sweep, common=common)
@@ -224,7 +226,7 @@ def _folds(sweep: Sweep) -> list[tuple[str, str, tuple[str, ...]]]:
     """The folds and their dev parts: "i/n", a part of the run folder, and overrides."""
     if not sweep.folds:
         return [("", "", ())]
-    out = []
+    out: list[tuple[str, str, tuple[str, ...]]] = []
     for number in range(sweep.folds):
         fold = f"{number}/{sweep.folds}"
         own = (f"--config.data.fold={fold}", f"--config.data.fold_by={sweep.fold_by}")

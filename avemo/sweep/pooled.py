@@ -94,8 +94,8 @@ def _open(cells: Sequence[Cell], folder: epath.Path) -> dict[tuple[int, str], _F
         together.setdefault((cell.seed, cell.fold), []).append(cell)
     out = {}
     for key, parts in together.items():
-        results = [finished.read_result(folder, cell) for cell in parts]
-        if not all(result and "test" in result["metrics"] for result in results):
+        results = [result for cell in parts if (result := finished.read_result(folder, cell))]
+        if len(results) < len(parts) or not all("test" in result["metrics"] for result in results):
             continue
         read = [
             {name: _recordings(folder / cell.folder, name) for name in _PARTS if name in result["metrics"]}
@@ -104,7 +104,7 @@ def _open(cells: Sequence[Cell], folder: epath.Path) -> dict[tuple[int, str], _F
         dev: Recordings = {}
         for one in read:
             dev |= one.get("dev", {})
-        out[key] = _Fold(parts, results[0] or {}, dev, _mean([one["test"] for one in read]))
+        out[key] = _Fold(parts, results[0], dev, _mean([one["test"] for one in read]))
     return out
 
 
@@ -171,10 +171,11 @@ def _whole(recordings: Recordings) -> dict[str, np.ndarray]:
 
 
 def _result(result: Mapping[str, Any], recordings: Recordings) -> dict[str, Any]:
-    whole = _whole(recordings)
+    whole, each = _whole(recordings), list(recordings.values())
     if "prediction" in whole:
-        each = recordings.values()
-        scores = metrics.trace_scores(*([r[key] for r in each] for key in ("prediction", "target", "mask")))
+        scores = metrics.trace_scores(
+            [r["prediction"] for r in each], [r["target"] for r in each], [r["mask"] for r in each]
+        )
     else:
         scores = metrics.class_scores(whole["label"], whole["probability"])
     return {k: v for k, v in result.items() if k not in ("modalities", "without")} | {"metrics": {"test": scores}}

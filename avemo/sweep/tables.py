@@ -98,10 +98,8 @@ def columns(results: Sequence[SettingResult]) -> list[Column]:
         if any(name in s.dimensions for s in scored):
             out.append(_dimension(name, title))
     out += [("difference", _difference), ("p (Holm)", lambda r: _p(r.p_holm))]
-    for name in dict.fromkeys(name for s in scored for name in s.alone):
-        out.append(_scored(f"{name} only", lambda s, name=name: number(s.alone.get(name))))
-    for name in dict.fromkeys(name for s in scored for name in s.without):
-        out.append(_scored(f"without {name}", lambda s, name=name: number(s.without.get(name))))
+    out += [_stream("{} only", name) for name in dict.fromkeys(name for s in scored for name in s.alone)]
+    out += [_stream("without {}", name) for name in dict.fromkeys(name for s in scored for name in s.without)]
     if any(s.processed for s in scored):
         out += [
             _scored("post-processed", lambda s: number(s.processed.main) if s.processed else NONE),
@@ -113,6 +111,15 @@ def columns(results: Sequence[SettingResult]) -> list[Column]:
 
 def _dimension(name: str, title: str) -> Column:
     return _scored(title, lambda s: number(s.dimensions.get(name)))
+
+
+def _stream(title: str, name: str) -> Column:
+    """The column of the scores of a stream alone, or without it."""
+
+    def show(scores: SettingScores) -> str:
+        return number((scores.alone if title.endswith("only") else scores.without).get(name))
+
+    return _scored(title.format(name), show)
 
 
 def _kept(result: SettingResult) -> str:

@@ -11,7 +11,7 @@ from etils import epath
 from avemo import metrics
 from avemo.metrics import significance
 from avemo.sweep import plan, pooled
-from benchmarks.peers import sewa as peers
+from benchmarks.peers import sewa_regressions
 from benchmarks.results import measures
 from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place, Step
@@ -70,7 +70,7 @@ def data(place: Place) -> Step:
         f"data/{DATA}",
         (
             *("-m", "data_prep", "features", f"--source={place.source / FOLDER}", f"--output={place.work / 'data'}"),
-            *(f"--name={DATA}", f"--labels={peers.LABELS}", "--group=_(DE|HU)_", "--workers=2"),
+            *(f"--name={DATA}", f"--labels={sewa_regressions.LABELS}", "--group=_(DE|HU)_", "--workers=2"),
             *(f"--audio={streams(SOUND)}", f"--visual={streams(FACES)}"),
         ),
     )
@@ -89,7 +89,7 @@ def _sweep(place: Place, spec: str) -> Step:
 
 def _peers(place: Place) -> Step:
     arguments = (f"--source={place.source / FOLDER}", f"--output={place.peer('sewa')}")
-    return Step("peers/sewa", ("-m", "benchmarks.peers.sewa", *arguments), peer=True)
+    return Step("peers/sewa", ("-m", "benchmarks.peers.sewa_regressions", *arguments), peer=True)
 
 
 def _steps(place: Place, protocol: Protocol) -> list[Step]:
@@ -98,14 +98,14 @@ def _steps(place: Place, protocol: Protocol) -> list[Step]:
 
 @functools.cache
 def _read(place: Place) -> tuple[list[str], dict[str, list[np.ndarray]], list[np.ndarray]]:
-    """Names, each system's traces `[T, 2]` and the gold traces, by recording."""
+    """Names, each system's traces `[T', 2]`, T' ≥ T, and the gold traces `[T, 2]`, by recording."""
     source = place.source / FOLDER
-    names = sorted(path.stem for path in (source / peers.LABELS).glob("*.csv"))
+    names = sorted(path.stem for path in (source / sewa_regressions.LABELS).glob("*.csv"))
     if not names:
-        raise UserError(f"{source / peers.LABELS} has no traces: see the layout in docs/sewa.md.")
-    gold = [peers.traces(source / peers.LABELS / f"{name}.csv") for name in names]
+        raise UserError(f"{source / sewa_regressions.LABELS} has no traces: see the layout in docs/sewa.md.")
+    gold = [sewa_regressions.traces(source / sewa_regressions.LABELS / f"{name}.csv") for name in names]
     said = {
-        system: [peers.traces(source / folder / f"{name}.csv")[: len(g)] for name, g in zip(names, gold, strict=True)]
+        system: [sewa_regressions.traces(source / folder / f"{name}.csv") for name in names]
         for system, folder in SYSTEMS.items()
     }
     return names, said, gold
@@ -160,11 +160,18 @@ def _systems(place: Place, protocol: Protocol) -> tuple[dict[str, list[list[np.n
     return systems, [gold[n] for n in tested]
 
 
+def _cut(traces: Sequence[Sequence[np.ndarray]], gold: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """The traces without the frames after the last label."""
+    return [[x[: len(g)] for x, g in zip(seed, gold, strict=True)] for seed in traces]
+
+
 def _measure(place: Place, protocol: Protocol) -> dict[str, Any]:
     systems, gold = _systems(place, protocol)
     seeds = max(len(traces) for traces in systems.values())
     # A reference has one seed, repeated for each of ours.
     systems = {name: [*traces, *[traces[-1]] * (seeds - len(traces))] for name, traces in systems.items()}
+    padded = {name: _padded(systems[name], gold) for name in (OURS, "mean of the nine", "mean of the faces")}
+    systems = {name: _cut(traces, gold) for name, traces in systems.items()}
     whole = {name: _score(traces, gold, BOTH) for name, traces in systems.items()}
     each = {
         name: {d: _score(traces, gold, column).mean() for d, column in EACH.items()} for name, traces in systems.items()
@@ -172,7 +179,6 @@ def _measure(place: Place, protocol: Protocol) -> dict[str, Any]:
     ours = [name for name in systems if name.startswith(OURS)]
     first, (arousal, valence) = each[ours[0]], protocol.reach
     beside = [name for name in systems if name not in ours and not name.endswith("alone")]
-    padded = {name: _padded(systems[name], gold) for name in (ours[0], "mean of the nine", "mean of the faces")}
     return {
         "metric": "CCC",
         "unit": "recording",
@@ -192,8 +198,11 @@ def _measure(place: Place, protocol: Protocol) -> dict[str, Any]:
 
 
 def _padded(traces: Sequence[Sequence[np.ndarray]], gold: Sequence[np.ndarray]) -> dict[str, float]:
-    """The CCCs with every recording padded to the longest by its last value, as the challenge's script scores."""
-    longest = max(len(g) for g in gold)
+    """The CCCs with every recording padded to the longest by its last value, as the challenge's script scores.
+
+    The systems' traces go on after the last label; those are scored as they are.
+    """
+    longest = max(len(x) for x in (*gold, *(x for seed in traces for x in seed)))
 
     def pad(x: np.ndarray) -> np.ndarray:
         return np.pad(x, [(0, longest - len(x)), (0, 0)], mode="edge")
