@@ -11,7 +11,7 @@ from etils import epath
 from avemo import metrics
 from avemo.metrics import significance
 from avemo.sweep import plan, pooled
-from benchmarks.peers import sewa_regressions
+from benchmarks.peers import regressions
 from benchmarks.results import measures
 from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place, Step
@@ -70,7 +70,7 @@ def data(place: Place) -> Step:
         f"data/{DATA}",
         (
             *("-m", "data_prep", "features", f"--source={place.source / FOLDER}", f"--output={place.work / 'data'}"),
-            *(f"--name={DATA}", f"--labels={sewa_regressions.LABELS}", "--group=_(DE|HU)_", "--workers=2"),
+            *(f"--name={DATA}", f"--labels={regressions.LABELS}", "--group=_(DE|HU)_", "--workers=2"),
             *(f"--audio={streams(SOUND)}", f"--visual={streams(FACES)}"),
         ),
     )
@@ -89,7 +89,7 @@ def _sweep(place: Place, spec: str) -> Step:
 
 def _peers(place: Place) -> Step:
     arguments = (f"--source={place.source / FOLDER}", f"--output={place.peer('sewa')}")
-    return Step("peers/sewa", ("-m", "benchmarks.peers.sewa_regressions", *arguments), peer=True)
+    return Step("peers/sewa", ("-m", "benchmarks.peers.regressions", *arguments), peer=True)
 
 
 def _steps(place: Place, protocol: Protocol) -> list[Step]:
@@ -100,12 +100,12 @@ def _steps(place: Place, protocol: Protocol) -> list[Step]:
 def _read(place: Place) -> tuple[list[str], dict[str, list[np.ndarray]], list[np.ndarray]]:
     """Names, each system's traces `[T', 2]`, T' ≥ T, and the gold traces `[T, 2]`, by recording."""
     source = place.source / FOLDER
-    names = sorted(path.stem for path in (source / sewa_regressions.LABELS).glob("*.csv"))
+    names = sorted(path.stem for path in (source / regressions.LABELS).glob("*.csv"))
     if not names:
-        raise UserError(f"{source / sewa_regressions.LABELS} has no traces: see the layout in docs/sewa.md.")
-    gold = [sewa_regressions.traces(source / sewa_regressions.LABELS / f"{name}.csv") for name in names]
+        raise UserError(f"{source / regressions.LABELS} has no traces: see the layout in docs/sewa.md.")
+    gold = [regressions.traces(source / regressions.LABELS / f"{name}.csv") for name in names]
     said = {
-        system: [sewa_regressions.traces(source / folder / f"{name}.csv") for name in names]
+        system: [regressions.traces(source / folder / f"{name}.csv") for name in names]
         for system, folder in SYSTEMS.items()
     }
     return names, said, gold

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avemo.sweep import plan
-from benchmarks.peers import sewa_regressions
+from benchmarks.peers import regressions
 from benchmarks.results import sewa
 from benchmarks.results.steps import ROOT, Place
 
@@ -12,7 +12,7 @@ NAMES = [f"Devel_{culture}_{number:02d}" for culture in ("DE", "HU") for number 
 
 
 def test_protocols_test_every_recording_once_and_one_culture_from_the_other():
-    found = sewa_regressions.protocols(NAMES)
+    found = regressions.protocols(NAMES)
     assert [number for fold in found["folds"] for number in fold] == [
         n for f in range(7) for n in range(28) if n % 7 == f
     ]
@@ -42,13 +42,11 @@ def test_peers_find_a_planted_line_and_choose_on_learned_recordings_alone():
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(200, 6)) for _ in range(6)]
     gold = [x[:, :2] * 0.5 + 0.1 for x in inputs]
-    for method in sewa_regressions.STRENGTHS:
-        said = sewa_regressions.predict(method, inputs, gold, [0, 1, 2, 3], [4, 5])
-        assert sewa_regressions.ccc(np.concatenate(said)[:, 0], np.concatenate(gold[4:])[:, 0]) > 0.98
+    for method in regressions.STRENGTHS:
+        said = regressions.predict(method, inputs, gold, [0, 1, 2, 3], [4, 5])
+        assert regressions.ccc(np.concatenate(said)[:, 0], np.concatenate(gold[4:])[:, 0]) > 0.98
         spoilt = [*gold[:4], gold[4] * np.nan, gold[5] * np.nan]
-        np.testing.assert_array_equal(
-            said[0], sewa_regressions.predict(method, inputs, spoilt, [0, 1, 2, 3], [4, 5])[0]
-        )
+        np.testing.assert_array_equal(said[0], regressions.predict(method, inputs, spoilt, [0, 1, 2, 3], [4, 5])[0])
 
 
 @pytest.mark.data

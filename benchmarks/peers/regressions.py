@@ -1,6 +1,6 @@
 """Plain regressions of SEWA's gold traces from nine systems' traces: cross-validated ridge and linear SVR.
 
-    .venv-peers/bin/python -m benchmarks.peers.sewa_regressions --source=DATA/sewa_devel --output=runs/results/peers/sewa.npz
+    .venv-peers/bin/python -m benchmarks.peers.regressions --source=DATA/sewa_devel --output=runs/results/peers/sewa.npz
 
 Both read the systems' arousal and valence within a window of ±15 frames, one regression for each dimension. They learn
 from every fifth frame of the recordings that are not tested. The strength of their penalty is chosen among the learned
