@@ -3,7 +3,7 @@
     .venv-peers/bin/python -m benchmarks.peers.regressions --source=DATA/sewa_devel --output=runs/results/peers/sewa.npz
 
 Both read the systems' arousal and valence within a window of ±15 frames, one regression for each dimension. They learn
-from every fifth frame of the recordings that are not tested. The strength of their penalty is chosen among the learned
+from every tenth frame of the recordings that are not tested. The strength of their penalty is chosen among the learned
 recordings, every third of which is held out in turn. Predictions are not post-processed. The output holds, for each
 protocol, `METHOD_PROTOCOL` `[frames, 2]` (valence, arousal) of the tested recordings in the order of their names.
 """
@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-WINDOW, STEP, PARTS = 15, 5, 3
+WINDOW, STEP, PARTS = 15, 10, 3
 LABELS = "labels_devel"
 DIMENSIONS = ("valence", "arousal")
-STRENGTHS = {"ridge": (1e0, 1e1, 1e2, 1e3, 1e4), "svr": (1e-4, 1e-3, 1e-2)}
+STRENGTHS = {"ridge": (1e0, 1e1, 1e2, 1e3, 1e4), "svr": (1e-4, 1e-3)}
 
 
 def traces(path: pathlib.Path) -> np.ndarray:
