@@ -121,14 +121,14 @@ for them, five of sound and four of faces. They are for research and not part of
     sewa_devel/labels_devel/Devel_DE_01.csv                 name;timestamp;arousal;valence;liking
     sewa_devel/predictions_egemaps-func_STD/Devel_DE_01.csv the same; the nine folders are named in the command below
 
-**How ours is made.** Every network starts from the weighted mean of the streams' own predictions, smoothed over about ±2 s, and
-scales it about its mean (`avemo/models/prior.py`). The candidates differ in how much the sound weighs in that mean and in what
-a network adds to it. Each dimension of each fold takes the candidate that scores best on the dev parts of the *other* folds, so
-nothing is chosen on what is reported (`sweep` with `folds`, docs/ablations.md). The tested recordings' labels are read by
-the scorer alone.
+**How ours is made.** Traces start from the weighted mean of the streams' own predictions, smoothed over time by a Gaussian of 1.2 s
+and scaled about its mean (`avemo/models/prior.py`). Scale and offset are trained with the CCC loss. The candidates differ in how much
+the sound weighs in that mean. Each dimension of each fold takes the candidate that scores best on the dev parts of the *other*
+folds, so nothing is chosen on what is reported (`sweep` with `folds`, docs/ablations.md). Networks that add to the mean are compared
+below. The tested recordings' labels are read by the scorer alone.
 
-**What was known beforehand.** The list of candidates was written by people who had seen cross-validated scores of these 28
-recordings: that smoothing and weighing sound less helps. The choice among them is blind, the list is not.
+**What was known beforehand.** The list of candidates, the width of the smoothing and the decision against a network were made by
+people who had seen scores of these 28 recordings, also across cultures. The choice among the candidates is blind, the list is not.
 
 **Two recordings of one conversation** hear the same sound: the traces of sound repeat in pairs. The seven folds are of recordings,
 as agreed for this benchmark, so the partner of a tested recording may be among the learned ones. The cultures share none.
