@@ -21,7 +21,7 @@ VISUAL = {"name": "compact", "image_size": 32, "num_classes": 3, "width": 0.25, 
 AUDIO = {"name": "vggish", "width": 0.0625, "fc_dim": 16, "embedding_dim": 16, "num_classes": 0}
 
 
-def _run(folder: pathlib.Path, config: ConfigDict, variables: dict[str, Any], class_names: tuple[str, ...]) -> str:
+def saved(folder: pathlib.Path, config: ConfigDict, variables: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """Writes these variables as the folder of a finished training run."""
     run_folder.prepare_workdir(config, folder)
     state = TrainState(jnp.zeros((), jnp.int32), variables.pop("params"), variables, {}, {})
@@ -54,7 +54,7 @@ def visual(folder: pathlib.Path, seed: int = 0, **model: Any) -> str:
     )
     net, size = expression.build(config.model), config.model.image_size
     init = functools.partial(net.init, train=False)
-    return _run(folder, config, _drawn(init, seed, np.zeros((1, size, size, 3), np.uint8)), CLASSES)
+    return saved(folder, config, _drawn(init, seed, np.zeros((1, size, size, 3), np.uint8)), CLASSES)
 
 
 def audio(folder: pathlib.Path, seed: int = 1, **model: Any) -> str:
@@ -64,7 +64,7 @@ def audio(folder: pathlib.Path, seed: int = 1, **model: Any) -> str:
     )
     net = audio_regressor.build(config.model)
     init = functools.partial(net.init, train=False)
-    return _run(folder, config, _drawn(init, seed, np.zeros((1, 96, 64), np.float32)), ())
+    return saved(folder, config, _drawn(init, seed, np.zeros((1, 96, 64), np.float32)), ())
 
 
 def fusion(
@@ -98,7 +98,7 @@ def fusion(
         constants[f"{modality}_mean"] = rng.normal(0, 0.1, dim).astype(np.float32)
         constants[f"{modality}_std"] = rng.uniform(0.5, 1.5, dim).astype(np.float32)
     names = CLASSES[: config.model.num_classes]
-    _run(folder, config, {"params": variables["params"], "constants": constants}, names)
+    saved(folder, config, {"params": variables["params"], "constants": constants}, names)
     card = {
         m: {"workdir": w, "fingerprint": fingerprint(checkpoints.load(w)[2])}
         for m, w in (("visual", visual), ("audio", audio))

@@ -687,3 +687,10 @@ def test_a_fault_outside_the_decoder_is_not_blamed_on_the_file(error, models, ga
 def test_gaps_are_stretches_of_time():
     present = np.array([False, True, True, False, False])
     assert gaps(np.arange(5) / 10, present, 0.1) == [(0.0, 0.1), pytest.approx((0.3, 0.5))]
+
+
+def test_a_run_of_other_streams_predicts_no_video(tmp_path):
+    config = ConfigDict({"task": "audiovisual", "steps": 1, "data": {}, "model": {"streams": "voice,face"}})
+    run = tiny_runs.saved(tmp_path / "run", config, {"params": {"x": np.zeros(1, np.float32)}}, ())
+    with pytest.raises(UserError, match="reads the streams voice, face, which were not made by encoders of avemo"):
+        predict.open_models(run)
