@@ -20,8 +20,13 @@ from configs.results.sewa import FACES, SOUND
 
 VARIANTS = ("folds", "cultures", "table", "all", "smoke")
 EXPERIMENT = "configs/results/sewa.py"
-# Only the scale and the offset of the weighted mean are learned.
-PRIOR: dict[str, Any] = {"model.residual": 0.0, "optimizer.freeze": ("prior/weights",)}
+# Only the scale and the offset of the weighted mean are learned, four numbers that have some way to go.
+PRIOR: dict[str, Any] = {
+    "model.residual": 0.0,
+    "optimizer.freeze": ("prior/weights",),
+    "optimizer.learning_rate": 0.05,
+    "optimizer.weight_decay": 0.0,
+}
 TEMPORAL: dict[str, dict[str, Any]] = {
     "none": {},
     **{name: {"features": 16} for name in ("gru", "bigru", "lstm", "mingru", "tcn", "transformer")},

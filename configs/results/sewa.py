@@ -26,7 +26,7 @@ FACES = ("visual_func", "visual_resnet", "visual_vgg", "visual_xbow")
 def get_config(variant: str = "") -> ConfigDict:
     config = fusion.get_config()
     config.steps, config.log_every, config.eval_every = 40, 20, 40  # a budget: the last checkpoint counts
-    config.optimizer.update(name="adamw", learning_rate=1e-2, weight_decay=0.05, schedule="cosine", warmup=0.1)
+    config.optimizer.update(name="adamw", learning_rate=2e-2, weight_decay=0.05, schedule="cosine", warmup=0.1)
     config.data.update(sequence_length=400, sequence_hop=200, delay=0.0, eval_batch=28)
     config.data.batch.sequences = 8
     config.model.update(
