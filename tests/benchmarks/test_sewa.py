@@ -44,7 +44,7 @@ def test_peers_find_a_planted_line_and_choose_on_learned_recordings_alone():
     gold = [x[:, :2] * 0.5 + 0.1 for x in inputs]
     for method in regressions.STRENGTHS:
         said = regressions.predict(method, inputs, gold, [0, 1, 2, 3], [4, 5])
-        assert regressions.ccc(np.concatenate(said)[:, 0], np.concatenate(gold[4:])[:, 0]) > 0.98
+        assert regressions.ccc(np.concatenate(said)[:, 0], np.concatenate(gold[4:])[:, 0]) > 0.9
         spoilt = [*gold[:4], gold[4] * np.nan, gold[5] * np.nan]
         np.testing.assert_array_equal(said[0], regressions.predict(method, inputs, spoilt, [0, 1, 2, 3], [4, 5])[0])
 
