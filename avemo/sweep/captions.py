@@ -70,6 +70,7 @@ def _folded(sweep: plan.Sweep, scores: SettingScores) -> str:
     if sweep.dev_parts:
         dev = f"a dev part of the other folds, one of {sweep.dev_parts}, on which alone anything was chosen"
         dev += "; the networks of a fold, one per dev part, are averaged" if sweep.nested else ""
+        dev += f"; so are its best {sweep.average} candidates" if sweep.average > 1 else ""
     return (
         f"Scores are of out-of-fold predictions, pooled over {sweep.folds} folds by {sweep.fold_by} "
         f"({len(scores.recordings)} recordings): a network is tested on a fold that it did not learn from, with {dev}. "

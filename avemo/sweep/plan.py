@@ -40,6 +40,8 @@ class Sweep:
       dev_parts: of how many parts of the other folds' subjects one is dev; 0: none.
       nested: every part is dev in turn, and the networks of a fold are averaged; otherwise one part is.
       per_dimension: valence and arousal each have their own candidate.
+      average: number of the best candidates of a fold whose predictions are averaged. With few recordings the best is
+        often best by chance.
       postprocess: whether the predictions of folds are also scored after post-processing.
     """
 
@@ -56,6 +58,7 @@ class Sweep:
     dev_parts: int = 4
     nested: bool = True
     per_dimension: bool = False
+    average: int = 1
     postprocess: bool = True
 
 

@@ -41,8 +41,8 @@ class _Fold:
 def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Path) -> FinishedSeeds | None:
     """The out-of-fold predictions of the seeds whose folds are all finished; None if there is none.
 
-    For each fold, that candidate counts which scores best on the dev parts, by the mean over seeds; with
-    `sweep.per_dimension` one for each dimension.
+    For each fold, that candidate counts which scores best on the dev parts, by the mean over seeds, or the average of
+    the best `sweep.average`; with `sweep.per_dimension` each dimension has its own.
     """
     opened = [_open(cells, folder) for cells in candidates]
     seeds = sorted(set.intersection(*({seed for seed, _ in folds} for folds in opened)))
@@ -56,7 +56,7 @@ def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Pat
     for fold in numbers:
         tried = [[folds[seed, fold] for seed in seeds] for folds in opened]
         chosen = _best(sweep, tried)
-        named += [tried[number][0].cells[0].candidate for number in chosen]
+        named += [tried[number][0].cells[0].candidate for numbers in chosen for number in numbers]
         dev, test = ([_columns([t[s] for t in tried], chosen, part) for s in range(len(seeds))] for part in _PARTS)
         for seed, recordings in enumerate(test):
             pooled[seed] |= recordings
@@ -127,12 +127,13 @@ def _mean(parts: Sequence[Recordings]) -> Recordings:
     }
 
 
-def _best(sweep: Sweep, tried: Sequence[Sequence[_Fold]]) -> list[int]:
-    """The number of the best candidate on dev: of each dimension, or one for all."""
+def _best(sweep: Sweep, tried: Sequence[Sequence[_Fold]]) -> list[list[int]]:
+    """The numbers of the best candidates on dev: of each dimension, or for all together."""
     if len(tried) == 1 or not tried[0][0].dev:
-        return [0]
+        return [[0]]
     scores = np.mean([[_dimensions(fold.dev) for fold in seeds] for seeds in tried], 1)  # [candidates, dimensions]
-    return [int(n) for n in (scores.argmax(0) if sweep.per_dimension else [scores.mean(1).argmax()])]
+    ranked = np.argsort(-(scores if sweep.per_dimension else scores.mean(1, keepdims=True)), 0, kind="stable")
+    return ranked[: max(1, sweep.average)].T.tolist()
 
 
 def _dimensions(recordings: Recordings) -> np.ndarray:
@@ -148,9 +149,9 @@ def _sums(recordings: Recordings) -> np.ndarray:
     return metrics.recording_sums(*([r[key] for r in each] for key in ("prediction", "target", "mask")))
 
 
-def _columns(tried: Sequence[_Fold], chosen: Sequence[int], part: str) -> Recordings:
-    """The recordings of the chosen candidate, or of one for each dimension."""
-    found = [getattr(tried[number], part) for number in chosen]
+def _columns(tried: Sequence[_Fold], chosen: Sequence[Sequence[int]], part: str) -> Recordings:
+    """The recordings of the chosen candidates, averaged; or of those for each dimension."""
+    found = [_mean([getattr(tried[number], part) for number in numbers]) for numbers in chosen]
     if len(found) == 1:
         return found[0]
     joined: Recordings = {}

@@ -123,12 +123,12 @@ for them, five of sound and four of faces. They are for research and not part of
 
 **How ours is made.** Traces start from the weighted mean of the streams' own predictions, smoothed over time by a Gaussian of 1.2 s
 and scaled about its mean (`avemo/models/prior.py`). Scale and offset are trained with the CCC loss. The candidates differ in how much
-the sound weighs in that mean. Each dimension of each fold takes the candidate that scores best on the dev parts of the *other*
-folds, so nothing is chosen on what is reported (`sweep` with `folds`, docs/ablations.md). Networks that add to the mean are compared
+the sound weighs in that mean. Each dimension of each fold averages the two of four candidates that score best on the dev parts
+of the *other* folds, so nothing is chosen on what is reported (`sweep` with `folds`, docs/ablations.md). Networks that add to the mean are compared
 below. The tested recordings' labels are read by the scorer alone.
 
-**What was known beforehand.** The list of candidates, the width of the smoothing and the decision against a network were made by
-people who had seen scores of these 28 recordings, also across cultures. The choice among the candidates is blind, the list is not.
+**What was known beforehand.** The list of candidates, the width of the smoothing, that two are averaged and the decision against a
+network were made by people who had seen scores of these 28 recordings, also across cultures. The choice among the candidates is blind, the list is not.
 
 **Two recordings of one conversation** hear the same sound: the traces of sound repeat in pairs. The seven folds are of recordings,
 as agreed for this benchmark, so the partner of a tested recording may be among the learned ones. The cultures share none.

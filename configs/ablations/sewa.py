@@ -1,8 +1,8 @@
 """SEWA from nine systems' traces, in cross-validation: what a network adds to their mean, and how to weigh that mean.
 
 `folds` and `cultures` make the rows of ours in docs/sewa.md: the candidates differ in how much the five systems of
-sound weigh beside the four of faces, and each dimension of each fold takes the one that is best on the dev parts of the
-other folds. `table` compares networks that add to the same prior, and `all` every fusion with every temporal model.
+sound weigh beside the four of faces, and each dimension of each fold averages the two that are best on the dev parts of
+the other folds. `table` compares networks that add to the same prior, and `all` every fusion with every temporal model.
 
 Expected: docs/sewa.md; `all` is not measured. Hardware: two CPU cores, minutes; hours for `all`.
 
@@ -68,6 +68,7 @@ def get_config(variant: str = "folds") -> plan.Sweep:
             fold_by="recording" if variant == "folds" else "group",
             dev_parts=3,
             per_dimension=True,
+            average=2,
             postprocess=False,
         )
     chosen = [("concat", "none"), ("concat", "gru"), ("gmu", "none"), ("concat", "s5")]

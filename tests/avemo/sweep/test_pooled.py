@@ -143,3 +143,25 @@ def test_a_setting_with_an_unfinished_fold_is_not_scored(tmp_path):
     (folder / "cells/a/good/fold_1/part_0/seed_0/result.json").unlink()
     first, second = summary.results(SWEEP, folder)
     assert (first.seeds, second.seeds) == (1, 2)
+
+
+def test_the_best_candidates_are_averaged_if_asked(tmp_path):
+    from dataclasses import replace
+
+    search = [{"name": name, "model.dropout": n / 10} for n, name in enumerate(("good", "bad", "worst"))]
+    sweep = replace(SWEEP, search=search, average=2, settings=[{"name": "a"}])
+    folder = made(tmp_path, sweep, {"good": (0.3, 0.3), "bad": (0.35, 0.35), "worst": (3.0, 3.0)})
+    (cells,) = plan.cells(sweep)
+    both, one = (pooled.choose(replace(sweep, average=n), cells, folder) for n in (2, 1))
+    assert both.candidate == "good 3/6, bad 3/6"
+    assert one.candidate == "good"
+    first = [c for candidate in cells[:2] for c in candidate if (c.seed, c.fold) == (0, "0/3")]
+    expected = np.mean([_said(folder, c, "r0") for c in first], 0)
+    np.testing.assert_allclose(both.predictions[0]["prediction"][:FRAMES], expected, atol=1e-6)
+    assert both.main.mean() > one.main.mean()
+
+
+def _said(folder, cell, name):
+    arrays = np.load(folder / cell.folder / "predictions" / "test.npz")
+    place = list(arrays["recording"]).index(name)
+    return arrays["prediction"][place * FRAMES : (place + 1) * FRAMES]
