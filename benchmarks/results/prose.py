@@ -52,7 +52,7 @@ others, reach CCC {raters[synthetic][valence][leave_one_rater_out]:.2f} and {rat
 """,
     "sewa_folds": """
 Ours reaches {ours[arousal]:.3f} for arousal and {ours[valence]:.3f} for valence. The challenge's script pads every recording to the
-longest by its last value, so that up to a third of what it scores of a recording is its last frame; the systems' own traces go on
+longest by its last value, so that up to nearly half of what it scores of a recording is its last frame; the systems' own traces go on
 there, ours are padded too. Scored so, ours is {padded[avemo][arousal]:.3f} and {padded[avemo][valence]:.3f}; the mean of the
 nine is then {padded[mean of the nine][arousal]:.3f} and {padded[mean of the nine][valence]:.3f}, that of the faces
 {padded[mean of the faces][arousal]:.3f} and {padded[mean of the faces][valence]:.3f}.

@@ -44,7 +44,8 @@ def test_peers_find_a_planted_line_and_choose_on_learned_recordings_alone():
     gold = [x[:, :2] * 0.5 + 0.1 for x in inputs]
     for method in regressions.STRENGTHS:
         said = regressions.predict(method, inputs, gold, [0, 1, 2, 3], [4, 5])
-        assert regressions.ccc(np.concatenate(said)[:, 0], np.concatenate(gold[4:])[:, 0]) > 0.9
+        for said_one, true in zip(np.concatenate(said).T, np.concatenate(gold[4:]).T, strict=True):
+            assert np.corrcoef(said_one, true)[0, 1] > 0.97  # few frames, so the penalty shrinks the line
         spoilt = [*gold[:4], gold[4] * np.nan, gold[5] * np.nan]
         np.testing.assert_array_equal(said[0], regressions.predict(method, inputs, spoilt, [0, 1, 2, 3], [4, 5])[0])
 
