@@ -40,12 +40,12 @@ def test_sweeps_have_the_same_folds(tmp_path):
 def test_peers_find_a_planted_line_and_choose_on_learned_recordings_alone():
     pytest.importorskip("sklearn")
     rng = np.random.default_rng(0)
-    inputs = [rng.normal(size=(200, 6)) for _ in range(6)]
+    inputs = [rng.normal(size=(1000, 4)) for _ in range(6)]
     gold = [x[:, :2] * 0.5 + 0.1 for x in inputs]
     for method in regressions.STRENGTHS:
         said = regressions.predict(method, inputs, gold, [0, 1, 2, 3], [4, 5])
         for said_one, true in zip(np.concatenate(said).T, np.concatenate(gold[4:]).T, strict=True):
-            assert np.corrcoef(said_one, true)[0, 1] > 0.97  # few frames, so the penalty shrinks the line
+            assert np.corrcoef(said_one, true)[0, 1] > 0.95  # few frames, so the penalty shrinks the line
         spoilt = [*gold[:4], gold[4] * np.nan, gold[5] * np.nan]
         np.testing.assert_array_equal(said[0], regressions.predict(method, inputs, spoilt, [0, 1, 2, 3], [4, 5])[0])
 
