@@ -61,6 +61,11 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
     folder = shards.find_dataset(features)
     path = folder / "extract.json"
     if not path.exists():
+        if (folder / "card.json").exists():
+            raise UserError(
+                f"{folder} was made from tables by `data_prep features`, so no encoder is known that makes such features "
+                "of a video: train on features of `launch.py extract`."
+            )
         raise UserError(f"{folder} has no extract.json: it was not made by `launch.py extract`; extract it again.")
     card = read_json(path, "extract the features again")
     out: dict[str, Any] = {m: card[m] for m in MODALITIES if card.get(m)}

@@ -64,7 +64,9 @@ def write(
         constant = split.pop("constant")
         if constant and name == "train":
             first = ", ".join(list(constant)[:LISTED])
-            notes.append(f"{len(constant)} columns are the same in all of train, which is worth nothing: {first}")
+            notes.append(
+                f"{len(constant)} columns never change in train, which is worth nothing: {first} (leave them out by cols=!NAME)"
+            )
         if corpus.kind == "clips":
             listed = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
             about_labels = {flag: found for flag, found in listed.items() if flag.startswith("annotation")}

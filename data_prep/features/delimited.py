@@ -1,5 +1,6 @@
 """The rows of text tables, CSV and ARFF, a recording at a time."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -73,38 +74,61 @@ def holds_several(path: pathlib.Path, form: Layout, key: int) -> bool:
     return bool(lines) and name(first) != name(lines[-1])
 
 
-def blocks(part: Part, form: Layout, wanted: Sequence[int]) -> Iterator[tuple["pd.DataFrame", int]]:
-    """Yields blocks of rows with the wanted columns, each with the number of its first line.
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some rows of a table: a column per place that was wanted, and the number of each row's line `[N]`."""
+
+    data: "pd.DataFrame"
+    lines: np.ndarray
+
+
+def blocks(part: Part, form: Layout, wanted: Sequence[int]) -> Iterator[Block]:
+    """Yields the rows of a part in blocks of a few MB.
 
     Raises:
       OSError: the file cannot be read.
-      TableError: a row has more cells than there are columns.
+      TableError: a row has more or fewer cells than there are columns, or a file is not in its encoding.
     """
+    for text, lines in _texts(part, form):
+        if text.strip():
+            data = _parse(text, form, wanted, lines)
+            # A line break in a quoted cell makes one row of two lines.
+            yield Block(data, lines if len(lines) == len(data) else lines[0] + np.arange(len(data)))
+
+
+def _texts(part: Part, form: Layout) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yields whole lines of a part, about `_BLOCK` bytes at once, and their numbers."""
     path = pathlib.Path(part.path)
     file, *_ = opened(path)
+    gathered: list[bytes] = []
+    numbers: list[np.ndarray] = []
+    size = 0
     with file:
         end = file.seek(0, os.SEEK_END)
         for begin, stop, number in part.ranges or ((form.begin, end, form.line),):
             file.seek(begin)
             left = stop - begin
-            while left > 0:
-                block = file.read(min(_BLOCK, left))
-                if len(block) < left:
-                    block += file.readline()  # to the end of its last line
-                left -= len(block)
-                if not block:
-                    break
-                if block.strip():
-                    yield _parse(block, form, wanted, number), number
-                number += block.count(b"\n")
+            while left > 0 and (text := file.read(min(_BLOCK, left))):
+                if len(text) < left:
+                    text += file.readline()  # to the end of its last line
+                left -= len(text)
+                count = text.count(b"\n") + (not text.endswith(b"\n"))
+                gathered.append(text if text.endswith(b"\n") else text + b"\n")
+                numbers.append(number + np.arange(count))
+                number += count
+                size += len(text)
+                if size >= _BLOCK:
+                    yield b"".join(gathered), np.concatenate(numbers)
+                    gathered, numbers, size = [], [], 0
+    if gathered:
+        yield b"".join(gathered), np.concatenate(numbers)
 
 
-def _parse(block: bytes, form: Layout, wanted: Sequence[int], number: int) -> "pd.DataFrame":
+def _parse(block: bytes, form: Layout, wanted: Sequence[int], lines: np.ndarray) -> "pd.DataFrame":
     import pandas as pd  # slow to import, and no other corpus needs it
 
     width = len(form.names) + form.spare
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if block.count(form.delimiter.encode()) != lines * (width - 1) and (fault := _fault(block, form, number)):
+    if block.count(form.delimiter.encode()) != len(lines) * (width - 1) and (fault := _fault(block, form, lines)):
         raise fault  # pandas fills up short rows and cuts off long ones
     names = list(range(width))
     try:
@@ -124,38 +148,36 @@ def _parse(block: bytes, form: Layout, wanted: Sequence[int], number: int) -> "p
             low_memory=False,
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        unknown = TableError(f"line {number} or one below it cannot be read: save the file as CSV again")
-        raise _fault(block, form, number) or unknown from error
+        unknown = TableError(f"line {lines[0]} or one below it cannot be read: save the file as CSV again")
+        raise _fault(block, form, lines) or unknown from error
 
 
-def _fault(block: bytes, form: Layout, number: int) -> TableError | None:
+def _fault(block: bytes, form: Layout, lines: np.ndarray) -> TableError | None:
     """Finds the first line that cannot be read, or has more or fewer cells than there are columns."""
-    for place, raw in enumerate(block.splitlines()):
+    for number, raw in zip(lines, block.split(b"\n"), strict=False):
         try:
             cells = cells_of(raw.decode(form.encoding), form.delimiter, form.quote)
         except UnicodeDecodeError as error:
-            return TableError(f"line {number + place}: it is not {form.encoding} ({error}): save the file as UTF-8")
+            return TableError(f"line {number}: it is not {form.encoding} ({error}): save the file as UTF-8")
         columns = len(form.names)
         if any(cells[columns:]) or (any(cells) and len(cells) < columns):
-            return TableError(f"line {number + place}: {len(cells)} cells for {columns} columns: mend the line")
+            return TableError(f"line {number}: {len(cells)} cells for {columns} columns: mend the line")
     return None
 
 
-def numbers(data: "pd.DataFrame", places: Sequence[int], form: Layout, number: int) -> np.ndarray:
+def numbers(block: Block, places: Sequence[int], form: Layout) -> np.ndarray:
     """The columns at some places as float32 `[N, D]`, NaN for empty cells.
 
     Raises:
       TableError: a column holds text.
     """
-    if all(kind.kind in "fiub" for kind in data.dtypes):
-        return data[list(places)].to_numpy(np.float32)
-    out = np.empty((len(data), len(places)), np.float32)
-    for to, place in enumerate(places):
-        out[:, to] = column(data, place, form, number)
-    return out
+    chosen = block.data[list(places)]
+    if all(kind.kind in "fiub" for kind in chosen.dtypes):
+        return chosen.to_numpy(np.float32)
+    return np.stack([column(block, place, form) for place in places], axis=1).astype(np.float32)
 
 
-def column(data: "pd.DataFrame", place: int, form: Layout, number: int) -> np.ndarray:
+def column(block: Block, place: int, form: Layout) -> np.ndarray:
     """One column as floats `[N]`, NaN for empty cells.
 
     Raises:
@@ -163,14 +185,14 @@ def column(data: "pd.DataFrame", place: int, form: Layout, number: int) -> np.nd
     """
     import pandas as pd
 
-    values = data[place]
+    values = block.data[place]
     if values.dtype.kind in "fiub":
         return values.to_numpy(np.float64)
     converted = pd.to_numeric(values, errors="coerce")
     bad = np.flatnonzero(converted.isna() & values.notna())
     if len(bad):
-        name, text = form.names[place], str(values.iloc[bad[0]])
+        name, text, line = form.names[place], str(values.iloc[bad[0]]), block.lines[bad[0]]
         raise TableError(
-            f"line {number + bad[0]}: column {name!r} holds {text!r}, which is no number; leave it out by cols=!{name}"
+            f"line {line}: column {name!r} holds {text!r}, which is no number; leave it out by cols=!{name}"
         )
     return converted.to_numpy(np.float64)

@@ -1,13 +1,11 @@
 """Reads the rows of one recording, whatever the format of its file."""
 
-import bisect
 import collections
 import functools
 import os
 import pathlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +16,6 @@ from data_prep.features.rows import Columns, Part, Rows, columns_of, listed
 from data_prep.features.specs import TableSpec
 from data_prep.tables import TableError
 from media.files import LFS_REMEDY, points_to_lfs
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TEXT = (".csv", ".tsv", ".txt", ".arff", ".fex")
 SUFFIXES = (*TEXT, *arrays.SUFFIXES)
@@ -117,27 +112,23 @@ def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
     named = form.names.index(by) if by else None
     times = (place.time, place.end, place.frame, place.confidence, place.success, named)
     read = collections.defaultdict(list)
-    starts, lines, count = [], [], 0
-    for data, number in delimited.blocks(part, form, [*place.features, *(p for p in times if p is not None)]):
-        read["values"].append(delimited.numbers(data[list(place.features)], place.features, form, number))
-        read["time"].append(_times(data, place, spec, form, number))
+    for block in delimited.blocks(part, form, [*place.features, *(p for p in times if p is not None)]):
+        read["values"].append(delimited.numbers(block, place.features, form))
+        read["time"].append(_times(block, place, spec, form))
         for name in ("confidence", "success"):
             if (at := getattr(place, name)) is not None:
-                read[name].append(delimited.column(data, at, form, number))
+                read[name].append(delimited.column(block, at, form))
         if named is not None:
-            read["by"].append(data[named].astype(str).to_numpy())
-        starts.append(count)
-        lines.append(number)
-        count += len(data)
-    if not count:
+            read["by"].append(block.data[named].astype(str).to_numpy())
+        read["lines"].append(block.lines)
+    if not read:
         raise TableError("it has no row: remove the file, or fill it in")
+    joined = {name: np.concatenate(parts) for name, parts in read.items()}
 
     def line(row: int) -> str:
-        block = bisect.bisect_right(starts, row) - 1
-        return f"line {lines[block] + row - starts[block]}: "
+        return f"line {joined['lines'][row]}: "
 
-    joined = {name: np.concatenate(parts) for name, parts in read.items()}
-    groups = {"": np.arange(count)}
+    groups = {"": np.arange(len(joined["values"]))}
     if by:
         groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name != "nan"}
     return {name: _group(joined, rows, line, spec, place.feature_names) for name, rows in groups.items()}
@@ -155,33 +146,33 @@ def _group(
     return _finish(values, time, confidence, success, lambda row: line(int(rows[row])), spec, names)
 
 
-def _times(data: "pd.DataFrame", place: Columns, spec: TableSpec, form: Layout, number: int) -> np.ndarray:
+def _times(block: delimited.Block, place: Columns, spec: TableSpec, form: Layout) -> np.ndarray:
     """Times of some rows, s; NaN if the table has none."""
     if place.time is None:
         if place.frame is None:
-            return np.full(len(data), np.nan)
-        frames = delimited.column(data, place.frame, form, number)
+            return np.full(len(block.data), np.nan)
+        frames = delimited.column(block, place.frame, form)
         if not spec.rate:
             raise TableError(
                 f"it has frame numbers and no times: give its frames per second, as in {spec.path}:rate=25"
             )
         return frames / spec.rate
-    time = _clock(data, place.time, spec, form, number)
-    return time if place.end is None else (time + _clock(data, place.end, spec, form, number)) / 2
+    time = _clock(block, place.time, spec, form)
+    return time if place.end is None else (time + _clock(block, place.end, spec, form)) / 2
 
 
-def _clock(data: "pd.DataFrame", place: int, spec: TableSpec, form: Layout, number: int) -> np.ndarray:
-    cells = data[place]
+def _clock(block: delimited.Block, place: int, spec: TableSpec, form: Layout) -> np.ndarray:
+    cells = block.data[place]
     if cells.dtype.kind in "fiub" or not cells.astype(str).str.contains(":").any():
         unit = spec.unit or tables.time_unit(form.names[place]) or "s"
-        return delimited.column(data, place, form, number) * tables.SECONDS.get(unit, 1.0)
+        return delimited.column(block, place, form) * tables.SECONDS.get(unit, 1.0)
     reader, out = tables.Table([], [], form.decimal == ",", []), []
     for row, cell in enumerate(cells.astype(str)):
         days = _DAYS.match(cell)  # a Timedelta of pandas, as opensmile writes it
         try:
             out.append(reader.seconds(cell[days.end() :] if days else cell) + 86400 * (int(days[1]) if days else 0))
         except TableError as error:
-            raise TableError(f"line {number + row}: {error}") from error
+            raise TableError(f"line {block.lines[row]}: {error}") from error
     return np.array(out)
 
 

@@ -127,7 +127,7 @@ def _stream(
             return np.zeros((len(time), dim), np.float32), np.zeros(len(time), bool), [f"no {stream.name}"]
         try:
             rows = _timed(table, stream.name, traces, flags)
-            _check_span(rows, stream.name, traces, settings)
+            _check_span(rows, stream.name, traces, settings, flags)
         except TableError as error:
             raise at(table.part.path, error) from error
         spec = table.spec
@@ -157,13 +157,19 @@ def _timed(table: Table, name: str, traces: labels.Traces, flags: list[str]) -> 
     )
 
 
-def _check_span(rows: Rows, name: str, traces: labels.Traces, settings: Settings) -> None:
-    """Raises a `TableError` if the features end before the labels, or have times in another unit."""
+def _check_span(rows: Rows, name: str, traces: labels.Traces, settings: Settings, flags: list[str]) -> None:
+    """Adds a flag if the features begin late.
+
+    Raises:
+      TableError: they end before the labels, or have times in another unit.
+    """
     time, labelled = rows.time, np.flatnonzero(np.isfinite(traces.targets).all(axis=1))
     if time is None or not len(time):
         raise TableError(f"stream {name} has no row: remove the file, or fill it in")
     if not len(labelled):
         return
+    if time[0] - traces.time[labelled[0]] > max(settings.tolerance, align.step_of(time)):
+        flags.append(f"{name} begins later than the labels")
     end = float(traces.time[labelled[-1]])
     where = rows.line(len(time) - 1)
     if time[-1] > _OTHER_UNIT * max(end, 1.0):

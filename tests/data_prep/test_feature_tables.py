@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -206,6 +207,18 @@ def test_rates_differ_and_streams_are_joined(make):
     np.testing.assert_allclose(record["late"][6], 0.1, atol=1e-6)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_rows_of_several_recordings_may_be_mixed(make, encoding):
+    header, columns = ["name", "time", "a", "b"], [np.tile(["r1", "r2"], COUNT), np.repeat(TIMES, 2)]
+    columns += list(np.repeat(VALUES, 2, axis=0).T)
+    record = only(make({"all.csv": text(header, columns).encode(encoding)}, visual="all.csv"))
+    np.testing.assert_allclose(record["visual"], VALUES, atol=1e-5)
+    cells = text(header, columns).splitlines()
+    cells[21] = cells[21].rsplit(",", 1)[0] + ",x"
+    with pytest.raises(UserError, match=r"all\.csv: line 22: column 'b' holds 'x'"):
+        only(make({"all.csv": "\n".join(cells)}, visual="all.csv"), cells[21][:2])
+
+
 def test_raters_become_a_gold_standard(make):
     raters = [np.clip(LABELS + shift, -1, 1).round(4) for shift in (0.0, 0.05)]
     flat = text(
@@ -280,10 +293,18 @@ def test_unlabelled_test_recordings_are_kept(make):
     assert not record["target_mask"].any()
 
 
-@pytest.mark.parametrize(("name", "said"), [("R1", "but for case"), ("r1.mp4", "missing suffix")])
-def test_names_that_nearly_match_are_matched_with_a_note(make, name, said):
-    corpus = make({f"v/{name}.csv": plain()})
-    np.testing.assert_allclose(only(corpus)["visual"], VALUES, atol=1e-5)
+@pytest.mark.parametrize(
+    ("label", "name", "said"),
+    [
+        ("r1", "R1", "but for case"),
+        ("r1", "r1.mp4", "missing suffix"),
+        ("r1.wav", "r1.mp4", "another suffix"),
+        (unicodedata.normalize("NFC", "é1"), unicodedata.normalize("NFD", "é1"), "a form of accents"),
+    ],
+)
+def test_names_that_nearly_match_are_matched_with_a_note(make, label, name, said):
+    corpus = make({"labels/r1.csv": None, f"labels/{label}.csv": LABELLED, f"v/{name}.csv": plain()})
+    np.testing.assert_allclose(only(corpus, label)["visual"], VALUES, atol=1e-5)
     assert any(said in note for note in corpus.notes)
 
 
