@@ -63,8 +63,8 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
     if not path.exists():
         if (folder / "card.json").exists():
             raise UserError(
-                f"{folder} was made from tables by `data_prep features`, so no encoder is known that makes such features "
-                "of a video: train on features of `launch.py extract`."
+                f"{folder} was made from tables by `data_prep features`, so no encoder is known that makes such "
+                "features of a video: train on features of `launch.py extract`."
             )
         raise UserError(f"{folder} has no extract.json: it was not made by `launch.py extract`; extract it again.")
     card = read_json(path, "extract the features again")

@@ -64,9 +64,7 @@ def write(
         constant = split.pop("constant")
         if constant and name == "train":
             first = ", ".join(list(constant)[:LISTED])
-            notes.append(
-                f"{len(constant)} columns never change in train, which is worth nothing: {first} (leave them out by cols=!NAME)"
-            )
+            notes.append(f"{len(constant)} columns never change in train, leave them out by cols=!NAME: {first}")
         if corpus.kind == "clips":
             listed = {flag: {"recordings": len(n), "first": n[:LISTED]} for flag, n in flagged.items()}
             about_labels = {flag: found for flag, found in listed.items() if flag.startswith("annotation")}

@@ -134,7 +134,5 @@ def test_columns_that_never_change_are_noted(sewa, tmp_path):
         table(sewa / "predictions_visual", path.stem, ("d", "e", "f"), values)
     _, folder = prepare(sewa, tmp_path / "out", *FLAGS)
     notes = json.loads((folder / "card.json").read_text())["notes"]
-    assert notes == [
-        "1 columns are the same in all of train, which is worth nothing: visual:e (leave them out by cols=!NAME)"
-    ]
+    assert notes == ["1 columns never change in train, leave them out by cols=!NAME: visual:e"]
     assert "Streams" in (folder / "card.html").read_text()
