@@ -8,7 +8,9 @@ import pytest
 import launch
 from avemo import report
 from avemo.data import features
+from avemo.runs import recorded_encoders
 from data_prep import command_line
+from media.errors import UserError
 
 RATE, SECONDS = 10, 8
 
@@ -45,6 +47,11 @@ def test_they_are_read_like_extracted_features(shards):
     assert first.visual.shape == (RATE * SECONDS, 2)
     assert first.visual_mask.all()
     assert first.fps == pytest.approx(RATE)
+
+
+def test_no_encoder_is_known_for_them(shards):
+    with pytest.raises(UserError, match="was made from tables by `data_prep features`, so no encoder is known"):
+        recorded_encoders.describe(str(shards))
 
 
 @pytest.mark.slow
