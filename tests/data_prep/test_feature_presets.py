@@ -212,3 +212,18 @@ def test_what_the_challenges_mark_as_missing_is_masked(tmp_path):
     corpus = Features(tmp_path / "aff", Options(preset="aff_wild2"))
     record = next(corpus.process(corpus.items()[0]))
     np.testing.assert_array_equal(np.flatnonzero(~record["target_mask"]), [5])
+
+
+@pytest.mark.data
+def test_the_traces_of_sewa(real_data):
+    source = real_data / "sewa_devel"
+    if not source.is_dir():
+        pytest.skip(f"no {source}")
+    corpus = Features(source, Options(preset="avec2019_devel"))
+    items = corpus.items()
+    assert [sum(item.payload["group"] == group for item in items) for group in ("DE", "HU")] == [14, 14]
+    record = next(corpus.process(items[0]))
+    given = np.loadtxt(source / "labels_devel" / "Devel_DE_01.csv", delimiter=";", skiprows=1, usecols=(3, 2))
+    np.testing.assert_allclose(record["targets"], given, atol=1e-6)
+    seen = np.loadtxt(source / "predictions_visual-vgg" / "Devel_DE_01.csv", delimiter=";", skiprows=1, usecols=(2, 3))
+    np.testing.assert_allclose(record["visual_vgg"], seen[: len(given)], atol=1e-6)
