@@ -53,7 +53,7 @@ def members(path: pathlib.Path, spec: TableSpec) -> list[str]:
         return [""]
     if suffix == ".npz":
         with _npz(path) as file:
-            return _names({name: file[name].ndim for name in file.files})
+            return _names({name: _member(file, name).ndim for name in file.files})
     if suffix in HDF5:
         with _hdf5(path) as file:
             root = _root(file)
@@ -82,7 +82,7 @@ def read(part: Part, spec: TableSpec) -> Arrays:
         return _one({"features": _loaded(path)})
     if suffix == ".npz":
         with _npz(path) as file:
-            return _one({part.member: file[part.member]} if part.member else {n: file[n] for n in file.files})
+            return _one({name: _member(file, name) for name in ([part.member] if part.member else file.files)})
     if suffix in HDF5:
         with _hdf5(path) as file:
             node = _root(file)[part.member] if part.member else _root(file)
@@ -129,6 +129,13 @@ def _npz(path: pathlib.Path) -> Any:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise TableError("it is no archive of arrays: save it by numpy.savez") from error
+
+
+def _member(file: Any, name: str) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        raise TableError(f"array {name!r} holds Python objects: save it as numbers") from error
 
 
 def _hdf5(path: pathlib.Path) -> Any:
@@ -197,8 +204,9 @@ def _parquet(path: pathlib.Path, part: Part, spec: TableSpec) -> Arrays:
     names = list(columns.names)
     places = [p for p in (columns.time, columns.frame, columns.confidence, columns.success) if p is not None]
     wanted = list(dict.fromkeys([*columns.feature_names, *(names[p] for p in places)]))
-    keep = [(_key(path, spec), "=", part.member)] if part.member else None
-    table = parquet.read_table(path, columns=wanted, filters=keep)
+    table = parquet.read_table(
+        path, columns=wanted, filters=_of(part.member, _key(path, spec)) if part.member else None
+    )
 
     def column(place: int | None) -> np.ndarray | None:
         return None if place is None else _numbers(table.column(names[place]), names[place])
@@ -214,6 +222,14 @@ def _parquet(path: pathlib.Path, part: Part, spec: TableSpec) -> Arrays:
             )
         time = frames / spec.rate
     return Arrays(columns.feature_names, values, time, column(columns.success), column(columns.confidence))
+
+
+def _of(member: str, key: str) -> Any:
+    """The rows of one recording, whose name may be a number."""
+    import pyarrow
+    from pyarrow import compute
+
+    return compute.field(key).cast(pyarrow.string()) == member
 
 
 def _numbers(column: Any, name: str) -> np.ndarray:

@@ -82,17 +82,20 @@ def layout_of(path: pathlib.Path, header: str = "") -> Layout:
         begin = file.tell()
         if path.suffix.lower() == ".arff":
             return _arff(file, encoding, notes)
-        number = 0
+        number, given = 0, ""
         while True:
             raw = file.readline()
             number += 1
             if not raw:
                 raise TableError("it is empty")
-            if (line := raw.decode(encoding)).strip():
+            line = raw.decode(encoding)
+            if re.fullmatch("sep=.", line.strip()):  # Excel's own first line
+                given = line.strip()[-1]
+            elif line.strip():
                 break
             begin = file.tell()
         rows = [text.decode(encoding) for text in itertools.islice(file, SAMPLE)]
-        delimiter = _delimiter(line, rows)
+        delimiter = given or _delimiter(line, rows)
         quote = "'" if line.lstrip()[:1] == "'" or (rows and rows[0].lstrip()[:1] == "'") else '"'
         first = cells_of(line, delimiter, quote)
         sample = [cells for text in rows if any(cells := cells_of(text, delimiter, quote))]

@@ -78,6 +78,7 @@ FRAMES = np.arange(COUNT)
         ("r1.csv", plain(";").replace(".", ","), "v"),
         ("r1.csv", plain().encode("utf-16"), "v"),
         ("r1.csv", b"\xef\xbb\xbf" + plain().encode(), "v"),
+        ("r1.csv", "sep=;\n" + plain(";"), "v"),
         ("r1.csv", plain().replace("\n", "\r\n"), "v"),
         ("r1.csv", plain().split("\n", 1)[1], "v"),  # no header: times are seen to be times
         ("r1.csv", "".join(f"'r1';{line}\n" for line in plain(";").splitlines()[1:]), "v"),
@@ -112,11 +113,12 @@ def test_parquet(make):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     def write(path):
-        columns = {"name": ["r1"] * 20 + ["r2"] * 20, "time": np.tile(TIMES, 2)}
+        columns = {"name": [1] * 20 + [2] * 20, "time": np.tile(TIMES, 2)}
         columns |= {"a": np.tile(VALUES[:, 0], 2), "b": np.tile(VALUES[:, 1], 2)}
         parquet.write_table(pyarrow.table(columns), path)
 
-    record = only(make({"all.parquet": write}, visual="all.parquet", max_missing=1.0))
+    files = {"labels/r1.csv": None, "labels/1.csv": LABELLED, "all.parquet": write}
+    record = only(make(files, visual="all.parquet"), "1")
     np.testing.assert_allclose(record["visual"], VALUES, atol=1e-5)
 
 
@@ -393,6 +395,7 @@ LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60
         ({"v/r1.csv": bytes(range(256)) * 8}, {}, r"v/r1\.csv: it is no text"),
         ({"v/r1.npy": b"no array"}, {}, r"v/r1\.npy: it is no array of numbers"),
         ({"v/r1.npz": b"no archive"}, {}, r"v/r1\.npz: it is no archive"),
+        ({"v/r1.npz": lambda path: np.savez(path, x=np.array([{}]))}, {}, r"v/r1\.npz: array 'x' holds Python objects"),
         (
             {"v/r1.npy": lambda path: np.save(path, VALUES[None, None])},
             {"visual": "v:rate=10"},
