@@ -358,3 +358,24 @@ def test_a_cell_that_another_sweep_trains_is_left_to_it(made, tmp_path):
     assert result["pending"] == ["concat", "late"]
     assert list(result["failed"]) == ["nonsense"]
     assert not list(pathlib.Path(folder).rglob("metrics.jsonl"))
+
+
+def test_scores_of_each_stream_and_without_it_are_columns(tmp_path):
+    sweep = plan.Sweep("Streams", "configs/demo/fusion.py:real", plan.grid({"model.fusion": ("gmu",)}), seeds=1)
+    folder = tmp_path / plan.cells(sweep)[0][0][0].folder
+    (folder / "predictions").mkdir(parents=True)
+    labels = np.arange(12) % 3
+    names = np.array([f"r{n}" for n in range(12)])
+    np.savez(folder / "predictions" / "dev.npz", recording=names, label=labels, probability=np.eye(3)[labels])
+    scores = {name: {"dev": {"uar": n / 10}} for n, name in enumerate(("voice", "face", "words"), 1)}
+    result = {"metrics": {"dev": {"uar": 1.0}}, "parameters": 1, "modalities": scores, "without": scores}
+    (folder / "result.json").write_text(json.dumps(result))
+    results = summary.results(sweep, epath.Path(tmp_path))
+    titles = [title for title, _ in tables.columns(results)]
+    assert [t for t in titles if "voice" in t or "words" in t] == [
+        *("voice only", "words only", "without voice", "without words")
+    ]
+    (row,) = csv.DictReader(tables.comma_separated(results).splitlines())
+    assert (row["face_only"], row["without_words"], row["audio_only"]) == ("0.2", "0.3", "")
+    notes = " ".join(captions.notes(sweep, results))
+    assert "Voice only, face only, words only: the same fused checkpoints with the other streams masked" in notes
