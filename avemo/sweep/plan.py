@@ -239,7 +239,7 @@ def _folds(sweep: Sweep) -> list[tuple[str, str, tuple[str, ...]]]:
                 (fold, f"fold_{number}/part_{part}/", (*own, f"--config.data.dev_part={part}/{sweep.dev_parts}"))
             )
         if not sweep.dev_parts:
-            out.append((fold, f"fold_{number}/", own))
+            out.append((fold, f"fold_{number}/", (*own, "--config.eval_splits=()")))
     return out
 
 

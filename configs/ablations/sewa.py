@@ -71,7 +71,7 @@ def get_config(variant: str = "folds") -> plan.Sweep:
             average=2,
             postprocess=False,
         )
-    chosen = [("concat", "none"), ("concat", "gru"), ("gmu", "none"), ("concat", "s5")]
+    chosen = [("concat", "none"), ("gmu", "none"), ("concat", "gru"), ("concat", "s5")]
     every = [(fusion, temporal) for fusion in NINE for temporal in TEMPORAL]
     return plan.Sweep(
         title="SEWA: fusions and temporal models",

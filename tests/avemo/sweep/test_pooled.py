@@ -1,6 +1,7 @@
 """Cross-validation in a sweep: folds pooled, candidates chosen on dev parts, post-processing fitted there."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,9 @@ def test_cells_name_their_fold_and_dev_part():
     assert set(fields) < set(cells[-1].overrides)
     config = cells[-1].config()
     assert (config.data.fold, config.data.dev_part, config.seed) == ("2/3", "1/2", 1)
+    (without, *_), *_ = plan.cells(replace(SWEEP, dev_parts=0))[0]
+    assert without.folder == "cells/a/good/fold_0/seed_0"
+    assert tuple(without.config().eval_splits) == ()
     loaded = plan.load("configs/ablations/fusion.py:demo", ["--config.folds=4", "--config.fold_by=subject"])
     assert (loaded.folds, loaded.fold_by) == (4, "subject")
     with pytest.raises(UserError, match="number of folds above 1"):
@@ -100,8 +104,6 @@ def test_folds_are_pooled_and_the_networks_of_a_fold_averaged(tmp_path):
 
 
 def test_each_dimension_has_its_own_candidate_if_asked(tmp_path):
-    from dataclasses import replace
-
     folder = made(tmp_path, SWEEP, {"good": (0.05, 2.0), "bad": (1.0, 0.05)})
     cells = plan.cells(SWEEP)[0]
     one = pooled.choose(SWEEP, cells, folder)
@@ -123,8 +125,6 @@ def test_the_tested_fold_decides_nothing(tmp_path):
 
 
 def test_post_processing_is_fitted_on_dev_parts(tmp_path):
-    from dataclasses import replace
-
     sweep = replace(SWEEP, postprocess=True, search=({},), seeds=1, settings=[{"name": "a"}])
     folder = epath.Path(tmp_path)
     for cell in plan.cells(sweep)[0][0]:
@@ -146,8 +146,6 @@ def test_a_setting_with_an_unfinished_fold_is_not_scored(tmp_path):
 
 
 def test_the_best_candidates_are_averaged_if_asked(tmp_path):
-    from dataclasses import replace
-
     search = [{"name": name, "model.dropout": n / 10} for n, name in enumerate(("good", "bad", "worst"))]
     sweep = replace(SWEEP, search=search, average=2, settings=[{"name": "a"}])
     folder = made(tmp_path, sweep, {"good": (0.3, 0.3), "bad": (0.35, 0.35), "worst": (3.0, 3.0)})
