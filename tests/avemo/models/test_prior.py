@@ -63,11 +63,15 @@ def test_a_network_starts_from_the_prior_and_learns():
     )
     frames = [rng.normal(size=(B, T, 2)).astype(np.float32) for _ in range(N)]
     inputs = (*frames, *np.moveaxis(seen, -1, 0), mask, predictions)
-    params = model.init(jax.random.key(0), *inputs)["params"]
-    out = model.apply({"params": params}, *inputs)
+    params = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
+
+    def loss(params):
+        out = model.apply({"params": params}, *inputs)
+        return (out["traces"] ** 3).sum(), out
+
+    gradients, out = jax.jit(jax.grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(np.asarray(out["traces"])[mask], run(smooth=2.0)[mask], atol=1e-6)
     assert out["carry"] is None  # smoothing reads later frames
-    gradients = jax.grad(lambda p: (model.apply({"params": p}, *inputs)["traces"] ** 3).sum())(params)
     for path in (("prior", "weights"), ("prior", "scale"), ("prior", "offset"), ("traces", "kernel")):
         assert jnp.abs(gradients[path[0]][path[1]]).max() > 1e-7, path
 

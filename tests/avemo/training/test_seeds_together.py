@@ -142,10 +142,10 @@ def test_seeds_spread_over_devices_equal_one_device(config, tmp_path):
             np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_folds_of_named_streams_train_together_as_alone(tmp_path):
-    """Two folds by group and two seeds in one program; a fold alone gives the same, and none sees its test part."""
-    rng = np.random.default_rng(0)
-    recordings = []
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory):
+    """Configs of two folds by group, of three named streams."""
+    rng, recordings = np.random.default_rng(0), []
     for number in range(6):
         one = sequence(rng, f"r{number}", frames=30)
         streams = {"voice": one.pop("audio"), "face": one.pop("visual"), "words": one["targets"].copy()}
@@ -153,14 +153,17 @@ def test_folds_of_named_streams_train_together_as_alone(tmp_path):
         masks["words_mask"] = np.ones(30, bool)
         recordings.append({**one, **streams, **masks, "group": "AB"[number // 3]})
     schema = records.stream_features({"voice": 4, "face": 4, "words": 2})
-    data = toy.write(tmp_path, "features", schema, {"dev": recordings})
+    data = toy.write(tmp_path_factory.mktemp("folds"), "features", schema, {"dev": recordings})
     fields = [f"--config.{field}" for field in (*FIELDS, f"data.features={data}", "data.stream_scores=on")]
     fields += ["--config.data.fold_by=group", "--config.data.dev_part=0/3", "--config.model.streams=voice,face,words"]
-    configs = [
+    return [
         configuration.load("configs/demo/fusion.py:smoke", [*fields, f"--config.data.fold={fold}/2"]) for fold in (0, 1)
     ]
+
+
+def test_folds_of_named_streams_train_together(folds, tmp_path):
     workdirs = [epath.Path(tmp_path / f"fold_{fold}") for fold in (0, 1)]
-    assert seeds_together.train_seeds(configs, workdirs) == [None, None]
+    assert seeds_together.train_seeds(folds, workdirs) == [None, None]
     for workdir, tested in zip(workdirs, ([0, 1, 2], [3, 4, 5]), strict=True):
         said = np.load(workdir / "predictions" / "test.npz")
         assert list(said["recording"]) == [f"r{n}" for n in tested]
@@ -168,6 +171,12 @@ def test_folds_of_named_streams_train_together_as_alone(tmp_path):
         result = json.loads((workdir / "result.json").read_text())
         assert set(result["modalities"]) == set(result["without"]) == {"voice", "face", "words"}
         assert not (workdir / "checkpoints").exists()
-    alone = train.train_and_evaluate(configs[1], tmp_path / "alone", progress=False)
+
+
+@pytest.mark.slow
+def test_a_fold_trained_with_others_equals_its_run_alone(folds, tmp_path):
+    workdirs = [epath.Path(tmp_path / f"fold_{fold}") for fold in (0, 1)]
+    assert seeds_together.train_seeds(folds, workdirs) == [None, None]
+    alone = train.train_and_evaluate(folds[1], tmp_path / "alone", progress=False)
     result = json.loads((workdirs[1] / "result.json").read_text())
     assert result["metrics"]["test"] == pytest.approx(alone["metrics"]["test"], abs=1e-4)
