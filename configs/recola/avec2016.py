@@ -18,7 +18,8 @@ Hardware: estimated at minutes on one GPU, and within two hours on two CPU cores
     python -m avemo.postprocess --workdir=runs/avec2016
     python -c "from avemo import report; report.write('runs/avec2016')"
 
-`--preset=avec2016` keeps all eight sets as streams of their own, with ECG, heart rate and skin conductance.
+`--preset=avec2016` keeps all eight sets as streams of their own, with ECG, heart rate and skin conductance;
+`--config.model.streams` chooses among them.
 
 Variants: `smoke` trains one step.
 """
