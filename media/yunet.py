@@ -7,6 +7,7 @@ a child process first.
 import contextlib
 import functools
 import hashlib
+import importlib.resources
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import numpy as np
 
 from media.errors import UserError
 
-MODEL = pathlib.Path(__file__).with_name("face_detection_yunet_2026may.onnx")  # MIT, see face_detection_yunet.LICENSE
+# MIT, see face_detection_yunet.LICENSE. A resource, so that it is found inside a zipapp too.
+MODEL = importlib.resources.files("media") / "face_detection_yunet_2026may.onnx"
 KNOWN = frozenset(("ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",))  # SHA-256 of `MODEL`
 _CONFIDENCE, _OVERLAP, _MOST = 0.6, 0.3, 50  # the lowest confidence; of two boxes of one face; faces in a picture
 _CHILD_SECONDS = 60
@@ -40,7 +42,7 @@ def open_network(path: str) -> cv2.FaceDetectorYN:
       UserError: the file cannot be read, or OpenCV cannot open it as YuNet.
     """
     try:
-        data = pathlib.Path(path or MODEL).read_bytes()
+        data = (pathlib.Path(path) if path else MODEL).read_bytes()
     except OSError as error:
         raise UserError(f"--detector_model={path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() not in KNOWN and not _survives(data):

@@ -74,8 +74,11 @@ def _extract(args: argparse.Namespace, _: list[str]) -> Any:
 
 def _predict(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo import predict
+    from avemo.runs import shipped
 
-    options = {k: v for k, v in vars(args).items() if v is not None and k not in ("command", "files")}
+    options = {"workdir": shipped.RUN} | {
+        k: v for k, v in vars(args).items() if v is not None and k not in ("command", "files")
+    }
     return predict.predict(**options, files=args.files.split(",") if args.files else predict.FILES)
 
 
@@ -88,20 +91,21 @@ def _compare(args: argparse.Namespace, _: list[str]) -> Any:
 def _export(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo.release import export
 
-    return export.export(args.workdir, args.output, args.visual, args.audio)
+    return export.export(args.workdir, args.output, args.visual, args.audio, args.format)
 
 
 def _release(args: argparse.Namespace, _: list[str]) -> Any:
     from avemo.release import install, pack
     from media.errors import UserError
 
-    if args.install and not (args.workdir or args.output):
+    options = pack.Options(args.half, args.calibrate)
+    if args.install and not (args.workdir or args.output or args.half or args.calibrate):
         return install.install(args.install)
     if args.install or not (args.workdir and args.output):
         raise UserError(
             "release takes --workdir=RUN[,RUN…] --output=FILE.zip to make an archive, or --install=FILE.zip alone."
         )
-    return pack.pack(args.workdir, args.output)
+    return pack.pack(args.workdir, args.output, options)
 
 
 def _pack(args: argparse.Namespace, _: list[str]) -> Any:
@@ -208,7 +212,8 @@ COMMANDS = {
     "predict": Command(
         "Turn a video, a sound file, a folder of them or a pipe into traces: table, picture, overlay and page.",
         {
-            "workdir!": "run folder of any stage, or name of a released run; DIR,DIR averages several of one kind",
+            "workdir": "run folder of any stage, or name of a released run; DIR,DIR averages several of one kind "
+            "(default: the release that avemo carries)",
             "input!": "video or sound file, folder, or - for a container on standard input",
             "output!": "folder for trace.csv, trace.json, trace.png, overlay.mp4 and viewer.html",
             "face": "largest (default), all, or the number of a face in the output of all",
@@ -240,8 +245,17 @@ COMMANDS = {
         accelerator=False,
     ),
     "export": Command(
-        "Write a run as frozen programs (StableHLO for CPU, CUDA and TPU) that need only jax.",
-        {"workdir!": "run folder of any stage", "output!": "folder for the programs", **_ENCODERS},
+        "Write a run as frozen programs: StableHLO for CPU, CUDA and TPU, which needs only jax; or ONNX.",
+        {
+            "workdir!": "run folder of any stage, or name of a released run",
+            "output!": "folder for the programs",
+            "format": {
+                "choices": ("stablehlo", "onnx"),
+                "default": "stablehlo",
+                "help": "onnx needs only onnxruntime to run, and `pip install 'avemo[onnx]'` to be written",
+            },
+            **_ENCODERS,
+        },
         _export,
     ),
     "release": Command(
@@ -249,6 +263,11 @@ COMMANDS = {
         {
             "workdir": "run folders DIR[,DIR…]; a fusion run includes its encoders",
             "output": "the archive, FILE.zip",
+            "half": {"action": "store_true", "help": "store parameters as float16: half the size"},
+            "calibrate": {
+                "action": "store_true",
+                "help": "fold a temperature and a prior, fitted on dev predictions, into each encoder's head",
+            },
             "install": "archive or its http(s) address, to install in $AVEMO_CACHE (default: ~/.cache/avemo)",
         },
         _release,

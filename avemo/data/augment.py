@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avemo.data import capture, sound_capture
 from avemo.data.pixels import cut_off, per_picture, whole
 from avemo.data.rand_augment import rand_augment
 from media.errors import UserError
@@ -45,23 +46,37 @@ def faces(images: jax.Array, keys: jax.Array, strength: Mapping[str, Any], size:
     Args:
       images: uint8 `[B, H, W, 3]` RGB.
       keys: `[B]`, one per example.
-      strength: `crop`, `flip` (bool), `colour`, `operations` and `magnitude` (RandAugment), `erase`; absent = off.
+      strength: `crop`, `flip` (bool), `colour`, `operations` and `magnitude` (RandAugment), `erase`, and those of
+        `capture`: `zoom`, `blur`, `light`, `noise`; absent = off.
       size: side S of the result, pixels.
 
     Returns:
       uint8 `[B, S, S, 3]`.
     """
     stages = jax.vmap(lambda key: jax.random.split(key, 5))(keys)  # [B, 5]
-    x = crop(images, stages[:, 0], strength.get("crop", 0.0), size)
+    x = images
+    if strength.get("zoom") or strength.get("blur"):
+        side = side_before_crop(size, strength)
+        x = capture.framed(x, _further(keys, 5), strength.get("zoom", 0.0), strength.get("blur", 0.0), side)
+    x = crop(x, stages[:, 0], strength.get("crop", 0.0), size)
     if strength.get("flip"):
         x = flip(x, stages[:, 1])
     if strength.get("colour"):
         x = colour(x, stages[:, 2], strength["colour"])
     if strength.get("operations"):
         x = rand_augment(x, stages[:, 3], strength["operations"], strength.get("magnitude", 0.0))
+    if strength.get("light"):
+        x = capture.lit(x, _further(keys, 6), strength["light"])
+    if strength.get("noise"):
+        x = capture.noisy(x, _further(keys, 7), strength["noise"])
     if strength.get("erase"):
         x = erase(x, stages[:, 4], strength["erase"])
     return x
+
+
+def _further(keys: jax.Array, number: int) -> jax.Array:
+    """Keys of a stage beyond the first five, whose keys stay what they were; `[B]`."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def crop(images: jax.Array, keys: jax.Array, strength: float, size: int) -> jax.Array:
@@ -136,13 +151,16 @@ def windows(log_mel: jax.Array, keys: jax.Array, strength: Mapping[str, Any]) ->
     Args:
       log_mel: float32 `[B, N, rows, bands]`.
       keys: `[B]`, one per clip.
-      strength: `spec_shift`, `spec_time`, `spec_freq`; absent = off.
+      strength: `spec_shift`, `spec_time`, `spec_freq`, and those of `sound_capture`; absent = off.
 
     Returns:
       float32 `[B, N, rows, bands]`.
     """
     stages = jax.vmap(jax.random.split)(keys)
-    x = shift_bands(log_mel, stages[:, 0], strength.get("spec_shift", 0))
+    x = log_mel
+    if any(strength.get(name) for name in sound_capture.NAMES):
+        x = sound_capture.varied(x, _further(keys, 2), strength)
+    x = shift_bands(x, stages[:, 0], strength.get("spec_shift", 0))
     return spec_augment(x, stages[:, 1], strength.get("spec_time", 0), strength.get("spec_freq", 0))
 
 

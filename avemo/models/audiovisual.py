@@ -112,6 +112,11 @@ class AudioVisual(nn.Module):
         frames = [x for x, _ in filled]
         if fuse.level == "decision":
             return self._start(self._decide(fuse, frames, masks, mask, train, carry), masks, inputs)
+        if fuse.level == "expert":
+            logits, extras = fuse(*frames, *masks, train=train)
+            if logits.shape[-1] != self.num_classes:
+                raise UserError(f"experts speak for {logits.shape[-1]} classes, but num_classes is {self.num_classes}")
+            return {"logits": logits, "fused": logits, "hidden": logits, "carry": (), **extras}
 
         arguments: dict[str, Any] = {}
         if isinstance(fuse, ModelLevel):

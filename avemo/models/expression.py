@@ -56,7 +56,8 @@ _DENSE_NECK_FIELDS = {
     "dense_bottleneck": "bottleneck",
     "dense_dropout": "dropout",
 }
-_NET_FIELDS = ("num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk", "freeze_statistics")
+_NET_FIELDS = ("num_classes", "embedding_dim", "unit_norm_embedding", "freeze_trunk", "freeze_statistics", "grey")
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as OpenCV makes a picture grey
 
 # Attributes of trunk classes that are shared with the neck, or that only the whole published network has.
 _NOT_THE_TRUNKS = {"dtype", "bn_momentum", "whole", "embedding_dim", "dropout"}
@@ -120,6 +121,7 @@ class ExpressionNet(nn.Module):
         with weight decay must still exclude it.
       freeze_statistics: the trunk uses and keeps its running statistics, but its parameters train. For
         weights with BatchNorm folded away (`faceres`), and for fine-tuning with small batches.
+      grey: colour is taken from the pictures, so that a network trained on grey faces sees grey faces everywhere.
     """
 
     trunk: nn.Module
@@ -129,6 +131,7 @@ class ExpressionNet(nn.Module):
     unit_norm_embedding: bool = True
     freeze_trunk: bool = False
     freeze_statistics: bool = False
+    grey: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self):  # noqa: D102
@@ -147,6 +150,9 @@ class ExpressionNet(nn.Module):
         Returns:
           float32: `descriptor` [B, descriptor_dim] ≥ 0, `embedding` [B, embedding_dim], `logits` [B, num_classes].
         """
+        if self.grey:
+            luma = (images.astype(jnp.float32) * jnp.array(_LUMA)[None, None, None]).sum(-1, keepdims=True)
+            images = jnp.broadcast_to(luma, images.shape)
         features = self.trunk(images, train and not (self.freeze_trunk or self.freeze_statistics))
         if self.freeze_trunk:
             features = lax.stop_gradient(features)
@@ -166,7 +172,7 @@ def build(config: Mapping[str, Any]) -> ExpressionNet:
 
     Args:
       config: `name` (one of `TRUNKS`) and any of: `num_classes` 8, `embedding_dim` 32, `descriptor_dim` 128,
-        `unit_norm_embedding` True, `freeze_trunk` and `freeze_statistics` False, `dtype`, `bn_momentum`; `neck`
+        `unit_norm_embedding` True, `freeze_trunk`, `freeze_statistics` and `grey` False, `dtype`, `bn_momentum`; `neck`
         ("dense" or "project"; the default depends on the trunk) with `neck_channels` 512, `dense_layers` 5,
         `dense_growth` 64, `dense_bottleneck` 4, `dense_dropout` 0, `neck_bn_epsilon` 1e-5; and the trunk's own
         numbers (`width`, `repeats_35`, …: the fields of its class).

@@ -128,6 +128,7 @@ def predict_file(
         "duration": round(length, 3),
         "seconds": round(seconds, 2),
         "faces": [trace_files.summary(trace, person) for person in range(len(trace.persons))],
+        **({} if "traces" in trace.values else {"valence_and_arousal": trace_files.NO_TRACES}),
         **({"notes": trace.notes["notes"]} if "notes" in trace.notes else {}),
     }
 

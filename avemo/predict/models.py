@@ -1,6 +1,7 @@
 """A run, or several averaged, opened for prediction."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from avemo import configuration
 from avemo.configuration import STREAMS
@@ -24,6 +25,7 @@ class RunNetworks:
       faces, fps: face options and frame rate of the training videos.
       delay: lag of the raters in s: the prediction for time t is their rating at t + delay.
       class_names: names of the classes; empty for valence and arousal.
+      expert_names: of a fusion run, the classes of each encoder that has some, by modality.
     """
 
     workdir: str
@@ -35,6 +37,7 @@ class RunNetworks:
     fps: float
     delay: float
     class_names: tuple[str, ...]
+    expert_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Models:
         return self.runs[0].class_names
 
     @property
+    def expert_names(self) -> Mapping[str, tuple[str, ...]]:
+        """See `RunNetworks`; empty for several runs, whose encoders may differ."""
+        return self.runs[0].expert_names if len(self.runs) == 1 else {}
+
+    @property
     def crop_size(self) -> int | None:
         """Side in pixels of the faces that a session takes; None: the size at which they were cut out."""
         sizes = {run.visual.image_size for run in self.runs if run.visual}
@@ -140,6 +148,7 @@ def _open(
     workdir = subruns.fusion_of(installed.find(workdir))
     config, variables = checkpoints.open_run(workdir, "run", ("audiovisual", *TASKS["visual"], *TASKS["audio"]))
     faces, fps, fusion, encoders = FaceOptions(), recorded_encoders.DEFAULT_FPS, None, {}
+    experts: dict[str, tuple[str, ...]] = {}
     if config.task == "audiovisual":
         streams = configuration.streams(config.model)
         if streams != STREAMS:
@@ -153,6 +162,8 @@ def _open(
             if folder and config.model.fusion != other:  # a fusion named after one modality does not read the other
                 made_by = found.outputs[modality], found.fingerprints.get(modality, "")
                 encoders[modality] = encoder(folder, modality, *made_by)
+                if encoders[modality].classes and fusion.classes:
+                    experts[modality] = _class_names(folder, encoders[modality].classes)
         _check_dims(workdir, fusion, encoders)
     else:
         modality = "audio" if config.task in TASKS["audio"] else "visual"
@@ -168,6 +179,7 @@ def _open(
         fps=fps,
         delay=0.0 if config.task in TASKS["visual"] else float(config.data.get("delay") or 0.0),
         class_names=_class_names(workdir, count),
+        expert_names=experts,
     )
 
 

@@ -14,7 +14,8 @@ from avemo.predict import face_tracks
 from avemo.predict.models import Models, open_models
 from avemo.predict.session import Session
 from avemo.predict.sound_windows import SoundWindows
-from avemo.predict.trace import spread_of
+from avemo.predict.trace import EXPERTS, spread_of
+from avemo.runs import shipped
 from media.audio import EXAMPLE_ROWS, NUM_BANDS, SAMPLE_RATE, WINDOW, log_mel
 from media.errors import UserError
 from media.faces import FaceFrame, FaceOptions, Follower
@@ -38,6 +39,7 @@ class Estimate:
       box, confidence: the face's box (x0, y0, x1, y1 as fractions of the picture) and the detector's confidence.
       sound: whether anything was heard.
       latency: seconds from `push` to this estimate, including the wait for sound.
+      alone: what "face" and "voice" say alone, probabilities by class name; without one that is absent.
     """
 
     time: float
@@ -51,6 +53,7 @@ class Estimate:
     confidence: float
     sound: bool
     latency: float
+    alone: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 class Predictor:
@@ -67,7 +70,8 @@ class Predictor:
     needs its whole sequence sees the last 250 frames at every frame.
 
     Args:
-      run: run folder, several separated by commas for their mean, or opened `Models`.
+      run: run folder, several separated by commas for their mean, or opened `Models`; by default the release that
+        avemo carries.
       causal: see above.
       sound: whether sound will be pushed; if not, frames do not wait for it.
       sample_rate: of the sound, in Hz.
@@ -77,7 +81,7 @@ class Predictor:
 
     def __init__(
         self,
-        run: str | Models,
+        run: str | Models = shipped.RUN,
         *,
         causal: bool = False,
         sound: bool = True,
@@ -181,6 +185,14 @@ class Predictor:
         crops = [] if image is None else [image]
         (out,) = self._session.push(crops, np.array([[face.mask]]), windows, heard)
         out = {name: value[0, 0] for name, value in out.items()}
+        alone = {
+            EXPERTS[modality]: dict(
+                zip(self.models.expert_names[modality], metrics.softmax(logits[0, 0]).tolist(), strict=True)
+            )
+            for said in self._session.experts()
+            for modality, logits in said.items()
+            if np.isfinite(logits).all()
+        }
         names = self.models.class_names
         known = names and np.isfinite(out["logits"]).all()
         probabilities = dict(zip(names, metrics.softmax(out["logits"]).tolist(), strict=True)) if known else {}
@@ -203,6 +215,7 @@ class Predictor:
             confidence=face.confidence,
             sound=bool(heard[0]),
             latency=latency,
+            alone=alone,
         )
         self._ready.append(self._latest)
 

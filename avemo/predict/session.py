@@ -26,6 +26,7 @@ class Session:
         self._runs, self._persons = models.runs, persons
         self._streams = [FusionStream(run.fusion, live) if run.fusion else None for run in models.runs]
         self._held: list[list[Outputs]] = [[] for _ in models.runs]
+        self._experts, self._said = tuple(models.expert_names), list[Outputs]()
 
     def push(
         self, faces: Sequence[np.ndarray], face_mask: np.ndarray, windows: np.ndarray, audio_mask: np.ndarray
@@ -47,6 +48,9 @@ class Session:
             if run.audio is not None and id(run.audio) not in encoded:
                 encoded[id(run.audio)] = encode(run.audio, windows, audio_mask[None])
             seen, heard = (encoded[id(e)] if e is not None else {} for e in (run.visual, run.audio))
+            if self._experts:
+                said = {"visual": (seen, face_mask), "audio": (heard, audio_mask[None])}
+                self._said.append({name: self._alone(*said[name]) for name in self._experts})
             if stream is None:
                 held.append(self._heads(run, seen, heard, face_mask, audio_mask))
             else:
@@ -58,6 +62,16 @@ class Session:
         for held, stream in zip(self._held, self._streams, strict=True):
             held += stream.finish() if stream is not None else []
         return self._settled()
+
+    def experts(self) -> list[Outputs]:
+        """What each modality says alone, of the frames pushed since the last call: logits `[B, T, C]` by modality, NaN
+        where it is absent. Empty unless the run is a fusion of encoders with classes."""
+        said, self._said = self._said, []
+        return said
+
+    def _alone(self, values: Outputs, mask: np.ndarray) -> np.ndarray:
+        logits = np.where(mask[..., None], values["logits"], np.nan)
+        return np.broadcast_to(logits, (self._persons, *logits.shape[1:]))
 
     def _heads(
         self, run: RunNetworks, seen: Outputs, heard: Outputs, face_mask: np.ndarray, audio_mask: np.ndarray

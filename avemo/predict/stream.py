@@ -114,7 +114,7 @@ def analyse(
     keep = None if options.face != "largest" else [0]
     if options.face.isdecimal() and looks:
         keep = [int(options.face)]
-    trace = collector.trace(faces.max_gap, models.class_names, notes, keep)
+    trace = collector.trace(faces.max_gap, models.class_names, notes, keep, models.expert_names)
     if looks and options.face.isdecimal() and not trace.face.any():
         raise UserError(f"{recording.path} shows no face number {options.face}: `--face=all` lists the faces in it.")
     return trace
@@ -210,4 +210,5 @@ def _push(batch: list[PeopleInFrame], sound: SoundReader, session: Session, coll
     crops = [crop for person in range(len(face)) for _, crops in batch if (crop := crops[person]) is not None]
     collector.frames(time=time, sound=heard, face=face, box=box, confidence=confidence)
     collector.outputs(session.push(crops, face, windows, heard))
+    collector.experts(session.experts())
     return float(time[-1])

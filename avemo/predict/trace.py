@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from avemo import metrics
 from media.faces import bridge_gaps
+
+EXPERTS = {"visual": "face", "audio": "voice"}  # what a modality is called in a trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,10 @@ class Trace:
       values: what the run predicts, among "traces" float32 `[B, T, 2]` (valence, arousal), "gates" `[B, T, 2]` (share
         of audio, visual), "probabilities" `[B, T, C]` and "clip" `[B, C]`, and "spread" with the shape of traces or
         probabilities (standard deviation over the runs of an ensemble, otherwise over raters).
+        Of a fusion of classifiers also what one modality says alone: "face" `[B, T, Cv]`, "voice" `[B, T, Ca]` and for
+        the clip "face_clip" `[B, Cv]`, "voice_clip" `[B, Ca]`; NaN where it is absent.
       class_names: names of the probabilities.
+      expert_names: names of the classes of "face" and "voice", if there are such values.
       notes: the input and the run, for `trace.json`.
     """
 
@@ -37,6 +43,7 @@ class Trace:
     values: Mapping[str, np.ndarray]
     class_names: tuple[str, ...]
     notes: Mapping[str, Any]
+    expert_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -63,6 +70,7 @@ class Collector:
     def __init__(self) -> None:
         self._seen: list[dict[str, np.ndarray]] = []
         self._outputs: list[dict[str, np.ndarray]] = []
+        self._experts: list[dict[str, np.ndarray]] = []
 
     def frames(self, **arrays: np.ndarray) -> None:
         """Adds frames: time `[T]`, sound `[T]`, face and confidence `[B, T]`, box `[B, T, 4]`."""
@@ -72,8 +80,17 @@ class Collector:
         """Adds outputs `[B, t, ...]`, in order."""
         self._outputs += [dict(chunk) for chunk in chunks]
 
+    def experts(self, chunks: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Adds what each modality says alone, logits `[B, t, C]`, in order."""
+        self._experts += [dict(chunk) for chunk in chunks]
+
     def trace(
-        self, max_gap: float, class_names: tuple[str, ...], notes: Mapping[str, Any], keep: Sequence[int] | None = None
+        self,
+        max_gap: float,
+        class_names: tuple[str, ...],
+        notes: Mapping[str, Any],
+        keep: Sequence[int] | None = None,
+        expert_names: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> Trace:
         """Joins the chunks. `keep` lists the persons to keep; None keeps those seen for at least half a second."""
         time = np.concatenate([s["time"] for s in self._seen])
@@ -88,7 +105,14 @@ class Collector:
         keep = list(keep)
         box = np.stack([bridge_gaps(time, box[p], face[p], max_gap) for p in keep])
         values = _values({k: v[keep] for k, v in outputs.items()})
-        return Trace(time, tuple(keep), face[keep], box, confidence[keep], sound, values, class_names, notes)
+        named = {}
+        for modality, name in EXPERTS.items():
+            if modality in expert_names and self._experts:
+                logits = np.concatenate([said[modality] for said in self._experts], axis=1)[keep]
+                values[name] = metrics.softmax(logits).astype(np.float32)
+                values[f"{name}_clip"] = clip_probabilities(logits)
+                named[name] = expert_names[modality]
+        return Trace(time, tuple(keep), face[keep], box, confidence[keep], sound, values, class_names, notes, named)
 
 
 def _values(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

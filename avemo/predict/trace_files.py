@@ -13,6 +13,7 @@ from avemo.predict.palette import COLOURS
 from avemo.predict.trace import Trace, gaps
 
 FORMAT_VERSION = 1
+NO_TRACES = "none: this run learned which emotion raters would name, from corpora without valence and arousal"
 _NO_FACE, _NO_SOUND = "#999999", "#E6D27A"  # shades of the picture
 
 
@@ -26,7 +27,8 @@ def columns(trace: Trace) -> list[str]:
     if "gates" in trace.values:
         names += ["audio_gate", "visual_gate"]
     names += [f"p_{name}" for name in trace.class_names]
-    return names + ([f"p_{name}_spread" for name in trace.class_names] if "spread" in trace.values else [])
+    names += [f"p_{name}_spread" for name in trace.class_names] if "spread" in trace.values else []
+    return names + [f"{expert}_{name}" for expert, classes in trace.expert_names.items() for name in classes]
 
 
 def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
@@ -45,6 +47,8 @@ def rows(trace: Trace, person: int) -> Iterator[list[Any]]:
         if trace.class_names:
             row += [_number(v, 6) for v in values["probabilities"][person, t]]
             row += [_number(v, 6) for v in values["spread"][person, t]] if "spread" in values else []
+        for expert in trace.expert_names:
+            row += [_number(v, 6) for v in values[expert][person, t]]
         yield row
 
 
@@ -71,10 +75,19 @@ def summary(trace: Trace, person: int) -> dict[str, Any]:
         if len(known):
             out |= {"valence": _number(known[:, 0].mean(), 5), "arousal": _number(known[:, 1].mean(), 5)}
     if trace.class_names:
-        clip = trace.values["clip"][person]
-        out["probabilities"] = {n: _number(p, 6) for n, p in zip(trace.class_names, clip, strict=True)}
-        out["label"] = trace.class_names[int(clip.argmax())] if np.isfinite(clip).all() else None
+        out |= _clip(trace.class_names, trace.values["clip"][person])
+        for expert, names in trace.expert_names.items():
+            out[f"{expert}_alone"] = _clip(names, trace.values[f"{expert}_clip"][person])
     return out
+
+
+def _clip(names: Sequence[str], probability: np.ndarray) -> dict[str, Any]:
+    """Probabilities and label of a clip; None where nothing is known."""
+    known = np.isfinite(probability).all()
+    return {
+        "probabilities": {name: _number(p, 6) for name, p in zip(names, probability, strict=True)},
+        "label": names[int(probability.argmax())] if known else None,
+    }
 
 
 def document(trace: Trace) -> dict[str, Any]:
@@ -91,6 +104,7 @@ def document(trace: Trace) -> dict[str, Any]:
         "frames": len(trace),
         "duration": _number(trace.time[-1] + 1 / trace.fps, 6),
         "classes": list(trace.class_names),
+        **({} if "traces" in trace.values else {"valence_and_arousal": NO_TRACES}),
         "faces": faces,
     }
 

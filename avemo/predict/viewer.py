@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib.resources
 import json
 import pathlib
 from typing import Any
@@ -12,7 +13,7 @@ from avemo.predict.painter import Layout
 from avemo.predict.palette import COLOURS
 from avemo.predict.trace import Trace, gaps
 
-TEMPLATE = pathlib.Path(__file__).with_name("viewer.html")
+TEMPLATE = importlib.resources.files("avemo.predict") / "viewer.html"  # also inside a zipapp
 EMBED_BYTES = 48 << 20  # a larger video stays beside the page: browsers are slow with pages above about 100 MB
 
 

@@ -134,9 +134,24 @@ def _section(member: Member) -> list[str]:
             f"| `{source.fingerprint}` |"
         )
     scores = ["Scored only together with the fusion that it was fine-tuned with."]
+    if "calibrated_encoders" in result:
+        scores = [
+            "Its encoders were calibrated after it was made, so it is scored as a released whole: docs/models.md."
+        ]
+    if "calibration" in result:
+        lines += _calibration(result["calibration"])
     if result["metrics"]:
         scores = _metrics(result["metrics"], best.partition("/")[0])
     return [*lines, "", *scores, "", _environment(result)]
+
+
+def _calibration(found: dict[str, Any]) -> list[str]:
+    return [
+        "",
+        f"Calibrated on {found['examples']} examples of {found['split']}, which is folded into its last layer: "
+        f"temperature {found['temperature']:.3f}; {found['prior_share']:.0%} of the classes' shares in training are "
+        "taken back.",
+    ]
 
 
 def _settings(model: Any) -> str:

@@ -8,9 +8,9 @@ JAX promises to read them for six months; so the manifest says when they were ma
 import contextlib
 import dataclasses
 import datetime
+import importlib.resources
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,22 +20,29 @@ import numpy as np
 
 from avemo.predict.fusion import WINDOW, FusionNetwork
 from avemo.predict.models import RunNetworks, open_models
+from avemo.release import onnx_export
 from avemo.runs.encoder import Encoder
 from avemo.version import __version__
-from media.errors import UserError
+from media.errors import UserError, unknown
 from media.files import publish
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-LOADER = pathlib.Path(__file__).with_name("export_loader.py")
+LOADERS = {"stablehlo": "export_loader.py", "onnx": "onnx_loader.py"}
 
 
-def export(workdir: str, output: str, visual: str | None = None, audio: str | None = None) -> dict[str, Any]:
+FORMATS = ("stablehlo", "onnx")
+
+
+def export(
+    workdir: str, output: str, visual: str | None = None, audio: str | None = None, format: str = FORMATS[0]
+) -> dict[str, Any]:
     """Writes a run as frozen programs.
 
     Args:
       workdir: run folder of any stage.
       output: folder for the programs.
       visual, audio: encoder runs that replace the ones a fusion run recorded.
+      format: "stablehlo", for `jax` alone, or "onnx", for `onnxruntime` alone.
 
     Returns:
       The manifest: the programs with their inputs and outputs, preprocessing, classes, versions.
@@ -43,22 +50,20 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
     Raises:
       UserError: the run cannot be opened, or `output` cannot be written.
     """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
     runs = open_models(workdir, visual, audio).runs
     if len(runs) > 1:
         raise UserError(f"--workdir={workdir} names {len(runs)} runs: export takes one.")
     run = runs[0]
     with publish(output) as folder:
-        programs = {e.modality: _encoder(e, folder) for e in (run.visual, run.audio) if e is not None}
-        if run.fusion is not None:
-            programs["fusion"] = _fusion(run.fusion, folder)
-            if run.fusion.streams:
-                programs["step"] = _step(run.fusion, folder)
+        programs = onnx_export.write(run, folder) if format == "onnx" else _programs(run, folder)
         manifest = {
             "task": run.task,
             "classes": list(run.class_names),
             "fps": run.fps,
             "delay": run.delay,
-            "platforms": list(PLATFORMS),
+            **({"platforms": list(PLATFORMS)} if format == FORMATS[0] else {"opset": onnx_export.OPSET}),
             "parts": programs,
             "preprocessing": _preprocessing(run),
             "made_by": {
@@ -68,8 +73,18 @@ def export(workdir: str, output: str, visual: str | None = None, audio: str | No
             },
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        shutil.copyfile(LOADER, folder / "loader.py")
+        loader = LOADERS[format]
+        (folder / "loader.py").write_bytes((importlib.resources.files("avemo.release") / loader).read_bytes())
     return manifest
+
+
+def _programs(run: RunNetworks, folder: pathlib.Path) -> dict[str, Any]:
+    programs = {e.modality: _encoder(e, folder) for e in (run.visual, run.audio) if e is not None}
+    if run.fusion is not None:
+        programs["fusion"] = _fusion(run.fusion, folder)
+        if run.fusion.streams:
+            programs["step"] = _step(run.fusion, folder)
+    return programs
 
 
 def _preprocessing(run: RunNetworks) -> dict[str, Any]:

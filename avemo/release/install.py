@@ -5,8 +5,7 @@ import pathlib
 import urllib.parse
 from typing import Any
 
-from avemo.release import archive
-from avemo.runs import installed
+from avemo.runs import archive, installed
 from media import web
 from media.errors import UserError
 from media.files import own_folder, swap
@@ -29,7 +28,7 @@ def install(source: str) -> dict[str, Any]:
     remote = source.startswith(("http://", "https://"))
     path = urllib.parse.unquote(urllib.parse.urlsplit(source).path) if remote else source
     name = pathlib.PurePath(path).name.removesuffix(archive.SUFFIX)
-    if not installed.NAME.fullmatch(name):
+    if not archive.NAME.fullmatch(name):
         raise UserError(f"{source} cannot be installed under the name {name!r}: rename it to letters, digits, - and _.")
     files = archive.read(_download(source) if remote else _open(source), source)
     target = installed.folder() / name

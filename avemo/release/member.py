@@ -17,7 +17,8 @@ class Member:
       name: its folder's name in the archive.
       workdir: its folder on this machine.
       config, result: contents of `config.json` and `result.json`.
-      fingerprint: fingerprint of its weights.
+      trained: fingerprint of its weights as they were trained.
+      fingerprint: fingerprint of its weights in the archive.
       weights: bytes of `weights.npz`.
       encoders: names of a fusion run's encoders, by modality.
       recorded_encoders: contents of its `encoders.json` in the archive.
@@ -29,6 +30,7 @@ class Member:
     workdir: str
     config: ConfigDict
     result: dict[str, Any]
+    trained: str
     fingerprint: str
     weights: bytes
     encoders: dict[str, str]

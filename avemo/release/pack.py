@@ -9,13 +9,14 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from avemo import configuration
-from avemo.release import archive, card, sources
+from avemo import configuration, metrics
+from avemo.release import calibration, card, sources
 from avemo.release.member import Member
-from avemo.runs import checkpoints, installed, paths, recorded_encoders, subruns, weights
+from avemo.runs import archive, checkpoints, installed, paths, recorded_encoders, run_folder, subruns, weights
 from avemo.version import __version__
 from media.errors import UserError
 from media.files import read_json
@@ -23,13 +24,25 @@ from media.files import read_json
 TASKS = ("teacher", "student", "audio", "audiovisual")
 
 
-def pack(workdir: str, output: str) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How the weights are changed on their way into the archive.
+
+    half: store parameters as float16. calibrate: fold temperature and prior, fitted on dev, into each encoder's head.
+    """
+
+    half: bool = False
+    calibrate: bool = False
+
+
+def pack(workdir: str, output: str, options: Options = Options()) -> dict[str, Any]:
     """Writes a release.
 
     Args:
       workdir: finished run folders, separated by commas. A fusion run brings its encoders. An end-to-end run becomes
         its fusion under the run's name, and its encoders under that name with `_visual` and `_audio`.
       output: the archive, FILE.zip.
+      options: how the weights are changed.
 
     Returns:
       `output`, `bytes`, and `runs`: the fingerprints of the weights by name.
@@ -38,11 +51,11 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
       UserError: a run is not finished, its data have no known licence, two runs have the same name, or the archive is
         too large.
     """
-    if not installed.NAME.fullmatch(pathlib.Path(output).name) or not output.endswith(archive.SUFFIX):
+    if not archive.NAME.fullmatch(pathlib.Path(output).name) or not output.endswith(archive.SUFFIX):
         raise UserError(f"--output={output}: a release is a file NAME{archive.SUFFIX} (letters, digits, - and _).")
     members: dict[str, Member] = {}
     for folder in installed.separate(workdir):
-        _add(members, folder)
+        _add(members, folder, options)
     members = dict(sorted(members.items()))
     files: dict[str, bytes] = {}
     for name, member in members.items():
@@ -53,7 +66,7 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     return {"output": str(output), "bytes": size, "runs": {name: m.fingerprint for name, m in members.items()}}
 
 
-def _add(members: dict[str, Member], folder: str) -> str:
+def _add(members: dict[str, Member], folder: str, options: Options) -> str:
     """Adds a run and the runs it needs to `members`; returns its name there."""
     path = subruns.fusion_of(os.path.abspath(folder) if "://" not in folder else folder.rstrip("/"))
     whole, subrun = subruns.whole_of(path)
@@ -62,7 +75,7 @@ def _add(members: dict[str, Member], folder: str) -> str:
         if members[name].workdir != path:
             raise UserError(f"{path} and {members[name].workdir} have one name: rename one of the folders.")
         return name
-    if not installed.NAME.fullmatch(name):
+    if not archive.NAME.fullmatch(name):
         raise UserError(f"{folder} cannot be released under the name {name!r}: use letters, digits, - and _.")
     config, step, variables = checkpoints.load(path)
     if config.get("task") not in TASKS:
@@ -71,14 +84,21 @@ def _add(members: dict[str, Member], folder: str) -> str:
     if subrun:
         result |= read_json(epath.Path(path) / "result.json")
     learnt = sources.of_subrun(whole, subrun) if subrun else sources.of_run(path, config, result)
-    needed, recorded, detector = _encoders(members, path, config) if config.task == "audiovisual" else ({}, {}, None)
+    needed, recorded, detector = (
+        _encoders(members, path, config, options) if config.task == "audiovisual" else ({}, {}, None)
+    )
+    trained = weights.fingerprint(variables)
+    if options.calibrate:
+        variables, result = _calibrated(path, config, variables, result, needed)
+    variables = weights.halved(variables) if options.half else variables
     members[name] = Member(
         name=name,
         workdir=path,
         config=config,
         result=result,
+        trained=trained,
         fingerprint=weights.fingerprint(variables),
-        weights=weights.pack(step, variables),
+        weights=weights.pack(step, variables, options.half),
         encoders=needed,
         recorded_encoders=recorded,
         detector=detector,
@@ -102,8 +122,41 @@ def _result(path: str, step: int) -> dict[str, Any]:
     return result
 
 
+def _calibrated(
+    path: str, config: ConfigDict, variables: dict[str, Any], result: dict[str, Any], encoders: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An encoder with its calibration folded in, and its result with the scores that it then has.
+
+    A fusion keeps its weights. Only `experts` may get other logits than those it was made with, because it learned
+    nothing from them; its own scores were those of encoders that are not calibrated, and are left out.
+    """
+    if config.task == "audiovisual":
+        if config.model.fusion != "experts":
+            raise UserError(
+                f"{path} learned from the answers of encoders that were not calibrated: leave out --calibrate, or "
+                "release its encoders alone."
+            )
+        return variables, {**result, "metrics": {}, "calibrated_encoders": sorted(encoders.values())}
+    file = epath.Path(path) / "predictions" / "dev.npz"
+    if not file.exists():
+        raise UserError(f"--calibrate needs {file}: run `launch.py evaluate --workdir={path} --split=dev` first.")
+    dev = run_folder.read_predictions(file)
+    found = calibration.fit(dev["label"], dev["probability"])
+    scores = {}
+    for split, before in result["metrics"].items():
+        said = run_folder.read_predictions(file.with_name(f"{split}.npz"))
+        log = np.log(np.maximum(said["probability"].astype(np.float64), 1e-12))
+        scores[split] = {**before, **metrics.class_scores(said["label"], found.apply(log))}
+        scores[split]["ece_before_calibration"] = before["ece"]
+    return calibration.fold(config.task, variables, found), {
+        **result,
+        "metrics": scores,
+        "calibration": found.as_json(),
+    }
+
+
 def _encoders(
-    members: dict[str, Member], path: str, config: ConfigDict
+    members: dict[str, Member], path: str, config: ConfigDict, options: Options
 ) -> tuple[dict[str, str], dict[str, Any], pathlib.Path | None]:
     """Adds the encoders that a fusion run reads; returns their names, its `encoders.json` and its detector's file."""
     found = recorded_encoders.resolve(path, config)
@@ -111,14 +164,14 @@ def _encoders(
     for modality, workdir, other in (("visual", found.visual, "audio"), ("audio", found.audio, "visual")):
         if workdir is None or config.model.fusion == other:
             continue
-        names[modality] = _add(members, workdir)
-        if members[names[modality]].fingerprint != found.fingerprints[modality]:
+        names[modality] = _add(members, workdir, options)
+        if members[names[modality]].trained != found.fingerprints[modality]:
             raise UserError(
                 f"the {modality} encoder {workdir} has other weights than the one that made the features of {path}: "
                 "extract and train again."
             )
     recorded: dict[str, Any] = {
-        m: {"workdir": name, "fingerprint": found.fingerprints[m], "output": found.outputs[m]}
+        m: {"workdir": name, "fingerprint": members[name].fingerprint, "output": found.outputs[m]}
         for m, name in names.items()
     }
     faces, detector = dataclasses.asdict(found.faces), None
@@ -140,7 +193,7 @@ def _files(member: Member) -> dict[str, bytes]:
         weights.FILENAME: member.weights,
     }
     if member.recorded_encoders:
-        files[recorded_encoders.FILENAME] = dump(member.recorded_encoders)
+        files[archive.ENCODERS] = dump(member.recorded_encoders)
     if member.detector:
         files[_detector_name(member.detector)] = member.detector.read_bytes()
     return files

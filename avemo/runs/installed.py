@@ -2,18 +2,15 @@
 
 The cache is `$AVEMO_CACHE`, else `$XDG_CACHE_HOME/avemo`, else `~/.cache/avemo`. An archive NAME.zip is installed as
 the folder NAME, and each folder inside it is a run. A run is addressed as `fusion`, or as `NAME/fusion` if several
-releases contain a run of that name.
+releases contain a run of that name. The release that the project carries is found last (`avemo.runs.shipped`).
 """
 
 import os
 import pathlib
-import re
 
-from avemo.runs import zipped
+from avemo.runs import archive, shipped, zipped
 from media import caches
 from media.errors import UserError
-
-NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
 
 def folder() -> pathlib.Path:
@@ -70,7 +67,7 @@ def find(workdir: str) -> str:
         return ",".join(find(part) for part in several)
     if zipped.is_zip(workdir):
         return zipped.unpack(workdir, folder())
-    could_be_name = all(NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2
+    could_be_name = all(archive.NAME.fullmatch(part) for part in workdir.split("/")) and workdir.count("/") < 2
     if not could_be_name or os.path.exists(os.path.join(workdir, "config.json")):
         return workdir
     runs = names()
@@ -81,9 +78,11 @@ def find(workdir: str) -> str:
         raise UserError(f"{workdir} is in several installed releases: name one of {', '.join(found)}.")
     if os.path.exists(workdir):
         return workdir
+    if workdir in shipped.RUNS:
+        return str(shipped.folder() / workdir.partition("/")[2])
     raise UserError(
         f"{workdir} is not a run folder, and no release with a run of this name is installed in {folder()} "
-        f"({'installed: ' + ', '.join(runs) if runs else 'nothing is installed'}). Make one with `make results` and "
-        "`make release`, or get an archive from someone who has it; then run `python launch.py release "
-        "--install=FILE.zip` (or its http(s) address)."
+        f"({'installed: ' + ', '.join(runs) if runs else 'nothing is installed'}). Make one with "
+        "`make results TRAIN=1` and `make release`, or get an archive from someone who has it; then run "
+        "`python launch.py release --install=FILE.zip` (or its http(s) address)."
     )

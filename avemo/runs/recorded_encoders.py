@@ -14,12 +14,11 @@ from ml_collections import ConfigDict
 
 from avemo.data import shards
 from avemo.data.features import OUTPUTS
-from avemo.runs import installed, paths
+from avemo.runs import archive, installed, paths
 from media.errors import UserError
 from media.faces import FaceOptions
 from media.files import read_json
 
-FILENAME = "encoders.json"
 MODALITIES = ("visual", "audio")
 DEFAULT_FPS = 25.0
 _FACE_OPTIONS = tuple(field.name for field in dataclasses.fields(FaceOptions))
@@ -82,7 +81,7 @@ def describe(features: str | epath.Path) -> dict[str, Any]:
 def record(workdir: str | epath.Path, features: str | epath.Path) -> None:
     """Writes `encoders.json` into a fusion run's folder."""
     card, folder = describe(features), shards.find_dataset(features)
-    (epath.Path(workdir) / FILENAME).write_text(json.dumps(card, indent=2) + "\n")
+    (epath.Path(workdir) / archive.ENCODERS).write_text(json.dumps(card, indent=2) + "\n")
     named = [card[m]["workdir"] for m in MODALITIES if m in card]
     named.append((card.get("faces") or {}).get("detector_model") or "")
     paths.record(workdir, {path: paths.find(path, folder) for path in named})
@@ -107,7 +106,8 @@ def resolve(
         return _resolve(workdir, card, {"visual": visual, "audio": audio})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{workdir / FILENAME} cannot be read ({type(error).__name__}: {error}): pass --visual=RUN --audio=RUN."
+            f"{workdir / archive.ENCODERS} cannot be read ({type(error).__name__}: {error}): "
+            "pass --visual=RUN --audio=RUN."
         ) from error
 
 
@@ -130,7 +130,7 @@ def _resolve(workdir: epath.Path, card: Mapping[str, Any], given: Mapping[str, s
 
 
 def _card(workdir: epath.Path, config: ConfigDict, required: bool) -> dict[str, Any]:
-    path = workdir / FILENAME
+    path = workdir / archive.ENCODERS
     if path.exists():
         return read_json(path, "pass --visual=RUN --audio=RUN")
     features = paths.find(config.data.get("features") or "", workdir)
@@ -138,7 +138,7 @@ def _card(workdir: epath.Path, config: ConfigDict, required: bool) -> dict[str, 
         return describe(features)
     if required:
         raise UserError(
-            f"{workdir} has no {FILENAME} and its features ({features or 'not named'}) are gone: "
+            f"{workdir} has no {archive.ENCODERS} and its features ({features or 'not named'}) are gone: "
             "name the encoders that made them with --visual=RUN --audio=RUN."
         )
     return {}

@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from avemo import configuration
-from avemo.runs import recorded_encoders, result_file, weights
+from avemo.runs import archive, result_file, weights
 from media.errors import UserError
 from media.files import write_atomically
 
@@ -62,7 +62,7 @@ def write(
         (folder / weights.FILENAME).write_bytes(weights.pack(step, one.variables))
         result_file.write(folder, about)
         if name == "fusion":
-            (folder / recorded_encoders.FILENAME).write_text(json.dumps({**encoders, **seen}, indent=2))
+            (folder / archive.ENCODERS).write_text(json.dumps({**encoders, **seen}, indent=2))
         # The config comes last, because it makes the folder a run.
         write_atomically(folder / "config.json", json.dumps(configuration.to_dict(one.config), indent=2))
 

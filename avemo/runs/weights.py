@@ -25,10 +25,17 @@ def fingerprint(variables: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def pack(step: int, variables: Any) -> bytes:
+def halved(variables: Any) -> Any:
+    """The variables with `params` rounded to float16 precision, still float32; statistics have too wide a range."""
+    rounded = jax.tree.map(lambda x: np.asarray(x, np.float16).astype(np.float32), variables["params"])
+    return {**variables, "params": rounded}
+
+
+def pack(step: int, variables: Any, half: bool = False) -> bytes:
     """Returns the bytes of `weights.npz`: one array per leaf under its path, `params/trunk/…`, and `step`.
 
-    The same weights give the same bytes, because the file holds no dates.
+    The same weights give the same bytes, because the file holds no dates. With `half`, `params` are stored as float16;
+    `read` makes them float32 again, so that nothing else knows of it.
 
     Raises:
       UserError: a leaf has a type that NumPy's format does not support (bfloat16).
@@ -38,6 +45,8 @@ def pack(step: int, variables: Any) -> bytes:
         name, array = "/".join(str(entry.key) for entry in path), np.asarray(leaf)
         if array.dtype.kind not in "biuf":
             raise UserError(f"weight {name} is {array.dtype}: only float and integer weights can be written.")
+        if half and name.startswith("params/"):
+            array = array.astype(np.float16)
         arrays[name] = array
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -54,9 +63,13 @@ def read(path: str | epath.Path) -> tuple[int, dict[str, Any]]:
         with epath.Path(path).open("rb") as file:
             stored = read_npz(file)
         step = int(stored.pop("step"))
-        return step, _tree(stored)
+        return step, _tree({name: _single(array) for name, array in stored.items()})
     except Exception as error:  # the remedy is the same whatever is broken inside
         raise UserError(f"{path} cannot be read ({type(error).__name__}): install the release again.") from error
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _tree(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -84,7 +84,9 @@ class FeatureData(StageData):
         return self.stage.spec(self.sizes(), dims, recording.raters.shape[1])
 
     def standardise(self, variables: Variables) -> Variables:
-        """Initial variables that standardise by the moments of the training split."""
+        """Initial variables that standardise by the moments of the training split, unless `data.standardise` is off."""
+        if not self.config.data.get("standardise", True):
+            return variables
         constants = {}
         for name in self.source.streams:
             mean, deviation = features.moments(self._first(), name)

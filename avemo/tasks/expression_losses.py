@@ -56,9 +56,13 @@ def _triplet_term(settings: ConfigDict, embedding: jax.Array, triplets: Any) -> 
 
 
 def _classification(settings: ConfigDict, logits: jax.Array, faces: Any) -> jax.Array:
-    if settings.labels == "votes":
-        return losses.vote_kl(logits, faces["votes"])
     class_weights = jnp.asarray(tuple(settings.class_weights), jnp.float32) if settings.class_weights else None
+    if settings.labels == "votes":
+        if class_weights is None:
+            return losses.vote_kl(logits, faces["votes"])
+        votes = faces["votes"]
+        shares = votes / jnp.maximum(votes.sum(-1, keepdims=True), 1e-6)
+        return losses.cross_entropy(logits, shares, class_weights=class_weights)
     return losses.cross_entropy(
         logits,
         faces["label"],

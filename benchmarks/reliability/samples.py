@@ -110,7 +110,7 @@ def _predictions(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _archive(folder: pathlib.Path) -> pathlib.Path:
-    from avemo.release import archive
+    from avemo.runs import archive
 
     files = {"a/config.json": b"{}", "a/result.json": b"{}", "a/weights.npz": _weights(), "MODEL_CARD.md": b"# Card\n"}
     archive.write(folder / "a.zip", files, {"runs": {}})
@@ -154,8 +154,7 @@ def _open_run(path: pathlib.Path) -> Any:
 def samples() -> dict[str, Sample]:
     """The formats by a short name."""
     from avemo.models.pretrained import networks, tf_checkpoint, tfjs, tflite, torch_file
-    from avemo.release import archive
-    from avemo.runs import run_folder, weights
+    from avemo.runs import archive, run_folder, weights
 
     return {
         "pt": Sample("PyTorch `.pt`, zip", _golden("zip.pt"), torch_file.read),

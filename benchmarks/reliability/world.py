@@ -161,7 +161,7 @@ def make(folder: pathlib.Path) -> None:
         raise RuntimeError(done.text)
 
     def pack() -> int:
-        from avemo.release import archive
+        from avemo.runs import archive
 
         names = ("visual", "audio", "fusion")
         files = {f"{n}/{f}": (folder / n / f).read_bytes() for n in names for f in ("config.json", "result.json")}

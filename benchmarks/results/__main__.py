@@ -1,6 +1,6 @@
 """Makes docs/results.md and the experiments behind it, one per row of its table.
 
-    python -m benchmarks.results --peers=.venv-peers/bin/python        # all rows: make results
+    python -m benchmarks.results --peers=.venv-peers/bin/python        # all rows: make results TRAIN=1
     python -m benchmarks.results teacher speech --peers=…              # some rows; the document keeps the others
     python -m benchmarks.results sewa --peers=…                        # all rows of that name, and their own document
     python -m benchmarks.results --document                            # the document alone, from the rows already made

@@ -4,7 +4,7 @@
 HEAD = """
 # Results on real data
 
-`make results` makes this page from the corpora and published weights in `../shared/data` alone: do not edit it, run it again.
+`make results TRAIN=1` makes this page from the corpora and published weights in `../shared/data` alone: do not edit it, run it again.
 Everything ran on two CPU cores. Minutes are the wall time of all steps of a row, on a machine that did other work too; steps
 shared by several rows count in each. Intervals are 95 % percentile bootstraps over pictures, clips or takes. Differences are
 paired, with p-values by permutation (`avemo.metrics.significance`). Choices were made on dev parts only, unless a row says

@@ -1,1 +1,1 @@
-"""The experiments of docs/results.md: real corpora, small enough for two CPU cores. `make results` runs them."""
+"""The experiments of docs/results.md: real corpora, for two CPU cores. `make results TRAIN=1` runs them."""

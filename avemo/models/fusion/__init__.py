@@ -7,8 +7,9 @@ mask is False has no influence on any output, whatever it holds. A missing strea
 `mask` [B, T] (frames of the sequence, padding at the end) and `carry`, and return `extras["carry"]`.
 
 Class attributes: `streams` is True if frame t needs no later frame, so that chunks equal the whole. `level` is
-"feature", or "decision" for `late`, which combines the *predictions* of the streams: `AudioVisual` then runs a
-temporal model and heads per stream and passes their outputs.
+"feature"; "decision" for `late`, which combines the *predictions* of the streams: `AudioVisual` then runs a temporal
+model and heads per stream and passes their outputs; or "expert" for `experts`, whose inputs are the encoders' own
+predictions: it is the whole network.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from avemo.models.from_config import construct
 from avemo.models.fusion.attention import Bottleneck, CrossAttention, JointCrossAttention
 from avemo.models.fusion.basic import Concat, Late, ModelLevel, Only
+from avemo.models.fusion.experts import Experts
 from avemo.models.fusion.gated import AttentionPool, FiLM, GatedMultimodalUnit, LeaderFollower
 from avemo.models.fusion.tensor import LowRankTensorFusion, TensorFusion
 from media.registry import Registry
@@ -46,4 +48,6 @@ def build_fusion(
     name: str, arguments: Mapping[str, Any] | None = None, /, *, dtype: Any = jnp.float32, **context: Any
 ) -> nn.Module:
     """Builds the fusion `name` with the fields `arguments`; an unknown name or field is a `UserError`."""
-    return construct(f"fusion {name!r}", FUSIONS[name], arguments, dtype=dtype, **context)
+    # `experts` reads the encoders' predictions, so it is not in the registry of those that can be compared on features.
+    kind = Experts if name == "experts" else FUSIONS[name]
+    return construct(f"fusion {name!r}", kind, arguments, dtype=dtype, **context)

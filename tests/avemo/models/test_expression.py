@@ -112,3 +112,15 @@ def test_config_errors_name_the_field(config, message):
 def test_config_may_carry_the_keys_of_others():
     net = expression.build({"name": "compact", "image_size": 112, "init_from": "weights", "neck": "dense"})
     assert isinstance(net.neck, expression.DenseNeck)
+
+
+def test_a_grey_network_does_not_see_colour():
+    net = expression.build({"name": "compact", "width": 0.25, "stages": 1, "last_features": 16, "grey": True})
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    luma = colour @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = np.repeat(luma[..., None], 3, -1)
+    variables = net.init(jax.random.key(0), grey, train=False)
+    kept = {name: variables[name] for name in ("params", "batch_stats")}
+    seen = [net.apply(kept, images, train=False) for images in (colour, grey)]
+    np.testing.assert_allclose(seen[0]["logits"], seen[1]["logits"], rtol=1e-4, atol=1e-5)

@@ -16,8 +16,8 @@ import launch
 from avemo import configuration, predict
 from avemo.evaluation import evaluate
 from avemo.predict import open_models
-from avemo.release import archive, install, pack
-from avemo.runs import checkpoints, installed
+from avemo.release import install, pack
+from avemo.runs import archive, checkpoints, installed
 from avemo.runs.weights import fingerprint
 from helpers import films, tiny_runs, toy
 from media.errors import UserError

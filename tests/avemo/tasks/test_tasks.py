@@ -1,10 +1,13 @@
 """A stage is made from its config alone; its data is opened separately."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from avemo import configuration, tasks
+from avemo.tasks import expression_losses
 from helpers import sequences, toy
 from media.errors import UserError
 
@@ -62,3 +65,16 @@ def test_the_classes_of_data_to_train_on_must_be_the_models(tmp_path):
     with pytest.raises(UserError, match="num_classes=8"):
         tasks.open_data(stage)
     assert len(tasks.open_data(stage, folder).class_names) == 8  # data for evaluation may have others
+
+
+def test_votes_with_class_weights_are_met_where_the_votes_times_the_weights_are_met():
+    weights, votes = np.array([1.0, 4.0, 0.5]), np.array([[6.0, 2.0, 2.0], [0.0, 9.0, 1.0]])
+    settings = ConfigDict({"labels": "votes", "ce_weight": 1.0, "class_weights": tuple(weights)})
+    batch = {"faces": {"label": jnp.array([0, 1]), "votes": jnp.asarray(votes, jnp.float32)}}
+
+    def loss(logits):
+        return expression_losses.criterion(settings, False, {"faces": {"student": {"logits": logits}}}, batch)[0]
+
+    met = jnp.log(jnp.asarray(votes * weights[None] + 1e-9, jnp.float32))
+    np.testing.assert_allclose(jax.grad(loss)(met), 0, atol=1e-6)
+    assert loss(met) < loss(jnp.log(jnp.asarray(votes + 1e-9, jnp.float32)))

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from avemo.runs import installed, recorded_encoders, weights
+from avemo.runs import weights
 from media.errors import UserError
 from media.files import own_folder
 from media.zip_files import BROKEN, open_zip
@@ -26,7 +26,9 @@ MANIFEST = "manifest.json"
 SUFFIX = ".zip"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 CARD = "MODEL_CARD.md"
-RUN_FILES = ("config.json", "result.json", recorded_encoders.FILENAME, weights.FILENAME)
+ENCODERS = "encoders.json"
+RUN_FILES = ("config.json", "result.json", ENCODERS, weights.FILENAME)
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")  # of a release and of its runs
 DETECTOR = re.compile(r"[A-Za-z0-9_][\w.-]*\.onnx", re.ASCII)
 
 
@@ -81,7 +83,7 @@ def read(data: bytes, source: str) -> dict[str, bytes]:
     try:
         with open_zip(io.BytesIO(data)) as archive:
             # A release that was packed again by hand has entries for the folders of its runs.
-            members = [e for e in archive.infolist() if not (e.is_dir() and installed.NAME.fullmatch(e.filename[:-1]))]
+            members = [e for e in archive.infolist() if not (e.is_dir() and NAME.fullmatch(e.filename[:-1]))]
             for entry in members:
                 _check_name(entry, source)
             if sum(entry.file_size for entry in members) > LIMIT:
@@ -114,6 +116,6 @@ def _check_name(entry: zipfile.ZipInfo, source: str) -> None:
             f"{source} holds {name!r}, which leads out of its folder or is not a plain file: do not trust it."
         )
     run, _, file = name.partition("/")
-    in_run = installed.NAME.fullmatch(run) and (file in RUN_FILES or DETECTOR.fullmatch(file))
+    in_run = NAME.fullmatch(run) and (file in RUN_FILES or DETECTOR.fullmatch(file))
     if not in_run and name not in (MANIFEST, CARD):
         raise UserError(f"{source} holds {name!r}, which no release has: do not trust it.")

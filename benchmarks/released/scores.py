@@ -1,0 +1,103 @@
+"""What the release scores: faces on FER+ and, unchanged, on the takes; voice and both by the twin that has not heard
+the speakers."""
+
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from avemo import metrics
+from avemo.metrics import significance
+from avemo.runs import shipped
+from benchmarks.released import recipe
+from benchmarks.results import measures
+from benchmarks.results.steps import ROOT, Place, Step
+
+
+def steps(place: Place) -> list[Step]:
+    """Scoring of the release that avemo carries; needs the prepared corpora alone."""
+    return [
+        scored(place, "emotions/faces", "fer", place.data("fer")),
+        scored(place, "emotions/faces", "fer_flip", place.data("fer"), "--flip"),
+        scored(place, "emotions/faces", "takes", place.data("takes")),
+    ]
+
+
+def twin_steps(place: Place) -> list[Step]:
+    """Scoring of the twin, which has to be trained first."""
+    features = place.work / "features" / "twin"
+    return [
+        Step("installed/twin", ("launch.py", "release", f"--install={place.work / recipe.TWIN}.zip")),
+        scored(place, "twin/speech_f0", "speech", place.data("speech_f0")),
+        recipe.extract("features/twin", "twin/faces,twin/speech_f0", place.data("takes"), features),
+        scored(place, "twin/fusion", "both", features),
+    ]
+
+
+def scored(place: Place, run: str, name: str, data: pathlib.Path, *flags: str) -> Step:
+    """The step that writes the predictions of a released run on the test split of some data."""
+    arguments = (f"--workdir={run}", f"--data={data}", "--split=test", *flags, f"--output={place.said(name)}")
+    return Step(f"said/{name}", ("launch.py", "evaluate", *arguments))
+
+
+def clip(place: Place) -> pathlib.Path:
+    """The GRID clip that the first trace is timed on."""
+    return sorted((place.source / "grid").rglob("*.mpg"))[0]
+
+
+ROWS = {
+    "fer": ("faces", "FER+, validation part, 8 classes", "picture"),
+    "fer_flip": ("faces", "the same, each picture averaged with its mirror image", "picture"),
+    "takes": ("faces", "RAVDESS takes, one actor, 7 classes, another corpus, as it is", "take"),
+    "speech": ("speech", "RAVDESS speech, 8 classes, speakers 1 to 3; by the twin that has not heard them", "clip"),
+    "both": ("fusion", "RAVDESS takes, 7 of 8 classes; by the twin that has not heard the actor", "take"),
+}
+
+
+def measure(place: Place) -> dict[str, Any]:
+    """Scores with intervals of what has been evaluated, and the seconds of the first trace."""
+    rows = []
+    for name, (run, what, unit) in ROWS.items():
+        file = place.said(name) / "test.npz"
+        if file.exists():
+            said = measures.load(file)
+            keep = said["label"] >= 0
+            found = _scores(said["label"][keep], said["probability"][keep])
+            rows.append({"run": run, "data": what, "unit": unit, **found})
+    return {
+        "sha256": (shipped.package() / shipped.DIGEST).read_text().split()[0],
+        "rows": rows,
+        "first_trace": first_trace(place),
+    }
+
+
+def first_trace(place: Place) -> dict[str, float]:
+    """Seconds that a new process takes for all files of a GRID clip: on the clock, and of processor time."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ("launch.py", "predict", f"--input={clip(place)}", f"--output={folder}/trace")
+        environment = {**os.environ, "AVEMO_CACHE": folder, "XDG_CACHE_HOME": folder}  # nothing is compiled yet
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True, capture_output=True)
+        wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(wall, 1), "processor_seconds": round(processor, 1)}
+
+
+def _scores(label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    found = significance.accuracy(label, probability.argmax(-1)[None])
+    value = measures.score("", found)
+    return {
+        "n": len(label),
+        **{name: round(value[key], 4) for name, key in (("accuracy", "value"), ("low", "low"), ("high", "high"))},
+        **{name: round(v, 4) for name, v in metrics.class_scores(label, probability).items() if name in ("uar", "ece")},
+        "recall": [
+            round(float((probability.argmax(-1) == c)[label == c].mean()), 3) if (label == c).any() else None
+            for c in range(probability.shape[1])
+        ],
+    }
