@@ -14,7 +14,7 @@ from avemo.data import features, folds, shards
 from avemo.data.features import Recording
 from media.errors import UserError, unknown
 
-STANDARDISE = ("train", "group", "recording")
+STANDARDISE = ("train", "group", "recording", "off")
 
 
 class FeatureSet:

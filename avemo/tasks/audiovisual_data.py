@@ -85,7 +85,7 @@ class FeatureData(StageData):
 
     def standardise(self, variables: Variables) -> Variables:
         """Initial variables that standardise by the moments of the training split, unless `data.standardise` is off."""
-        if not self.config.data.get("standardise", True):
+        if self.source.by == "off":
             return variables
         constants = {}
         for name in self.source.streams:

@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = common.smoke(fusion.get_config(variant))
     config.best_metric = ""
     config.optimizer.update(name="adam", learning_rate=0.0, weight_decay=0.0)
-    config.data.standardise = False
+    config.data.standardise = "off"
     config.model.update(fusion="experts", temporal="none", dropout=0.0, modality_dropout=0.0)
     config.model.fusion_args = {"audio_classes": tuple(range(8)), "visual_classes": FACES, "weights": (1.0, 1.0)}
     return config

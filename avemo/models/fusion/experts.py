@@ -13,7 +13,7 @@ from media.errors import UserError
 class Experts(Fusion):
     """log p = w_a · log p_a + w_v · log p_v + constant: Bayes' rule for classifiers of an even prior.
 
-    `audio` and `visual` are the *logits* of both encoders, as they are (`data.standardise=False`). Each expert may have
+    `audio` and `visual` are the *logits* of both encoders, as they are (`data.standardise=off`). Each expert may have
     its own classes. A modality that is absent says nothing. There is no temporal model: frames are judged apart.
 
     Attributes:
