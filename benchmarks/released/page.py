@@ -60,6 +60,7 @@ def text(scores: Mapping[str, Any]) -> str:
         "\n".join(_networks(files, manifest["runs"])),
         "### Scores",
         "\n".join(_rows(scores["rows"])),
+        "Targets:\n\n" + "\n".join(_targets(scores["rows"])),
         NOTES,
         USE,
         _part(card, "## Intended use", "## Licences"),
@@ -89,6 +90,25 @@ def _rows(rows: list[dict[str, Any]]) -> list[str]:
             f"{row['high']:.3f}] | {row['uar']:.3f} | {row['ece']:.3f} |"
         )
     return lines
+
+
+TARGETS = (
+    ("FER+, 8 classes: accuracy of at least 0.825", "FER+, validation part", lambda row: row["accuracy"] >= 0.825),
+    ("FER+, 8 classes: UAR of at least 0.62", "FER+, validation part", lambda row: row["uar"] >= 0.62),
+    ("FER+: ECE of at most 0.05", "FER+, validation part", lambda row: row["ece"] <= 0.05),
+    ("takes, faces as they are: accuracy of at least 0.58", "RAVDESS takes, one", lambda row: row["accuracy"] >= 0.58),
+    ("takes, faces as they are: ECE of at most 0.15", "RAVDESS takes, one", lambda row: row["ece"] <= 0.15),
+    ("speech of speakers not heard: accuracy of at least 0.64", "RAVDESS speech", lambda row: row["accuracy"] >= 0.64),
+)
+
+
+def _targets(rows: list[dict[str, Any]]) -> list[str]:
+    """What was aimed at, and whether it was reached; a row that was not measured has no mark."""
+    found = []
+    for what, name, reached in TARGETS:
+        row = next((row for row in rows if row["data"].startswith(name)), None)
+        found.append(f"- {'not measured: ' if row is None else '✓ ' if reached(row) else '✗ '}{what}")
+    return found
 
 
 def _part(card: str, begin: str, end: str) -> str:
