@@ -12,11 +12,11 @@ from typing import Any
 
 from etils import epath
 
-from avemo.runs import checkpoints, installed, recorded_encoders, run_folder, subruns, weights, zipped
+from avemo.runs import archive, checkpoints, installed, run_folder, subruns, weights, zipped
 from media.errors import UserError
 from media.files import own_folder, write_errors
 
-_FILES = ("config.json", "result.json", "metrics.jsonl", "input.json", "nonfinite.json", recorded_encoders.FILENAME)
+_FILES = ("config.json", "result.json", "metrics.jsonl", "input.json", "nonfinite.json", archive.ENCODERS)
 
 
 def pack(workdir: str, output: str) -> dict[str, Any]:
