@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,12 @@ ROWS = {
 }
 
 
-def measure(place: Place) -> dict[str, Any]:
-    """Scores with intervals of what has been evaluated, and the seconds of the first trace."""
-    rows = []
+def measure(place: Place, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Scores with intervals of what has been evaluated, and the seconds of the first trace.
+
+    A row that was not evaluated here, because the twin was not trained, is taken from `before`.
+    """
+    rows: list[Mapping[str, Any]] = []
     for name, (run, what, unit) in ROWS.items():
         file = place.said(name) / "test.npz"
         if file.exists():
@@ -70,6 +74,8 @@ def measure(place: Place) -> dict[str, Any]:
             keep = said["label"] >= 0
             found = _scores(said["label"][keep], said["probability"][keep])
             rows.append({"run": run, "data": what, "unit": unit, **found})
+        else:
+            rows += [row for row in before if row["data"] == what]
     return {
         "sha256": (shipped.package() / shipped.DIGEST).read_text().split()[0],
         "rows": rows,
