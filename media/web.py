@@ -1,8 +1,10 @@
 """Fetches a file over http(s) within one deadline, whatever the server does."""
 
+import functools
 import http.client
 import ipaddress
 import socket
+import ssl
 import threading
 import urllib.error
 import urllib.parse
@@ -48,6 +50,14 @@ class _Connections:
                 continue
 
 
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Whom https trusts. From Python 3.12 an opener without it reads the system's certificates anew, for http too."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
     class Plain(http.client.HTTPConnection):
         def connect(self) -> None:
@@ -65,7 +75,7 @@ def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
 
     class SecureHandler(urllib.request.HTTPSHandler):
         def https_open(self, request: urllib.request.Request) -> Any:
-            return self.do_open(Secure, request)
+            return self.do_open(Secure, request, context=_trusted())
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, request: urllib.request.Request, *rest: Any) -> urllib.request.Request | None:
@@ -76,7 +86,7 @@ def _opener(connections: _Connections) -> urllib.request.OpenerDirector:
             connections.public_only |= url.hostname != urllib.parse.urlsplit(request.full_url).hostname
             return super().redirect_request(request, *rest)
 
-    return urllib.request.build_opener(PlainHandler, SecureHandler, Redirects)
+    return urllib.request.build_opener(PlainHandler, SecureHandler(context=_trusted()), Redirects)
 
 
 def fetch(url: str, *, limit: int, seconds: float, headers: dict[str, str] | None = None) -> bytes:
@@ -95,6 +105,7 @@ def fetch(url: str, *, limit: int, seconds: float, headers: dict[str, str] | Non
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("not an http(s) address")
+    _trusted()
     connections = _Connections()
     found: list[bytes] = []
     failed: list[BaseException] = []

@@ -49,6 +49,16 @@ def test_a_file_comes_whole_and_no_longer_than_allowed(address):
     assert web.fetch(f"{address}/to-same", limit=100, seconds=5) == b"good"
 
 
+def test_the_certificates_are_read_once(address, monkeypatch):
+    assert web.fetch(f"{address}/good", limit=100, seconds=5) == b"good"
+
+    def again(*_, **__):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("ssl.SSLContext.load_default_certs", again)
+    assert web.fetch(f"{address}/good", limit=100, seconds=5) == b"good"
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [
