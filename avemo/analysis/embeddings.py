@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from avemo.analysis.inputs import Faces
+from avemo.analysis.pictures import Picture
 from avemo.analysis.run import AnalysisRun
 from avemo.predict.palette import COLOURS
 from avemo.runs.encoder import Encoder
@@ -51,7 +52,7 @@ def nearest(embedding: np.ndarray, index: int, count: int = 8) -> np.ndarray:
 
 def plot_map(faces: Faces, coordinates: np.ndarray, thumbnails: int = 60) -> Figure:
     """Plots points at their coordinates `[N, 2]` in the colour of their label, and `thumbnails` of the faces."""
-    out = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
+    out = Picture(figsize=(7.5, 6), dpi=120, layout="constrained")
     axes = out.subplots()
     for label in np.unique(faces.label):
         name = faces.class_names[label] if label >= 0 else "unlabelled"

@@ -1,5 +1,6 @@
 """Figures fit for a paper, in Okabe and Ito's colours."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,18 @@ from media.errors import unknown
 INK = "#1d1d1f"
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, whether or not Matplotlib's own display was set up in it."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.savefig(out, format="png")
+        return out.getvalue()
+
+
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **arguments: Any) -> tuple[Figure, Any]:
     """A figure of width × height inches with `rows × columns` panels, without top and right frames."""
-    out = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    out = Picture(figsize=(width, height), dpi=120, layout="constrained")
     panels = out.subplots(rows, columns, squeeze=False, **arguments)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
@@ -161,7 +171,7 @@ def plot_faces(images: np.ndarray, titles: Sequence[str]) -> Figure:
 
 def _image_row(images: np.ndarray, titles: Sequence[str], below: float = 0.0) -> tuple[Figure, GridSpec]:
     """A row of images, and the figure's grid, with a second row of `below` inches if that is not 0."""
-    out = Figure(figsize=(1.15 * len(images), 1.5 + below), dpi=120, layout="constrained")
+    out = Picture(figsize=(1.15 * len(images), 1.5 + below), dpi=120, layout="constrained")
     grid = out.add_gridspec(2 if below else 1, len(images))
     for column, (image, title) in enumerate(zip(images, titles, strict=True)):
         axes = out.add_subplot(grid[0, column])

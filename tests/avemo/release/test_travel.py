@@ -90,6 +90,7 @@ def test_tables_and_pictures_need_only_the_file(home, moved):
     pictures = [analysis.plot_curves(fusion), analysis.plot_trace(fusion), analysis.plot_gates(fusion)]
     pictures += [analysis.plot_delay(fusion), analysis.plot_confusion(student), analysis.plot_calibration(student)]
     assert all(isinstance(picture, Figure) for picture in pictures)
+    assert pictures[0]._repr_png_().startswith(b"\x89PNG")  # how a notebook asks for a picture
     image = np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8)
     attribution, _ = analysis.integrated_gradients(student, image, target=1, steps=1)
     assert attribution.shape == (32, 32)
