@@ -208,10 +208,13 @@ def _project() -> str:
 
 
 def remembered(python: str, kind: str, options: Options) -> Outcome:
-    """How the tests of a pair passed when they were last run; nothing is run."""
-    _, kept = _places(python, kind, options)
+    """How the tests of a pair passed when they last did; nothing is run."""
+    pair, kept = _places(python, kind, options)
     if not kept.exists():
-        return Outcome(python, kind, ("",) * len(SHOWN), "not run", True)
+        ready = (pair / "ready").exists()
+        versions = _versions(pair / "bin" / "python") if ready else ("",) * len(SHOWN)
+        unchanged = "`pip install` of avemo changed nothing; " if ready and kind == "colab" else ""
+        return Outcome(python, kind, versions, f"{unchanged}tests not run to their end, or not passed, yet", True)
     before = json.loads(kept.read_text())
     earlier = "" if before["key"]["project"] == _project() else "an earlier state of the project: "
     return Outcome(python, kind, tuple(before["key"]["versions"]), earlier + before["text"], True, kept=True)
