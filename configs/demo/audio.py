@@ -1,7 +1,7 @@
 """The demo's audio encoder: `configs/paper/audio.py` at an eighth of VGGish's width.
 
-Expected: not measured alone; README.md has the traces from sound (dev CCC 0.67). `real` is not measured.
-Hardware: two CPU cores; the whole demo took 4 min 49 s.
+Expected: not measured alone; README.md has the traces from sound. `real` is not measured.
+Hardware: two CPU cores; README.md says how long the whole demo took.
 
 `python launch.py demo --workdir=runs/demo` prepares the data and runs this command:
 

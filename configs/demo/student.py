@@ -1,7 +1,7 @@
 """The demo's student: `configs/paper/student.py` with the demo teacher's sizes.
 
-Expected: dev accuracy 0.66 on the synthetic faces, where its teacher has 0.57 (README.md). `real` is not measured.
-Hardware: two CPU cores; the whole demo took 4 min 49 s.
+Expected: the accuracy below the table in README.md, above its teacher's. `real` is not measured.
+Hardware: two CPU cores; README.md says how long the whole demo took.
 
 `python launch.py demo --workdir=runs/demo` prepares the data and runs this command:
 

@@ -1,8 +1,8 @@
 """The demo's teacher: `configs/paper/teacher.py` at a quarter of the width and 80 px.
 
-Expected: dev accuracy 0.57 on the synthetic faces (README.md), 0.616 on FER+ for `pretrained` (docs/ablations.md);
-`real` is not measured. None of these is a figure of the paper.
-Hardware: two CPU cores; the whole demo took 4 min 49 s.
+Expected: the accuracy below the table in README.md; 0.616 on FER+ for `pretrained` (docs/ablations.md); `real` is not
+measured. None of these is a figure of the paper.
+Hardware: two CPU cores; README.md says how long the whole demo took.
 
 `python launch.py demo --workdir=runs/demo` prepares the data and runs this command:
 
