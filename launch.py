@@ -62,5 +62,7 @@ if __name__ == "__main__":
     status = main()
     if status:  # threads of the command may still be at work: an ordinary exit would wait for them, and print their end
         sys.stderr.flush()
+        if "avemo.runs.shipped" in sys.modules:
+            sys.modules["avemo.runs.shipped"].remove()
         os._exit(status)
     sys.exit(status)

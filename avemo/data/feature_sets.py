@@ -118,8 +118,10 @@ def _shifted(recording: Recording, moments: dict[str, tuple[np.ndarray, np.ndarr
 
 def with_streams(config: ConfigDict) -> ConfigDict:
     """The config with `model.streams` of its data set, if it is "auto" and they are not the default two."""
+    if config.get("task") != "audiovisual" or config.model.get("streams") != "auto":
+        return config
     folder = config.data.get("features")
-    if config.get("task") != "audiovisual" or config.model.get("streams") != "auto" or not folder:
+    if not folder:
         return config
     found = features.streams_of(folder, shards.splits(folder)[0])
     if found == STREAMS:

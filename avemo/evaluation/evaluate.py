@@ -61,7 +61,9 @@ def evaluate(
     if options.adapt and len(scored.folders) > 1:
         raise UserError(_ADAPT_NEEDS)
     place = epath.Path(workdir)
-    if "://" not in workdir and not os.access(workdir, os.W_OK):
+    if output is not None and checkpoints.released(workdir):  # its folder is a cache's, or ends with this process
+        place = epath.Path(output)
+    elif "://" not in workdir and not os.access(workdir, os.W_OK):
         if output is None:
             raise UserError(f"{workdir} cannot be written: pass --output=DIR for the predictions and evaluation.json.")
         place = epath.Path(output)

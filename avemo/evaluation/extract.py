@@ -21,7 +21,7 @@ from tqdm import tqdm
 from avemo.data import shards
 from avemo.data.examples import MEL_ROWS
 from avemo.data.features import OUTPUTS
-from avemo.runs import installed, paths, run_folder, subruns
+from avemo.runs import installed, paths, run_folder, shipped, subruns
 from avemo.runs.encoder import TASKS, Encoder
 from media import digests, records
 from media.errors import UserError
@@ -118,6 +118,8 @@ def extract(
       UserError: `data` has no clips, a workdir is not an encoder, two encoders have one modality, or the output holds
         features of other encoders.
     """
+    # The release that the project carries is in another folder in each process: it is recorded by name.
+    named = [w if w in shipped.RUNS else installed.find(w) for w in workdirs]
     workdirs = [installed.find(workdir) for workdir in workdirs]
     encoders: dict[str, Encoder] = {}
     for workdir in workdirs:
@@ -135,7 +137,7 @@ def extract(
         "clips": str(data),
         **{
             e.modality: {"workdir": str(w), "fingerprint": e.fingerprint, "output": e.feature}
-            for e, w in zip(encoders.values(), workdirs, strict=True)
+            for e, w in zip(encoders.values(), named, strict=True)
         },
     }
     target = epath.Path(output) / "features" / records.SCHEMA_VERSION
@@ -156,7 +158,7 @@ def extract(
         (made / "extract.json").write_text(json.dumps(card, indent=2) + "\n")
         if not _complete(target, card):  # another process may have been quicker
             made.rename(target)
-    paths.record(target, {path: path for path in (str(data), *map(str, workdirs))})
+    paths.record(target, {path: path for path in (str(data), *named) if path not in shipped.RUNS})
     logger.info("extracted features to %s in %.1f s.", target, time.time() - began)
     return target
 

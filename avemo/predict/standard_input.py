@@ -13,7 +13,7 @@ from avemo.predict import trace_files
 from avemo.predict.models import Models
 from avemo.predict.predictor import Estimate, Predictor
 from avemo.predict.stream import Notes, Options, notes_of
-from avemo.predict.trace import Trace, clip_probabilities
+from avemo.predict.trace import EXPERTS, Trace, clip_probabilities
 from media import audio, video
 from media.container import Container, ReadOptions, opened
 from media.downmix import Mono
@@ -82,6 +82,7 @@ def predict_pipe(
         "seconds": round(time.time() - began, 2),
         "latency": latency,
         "faces": [trace_files.summary(trace, 0)],
+        **({} if "traces" in trace.values else {"valence_and_arousal": trace_files.NO_TRACES}),
         **({"notes": said.lines} if said.lines else {}),
     }
 
@@ -152,6 +153,7 @@ def _emit(predictor: Predictor, emit: Callable[[str], Any]) -> Iterator[Estimate
             "arousal": estimate.arousal,
         }
         line |= {"probabilities": dict(estimate.probabilities)} if estimate.probabilities else {}
+        line |= {f"{expert}_alone": dict(said) for expert, said in estimate.alone.items()}
         line |= {"spread": estimate.spread} if estimate.spread is not None else {}
         emit(json.dumps({**line, "face": estimate.face, "latency": round(estimate.latency, 4)}))
         yield estimate
@@ -167,6 +169,11 @@ def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Pr
     else:
         pairs = [[nan if e.valence is None else e.valence, nan if e.arousal is None else e.arousal] for e in estimates]
         values["traces"] = np.array([pairs], np.float32)
+    named = {EXPERTS[modality]: names for modality, names in models.expert_names.items()}
+    for expert, names in named.items():
+        alone = [[e.alone.get(expert, {}).get(name, nan) for name in names] for e in estimates]
+        values[expert] = np.array([alone], np.float32)
+        values[f"{expert}_clip"] = clip_probabilities(np.log(np.maximum(values[expert], 1e-12)))
     if estimates[0].spread is not None:
         values["spread"] = np.array([[e.spread for e in estimates]], np.float32)
     if estimates[0].gates is not None:
@@ -181,5 +188,6 @@ def _trace(estimates: list[Estimate], models: Models, rate: float, predictor: Pr
         sound=np.array([e.sound for e in estimates]),
         values=values,
         class_names=models.class_names,
+        expert_names=named,
         notes={**notes, "latency": predictor.latency()},
     )

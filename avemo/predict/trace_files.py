@@ -13,7 +13,7 @@ from avemo.predict.palette import COLOURS
 from avemo.predict.trace import Trace, gaps
 
 FORMAT_VERSION = 1
-NO_TRACES = "none: this run learned which emotion raters would name, from corpora without valence and arousal"
+NO_TRACES = "none: this run learned which emotion raters would name, without labels of valence and arousal"
 _NO_FACE, _NO_SOUND = "#999999", "#E6D27A"  # shades of the picture
 
 

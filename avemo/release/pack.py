@@ -141,9 +141,14 @@ def _calibrated(
     if not file.exists():
         raise UserError(f"--calibrate needs {file}: run `launch.py evaluate --workdir={path} --split=dev` first.")
     dev = run_folder.read_predictions(file)
+    if "probability" not in dev:
+        raise UserError(f"{path} has no classes to calibrate: leave out --calibrate.")
     found = calibration.fit(dev["label"], dev["probability"])
     scores = {}
     for split, before in result["metrics"].items():
+        if "ece" not in before:  # scored by triplets alone
+            scores[split] = before
+            continue
         said = run_folder.read_predictions(file.with_name(f"{split}.npz"))
         log = np.log(np.maximum(said["probability"].astype(np.float64), 1e-12))
         scores[split] = {**before, **metrics.class_scores(said["label"], found.apply(log))}

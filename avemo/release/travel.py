@@ -1,7 +1,7 @@
 """Packs one run into one file, for a drive or another machine: what analysis needs, without training state or data.
 
-Unlike a release it keeps the log and the predictions, names no licence, and may be of any size. `avemo.load` and every
-command that takes a run folder take the file.
+Unlike a release it keeps the log and the predictions, names no licence, and may be of any size. `avemo.load` and the
+commands `predict`, `evaluate`, `extract`, `export` and `compare` take the file. A fusion's encoders are not in it.
 """
 
 import os
@@ -34,10 +34,14 @@ def pack(workdir: str, output: str) -> dict[str, Any]:
     """
     if not output.endswith(zipped.SUFFIX):
         raise UserError(f"--output={output}: a packed run is a file NAME{zipped.SUFFIX}.")
+    if "://" in output:
+        raise UserError(f"--output={output}: write the file to a local disk, then copy it to the bucket.")
     folder = epath.Path(run_folder.require(installed.find(workdir), "run"))
     _, step, variables = checkpoints.load(folder)
     target = pathlib.Path(output)
     name = epath.Path(os.path.abspath(folder) if "://" not in str(folder) else folder).name
+    if target.is_dir() or any(parent.exists() and not parent.is_dir() for parent in target.parents):
+        raise UserError(f"--output={output} cannot be written: it is a folder, or lies below a file.")
     with write_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with own_folder(target.parent, f".{target.name}-") as staging:

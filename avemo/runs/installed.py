@@ -16,7 +16,10 @@ from media.errors import UserError
 def folder() -> pathlib.Path:
     """Returns the cache folder, which need not exist."""
     named = os.environ.get("AVEMO_CACHE")
-    return pathlib.Path(named) if named else caches.user_folder()
+    try:
+        return pathlib.Path(named) if named else caches.user_folder()
+    except RuntimeError:  # a user without a home: nothing is installed, and nothing can be
+        return pathlib.Path(os.devnull, "avemo")
 
 
 def names() -> list[str]:
@@ -76,10 +79,10 @@ def find(workdir: str) -> str:
         return str(folder() / found[0])
     if found:
         raise UserError(f"{workdir} is in several installed releases: name one of {', '.join(found)}.")
-    if os.path.exists(workdir):
-        return workdir
     if workdir in shipped.RUNS:
         return str(shipped.folder() / workdir.partition("/")[2])
+    if os.path.exists(workdir):
+        return workdir
     raise UserError(
         f"{workdir} is not a run folder, and no release with a run of this name is installed in {folder()} "
         f"({'installed: ' + ', '.join(runs) if runs else 'nothing is installed'}). Make one with "

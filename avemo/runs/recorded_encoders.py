@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from avemo.data import shards
 from avemo.data.features import OUTPUTS
-from avemo.runs import archive, installed, paths
+from avemo.runs import archive, installed, paths, shipped
 from media.errors import UserError
 from media.faces import FaceOptions
 from media.files import read_json
@@ -118,7 +118,7 @@ def _resolve(workdir: epath.Path, card: Mapping[str, Any], given: Mapping[str, s
         if chosen:
             found[modality] = installed.find(chosen)
         else:
-            found[modality] = _locate(workdir, modality, recorded["workdir"]) if recorded else None
+            found[modality] = located(workdir, modality, recorded["workdir"]) if recorded else None
     return RecordedEncoders(
         **found,
         fingerprints={m: card[m]["fingerprint"] for m in MODALITIES if card.get(m) and not given[m]},
@@ -152,7 +152,12 @@ def _faces(workdir: epath.Path, card: Mapping[str, Any]) -> FaceOptions:
     return dataclasses.replace(faces, detector_model=detector)
 
 
-def _locate(workdir: epath.Path, modality: str, recorded: str) -> str:
+def located(workdir: epath.Path, modality: str, recorded: str) -> str:
+    """The run folder of an encoder that is recorded as `recorded`.
+
+    Raises:
+      UserError: it is not there.
+    """
     candidates = (
         epath.Path(paths.find(recorded, workdir)),
         workdir / "encoders" / modality,
@@ -162,6 +167,8 @@ def _locate(workdir: epath.Path, modality: str, recorded: str) -> str:
     for candidate in reversed(candidates) if "/" not in recorded else candidates:
         if (candidate / "config.json").exists():
             return str(candidate)
+    if recorded in shipped.RUNS:
+        return installed.find(recorded)
     raise UserError(
         f"the {modality} encoder of {workdir} is no longer at {recorded}: name its run folder with --{modality}=RUN."
     )

@@ -48,6 +48,13 @@ def read() -> dict[str, bytes]:
     return files
 
 
+def remove() -> None:
+    """Removes what was unpacked, for a process that ends without `atexit`; the next use unpacks it again."""
+    if folder.cache_info().currsize:
+        shutil.rmtree(folder(), ignore_errors=True)
+        folder.cache_clear()
+
+
 @functools.cache
 def folder() -> pathlib.Path:
     """Unpacks the release for this process; returns the folder of its runs.

@@ -6,13 +6,16 @@ import pathlib
 
 import numpy as np
 import pytest
+from etils import epath
 
 import launch
 from avemo import metrics
-from avemo.predict import open_models
+from avemo.evaluation import extract
+from avemo.predict import open_models, standard_input, stream
 from avemo.release import calibration, pack
-from avemo.runs import checkpoints, installed, shipped, weights
-from helpers import films, tiny_runs
+from avemo.runs import checkpoints, installed, recorded_encoders, shipped, weights
+from helpers import films, tiny_runs, toy
+from media import caches
 from media.errors import UserError
 
 CARD = {"title": "Corpus", "licence": "CC BY-NC 4.0", "splits": {}}
@@ -86,7 +89,7 @@ def test_predict_needs_no_run_and_says_what_each_modality_says(carried, tmp_path
     out = tmp_path / "out"
     assert launch.main(["predict", f"--input={clip}", f"--output={out}", "--files=csv,json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert "without valence and arousal" in told["valence_and_arousal"]
+    assert "without labels of valence and arousal" in told["valence_and_arousal"]
     trace = json.loads((out / "trace.json").read_text())
     assert trace["run"]["workdir"] == "fusion"  # no folder of this machine
     face = trace["faces"][0]
@@ -97,6 +100,45 @@ def test_predict_needs_no_run_and_says_what_each_modality_says(carried, tmp_path
     for kind in ("p", "face", "voice"):
         total = sum(np.array(frames[f"{kind}_{name}"], float) for name in tiny_runs.CLASSES)
         assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_a_pipe_says_what_each_modality_says_too(carried, tmp_path):
+    clip = films.film(tmp_path / "a.mkv", seconds=0.6, squares=[films.still()], sound=0.6)
+    lines = []
+    models = open_models(shipped.RUN, batch_size=1)
+    with clip.open("rb") as file:
+        said = standard_input.predict_pipe(models, file, str(tmp_path / "out"), stream.Options(), emit=lines.append)
+    assert said["valence_and_arousal"].startswith("none")
+    assert set(json.loads(lines[-1])["face_alone"]) == set(tiny_runs.CLASSES)
+    face = json.loads((tmp_path / "out" / "trace.json").read_text())["faces"][0]
+    for kind in ("face_alone", "voice_alone"):
+        assert sum(face[kind]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_its_name_is_its_own_whatever_lies_around_and_without_a_home(carried, tmp_path, monkeypatch):
+    (tmp_path / shipped.RUN).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert installed.find(shipped.RUN) == str(shipped.folder() / "fusion")
+
+    def nobody():
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("AVEMO_CACHE")
+    monkeypatch.setattr(caches, "user_folder", nobody)
+    assert installed.find("emotions/faces") == str(shipped.folder() / "faces")
+
+
+def test_features_name_its_encoders_as_they_are_called(carried, tmp_path):
+    clips = toy.clips(tmp_path, train=1, dev=1, frames=10, segments=1)
+    made = extract.extract(["emotions/faces", "emotions/speech"], clips, str(tmp_path / "out"), progress=False)
+    unpacked = shipped.folder()
+    shipped.remove()  # as at the end of the process
+    assert not unpacked.exists()
+    found = recorded_encoders.describe(str(made))
+    assert [found[modality]["workdir"] for modality in ("visual", "audio")] == ["emotions/faces", "emotions/speech"]
+    assert recorded_encoders.located(epath.Path(tmp_path), "visual", "emotions/faces") == str(
+        shipped.folder() / "faces"
+    )
 
 
 def test_released_weights_are_rounded_calibrated_and_the_fusion_knows_them(runs, made, carried):

@@ -199,3 +199,12 @@ def test_a_run_that_cannot_be_packed(home, abroad, capsys):
     assert launch.main(["pack", f"--workdir={abroad}", "--output=run.zip"]) == 2
     assert "not a run folder" in capsys.readouterr().err
     assert not list(abroad.iterdir())
+    (abroad / "run.zip").mkdir()
+    (abroad / "file").write_text("")
+    for output, says in (
+        ("gs://bucket/run.zip", "write the file to a local disk"),
+        ("run.zip", "it is a folder, or lies below a file"),
+        ("file/run.zip", "it is a folder, or lies below a file"),
+    ):
+        assert launch.main(["pack", f"--workdir={home / 'student'}", f"--output={output}"]) == 2
+        assert says in capsys.readouterr().err
