@@ -261,7 +261,7 @@ def run(
     sizes = tasks.make(config).sizes()
     header = {"task": config.task, "platform": platform, "topology": topology, "batch": sizes, "dtype": dtype}
     if platform == "cuda":
-        if not topology.isdigit() or not int(topology):
+        if not topology.isdecimal() or not int(topology):
             raise UserError(f"--topology={topology}: with --platform=cuda it is the number of GPUs, such as 8.")
         return {**header, "devices": int(topology), **lower_cuda(config, int(topology), sizes)}
     if platform != "tpu":

@@ -1,8 +1,8 @@
 """Folds of a data set for cross-validation: which recordings are train, dev and test of one of them.
 
 A run of one fold is tested on that fold and learns from the others. Its dev part is cut out of the recordings it learns
-from, so that nothing is chosen on what is reported. Whole subjects go to one part, and so do whole groups if the folds
-are of groups.
+from, so that nothing is chosen on what is reported. By default folds are of subjects: all recordings of a subject go to
+one part. Folds of recordings part them, which flatters the scores; folds of groups keep groups whole.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ class Fold:
 
     Attributes:
       number, count: units whose place in sorted order is `number` mod `count` are tested.
-      by: what a unit is: "recording", "subject" or "group".
+      by: what a unit is: "recording", "subject" (a recording without one is its own) or "group".
       part, parts: of the subjects that are not tested, those whose place in sorted order is `part` mod `parts` are dev;
         with `parts` 0 none is.
     """
 
     number: int
     count: int
-    by: str = "recording"
+    by: str = "subject"
     part: int = 0
     parts: int = 0
 
@@ -74,7 +74,7 @@ def of_config(config: ConfigDict) -> Fold | None:
     if fold == NONE:
         return None
     by = config.data.get("fold_by", NONE)
-    by = BY[0] if by == NONE else by
+    by = "subject" if by == NONE else by
     if by not in BY:
         raise unknown("data.fold_by", by, BY)
     number, count = _fraction("data.fold", fold)

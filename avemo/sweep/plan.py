@@ -37,7 +37,7 @@ class Sweep:
       folds: cross-validation over this number of folds of the data set, whose out-of-fold predictions are pooled; 0:
         the data set's own splits.
       fold_by: what the folds are of: "recording", "subject" or "group".
-      dev_parts: of how many parts of the other folds' subjects one is dev; 0: none.
+      dev_parts: of how many parts of the other folds' subjects one is dev; 0: none, so that nothing can be chosen.
       nested: every part is dev in turn, and the networks of a fold are averaged; otherwise one part is.
       per_dimension: valence and arousal each have their own candidate.
       average: number of the best candidates of a fold whose predictions are averaged. With few recordings the best is
@@ -54,7 +54,7 @@ class Sweep:
     reference: str = ""
     note: str = ""
     folds: int = 0
-    fold_by: str = "recording"
+    fold_by: str = "subject"
     dev_parts: int = 4
     nested: bool = True
     per_dimension: bool = False
@@ -144,11 +144,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
         if not override.startswith("--config.") or not separator:
             raise UserError(f"{override!r} is not an override: write --config.path.to.field=value.")
         if name == "seeds":
-            if not text.isdigit() or not int(text):
+            if not text.isdecimal() or not int(text):
                 raise UserError(f"--config.seeds takes a number of seeds, not {text!r}.")
             sweep = dataclasses.replace(sweep, seeds=int(text))
         elif name == "folds":
-            if not text.isdigit() or int(text) == 1:
+            if not text.isdecimal() or int(text) == 1:
                 raise UserError(f"--config.folds takes 0 or a number of folds above 1, not {text!r}.")
             sweep = dataclasses.replace(sweep, folds=int(text))
         elif name == "title":
@@ -175,8 +175,13 @@ def cells(sweep: Sweep) -> list[list[list[Cell]]]:
     before the seed: `[setting][candidate][fold · part · seed]`.
 
     Raises:
-      UserError: there is no setting, two settings have the same name, or the reference is not one of them.
+      UserError: there is no setting, two settings have the same name, the reference is not one of them, or folds have
+        several candidates and no dev part to choose on.
     """
+    if sweep.folds and not sweep.dev_parts and len(sweep.search) > 1:
+        raise UserError(
+            f"sweep {sweep.title!r} searches over folds: set dev_parts, on which the candidates are compared."
+        )
     out = []
     for name, setting in zip(_names(sweep), sweep.settings, strict=True):
         fields = {key: value for key, value in setting.items() if key != "name"}

@@ -129,7 +129,7 @@ def _mean(parts: Sequence[Recordings]) -> Recordings:
 
 def _best(sweep: Sweep, tried: Sequence[Sequence[_Fold]]) -> list[list[int]]:
     """The numbers of the best candidates on dev: of each dimension, or for all together."""
-    if len(tried) == 1 or not tried[0][0].dev:
+    if len(tried) == 1:
         return [[0]]
     scores = np.mean([[_dimensions(fold.dev) for fold in seeds] for seeds in tried], 1)  # [candidates, dimensions]
     ranked = np.argsort(-(scores if sweep.per_dimension else scores.mean(1, keepdims=True)), 0, kind="stable")

@@ -65,7 +65,7 @@ def _shard(groups: list[list[plan.Cell]], shard: str | None) -> list[list[plan.C
     if shard is None:
         return groups
     index, _, count = shard.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UserError(f"--shard={shard} is not i/n with 1 ≤ i ≤ n, such as --shard=2/4.")
     return groups[int(index) - 1 :: int(count)]
 

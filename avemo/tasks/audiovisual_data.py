@@ -198,7 +198,7 @@ def _frames(config: ConfigDict, name: str) -> int:
     value = config.data.get(name, "auto")
     if value == "auto":
         return 0
-    if not str(value).isdigit():
+    if not str(value).isdecimal():
         raise UserError(f"data.{name}={value} must be a number of frames, or auto.")
     return int(value)
 

@@ -83,6 +83,7 @@ def get_config(variant: str = "folds") -> plan.Sweep:
         common={"model.prior_weights": weights(0.37), "model.modality_dropout": 0.5},
         seeds=1 if variant == "table" else 5,
         folds=7,
+        fold_by="recording",
         dev_parts=0,
         postprocess=False,
         reference="prior alone",

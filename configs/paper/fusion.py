@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "delay": 2.8,  # s (A)
             "eval_batch": 8,
             "fold": "auto",  # i/n: cross-validation, tested on fold i of n; auto: the data set's own splits
-            "fold_by": "auto",  # what a fold is of: recording, subject, group
+            "fold_by": "auto",  # what a fold is of: recording, subject (auto), group
             "dev_part": "auto",  # i/n: which part of the other folds' subjects is dev; auto: none
             "standardise": "auto",  # features by the moments of train, or of their own group or recording; or off
             "eval_length": "auto",  # frames of the windows that are overlapped at evaluation; auto: whole recordings

@@ -28,9 +28,14 @@ def split(**data):
 
 
 def test_recording_i_of_the_sorted_is_tested_in_fold_i():
-    parts = [split(fold=f"{n}/3") for n in range(3)]
+    parts = [split(fold=f"{n}/3", fold_by="recording") for n in range(3)]
     assert [p["test"] for p in parts] == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
     assert all(sorted([*p["train"], *p["test"]]) == list(range(10)) and not p["dev"] for p in parts)
+
+
+def test_a_fold_parts_no_subject_unless_it_is_told_to():
+    parts = [split(fold=f"{n}/3") for n in range(3)]
+    assert [p["test"] for p in parts] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5]]
 
 
 def test_dev_is_cut_out_of_the_learned_part_by_subject():

@@ -17,6 +17,7 @@ SWEEP = plan.Sweep(
     settings=[{"name": "a"}, {"name": "b", "model.fusion": "gmu"}],
     search=[{"name": "good"}, {"name": "bad", "model.dropout": 0.1}],
     folds=3,
+    fold_by="recording",
     dev_parts=2,
     seeds=2,
     postprocess=False,
@@ -72,7 +73,9 @@ def test_cells_name_their_fold_and_dev_part():
     assert set(fields) < set(cells[-1].overrides)
     config = cells[-1].config()
     assert (config.data.fold, config.data.dev_part, config.seed) == ("2/3", "1/2", 1)
-    (without, *_), *_ = plan.cells(replace(SWEEP, dev_parts=0))[0]
+    with pytest.raises(UserError, match="searches over folds: set dev_parts"):
+        plan.cells(replace(SWEEP, dev_parts=0))
+    (without, *_), *_ = plan.cells(replace(SWEEP, dev_parts=0, search=SWEEP.search[:1]))[0]
     assert without.folder == "cells/a/good/fold_0/seed_0"
     assert tuple(without.config().eval_splits) == ()
     loaded = plan.load("configs/ablations/fusion.py:demo", ["--config.folds=4", "--config.fold_by=subject"])
