@@ -156,7 +156,12 @@ def pip_install(python: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory() as copy:
         for name in PACKAGES:
             shutil.copytree(ROOT / name, pathlib.Path(copy, name), ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("pyproject.toml", "README.md", *(path.name for path in ROOT.glob("requirements*.txt"))):
+        for file in (
+            "launch.py",
+            "pyproject.toml",
+            "README.md",
+            *(path.name for path in ROOT.glob("requirements*.txt")),
+        ):
             shutil.copy(ROOT / file, copy)
         _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", copy)
 
@@ -248,7 +253,7 @@ def locked(folder: pathlib.Path) -> tuple[str, bool]:
             _run(_uv(folder), "pip", "compile", "--quiet", "--python-version", python, *WHEELS, lock)
         except NoEnvironment as error:
             failed.append(f"**not on {python}: {error}**")
-    good = [python for python in PYTHONS if not any(python in line for line in failed)]
+    good = [python for python in PYTHONS if not any(line.startswith(f"**not on {python}:") for line in failed)]
     return "; ".join([f"requirements.lock has wheels for Python {', '.join(good)}", *failed]) + ".", not failed
 
 

@@ -252,7 +252,7 @@ COMMANDS = {
             "format": {
                 "choices": ("stablehlo", "onnx"),
                 "default": "stablehlo",
-                "help": "onnx needs only onnxruntime to run, and `pip install 'avemo[onnx]'` to be written",
+                "help": "onnx needs only onnxruntime to run, and jax2onnx to be written",
             },
             **_ENCODERS,
         },

@@ -135,9 +135,7 @@ def _section(member: Member) -> list[str]:
         )
     scores = ["Scored only together with the fusion that it was fine-tuned with."]
     if "calibrated_encoders" in result:
-        scores = [
-            "Its encoders were calibrated after it was made, so it is scored as a released whole: docs/models.md."
-        ]
+        scores = ["Its encoders were calibrated after it was made, so these scores would not be those of the release."]
     if "calibration" in result:
         lines += _calibration(result["calibration"])
     if result["metrics"]:

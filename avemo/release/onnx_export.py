@@ -1,6 +1,6 @@
 """Writes the networks of a run as ONNX files, by jax2onnx: batch and time are symbolic, the weights are inside.
 
-Each file takes and gives arrays by name. jax2onnx is an optional requirement (`pip install "avemo[onnx]"`).
+Each file takes and gives arrays by name. jax2onnx is an optional requirement (the extra `onnx`).
 """
 
 import contextlib
@@ -128,7 +128,7 @@ def _converter() -> tuple[Callable[..., Any], Any]:
         import jax2onnx
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise UserError('--format=onnx needs jax2onnx: pip install "avemo[onnx]".') from error
+        raise UserError('--format=onnx needs jax2onnx: pip install "jax2onnx>=0.13" onnxruntime.') from error
     return jax2onnx.to_onnx, onnxruntime
 
 

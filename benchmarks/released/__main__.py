@@ -19,7 +19,7 @@ from avemo.runs import shipped
 from benchmarks.released import page, recipe, scores
 from benchmarks.results.steps import ROOT, SOURCE, Place, StepRunner
 from media.errors import UserError
-from media.files import write_atomically
+from media.files import read_json, write_atomically
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
             before = json.loads(kept.read_text())["rows"] if kept.exists() else ()
             found = _measured(place, arguments.train, before)
             write_atomically(kept, json.dumps(found, indent=1) + "\n")
-        write_atomically(output, page.text(json.loads(output.with_suffix(".json").read_text())))
+        write_atomically(output, page.text(read_json(output.with_suffix(".json"), "run without --page first")))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,6 +49,7 @@ def main() -> int:
 def _measured(place: Place, train: bool, before: Sequence[dict]) -> dict:
     if not place.source.is_dir():
         raise UserError(f"--source={place.source} is not a folder: name the one with the corpora (docs/corpora.md).")
+    scores.clip(place)  # before hours are spent
     place.work.mkdir(parents=True, exist_ok=True)
     os.environ["AVEMO_CACHE"] = str((place.work / "cache").resolve())
     runner = StepRunner(place)

@@ -22,7 +22,7 @@ USE = """\
 
 The first command takes `emotions/fusion`: what the face says, what the voice says, and both by Bayes' rule, for each
 frame and for the clip. It gives no valence and no arousal, because no corpus with such labels was there to learn from.
-It needs neither a network nor a home that can be written."""
+It needs neither a network connection nor a writable home directory."""
 
 
 NOTES = """\
@@ -30,7 +30,7 @@ NOTES = """\
 
 The recipes are `configs/released/`; each states its rule of choice, which was written before the run. Temperature,
 prior and the checkpoint of `faces` were chosen on dev. One rule was changed on the way: when the steps were tried
-out on a half trained `faces`, it had called most takes neutral, and the calibration has since taken back the
+out on a half-trained `faces`, it had called most takes neutral, and the calibration has since taken back the
 largest share of the prior that costs at most one point of dev's mean of accuracy and UAR, instead of the share that
 is best there. So the scores on the takes may be flattered by that one change.
 

@@ -19,6 +19,7 @@ from avemo.runs import shipped
 from benchmarks.released import recipe
 from benchmarks.results import measures
 from benchmarks.results.steps import ROOT, Place, Step
+from media.errors import UserError
 
 
 def steps(place: Place) -> list[Step]:
@@ -30,26 +31,44 @@ def steps(place: Place) -> list[Step]:
     ]
 
 
+def _of_today(name: str) -> str:
+    """The name with the digest of the carried release, so that what another one said is not taken for its words."""
+    return f"{name}_{(shipped.package() / shipped.DIGEST).read_text()[:8]}"
+
+
 def twin_steps(place: Place) -> list[Step]:
     """Scoring of the twin, which has to be trained first."""
-    features = place.work / "features" / "twin"
+    features = place.work / "features" / _of_today("twin")
     return [
-        Step("installed/twin", ("launch.py", "release", f"--install={place.work / recipe.TWIN}.zip")),
+        Step(_of_today("installed/twin"), ("launch.py", "release", f"--install={place.work / recipe.TWIN}.zip")),
         scored(place, "twin/speech_f0", "speech", place.data("speech_f0")),
-        recipe.extract("features/twin", "twin/faces,twin/speech_f0", place.data("takes"), features),
+        recipe.extract(_of_today("features/twin"), "twin/faces,twin/speech_f0", place.data("takes"), features),
         scored(place, "twin/fusion", "both", features),
     ]
 
 
 def scored(place: Place, run: str, name: str, data: pathlib.Path, *flags: str) -> Step:
     """The step that writes the predictions of a released run on the test split of some data."""
-    arguments = (f"--workdir={run}", f"--data={data}", "--split=test", *flags, f"--output={place.said(name)}")
+    arguments = (
+        f"--workdir={run}",
+        f"--data={data}",
+        "--split=test",
+        *flags,
+        f"--output={place.said(_of_today(name))}",
+    )
     return Step(f"said/{name}", ("launch.py", "evaluate", *arguments))
 
 
 def clip(place: Place) -> pathlib.Path:
-    """The GRID clip that the first trace is timed on."""
-    return sorted((place.source / "grid").rglob("*.mpg"))[0]
+    """The GRID clip that the first trace is timed on.
+
+    Raises:
+      UserError: there is none.
+    """
+    clips = sorted((place.source / "grid").rglob("*.mpg"))
+    if not clips:
+        raise UserError(f"{place.source / 'grid'} holds no clip of GRID (*.mpg): docs/corpora.md says how to get it.")
+    return clips[0]
 
 
 ROWS = {
@@ -68,7 +87,7 @@ def measure(place: Place, before: Sequence[Mapping[str, Any]] = ()) -> dict[str,
     """
     rows: list[Mapping[str, Any]] = []
     for name, (run, what, unit) in ROWS.items():
-        file = place.said(name) / "test.npz"
+        file = place.said(_of_today(name)) / "test.npz"
         if file.exists():
             said = measures.load(file)
             keep = said["label"] >= 0
@@ -89,8 +108,12 @@ def first_trace(place: Place) -> dict[str, float]:
         arguments = ("launch.py", "predict", f"--input={clip(place)}", f"--output={folder}/trace")
         environment = {**os.environ, "AVEMO_CACHE": folder, "XDG_CACHE_HOME": folder}  # nothing is compiled yet
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+        )
         wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise UserError(f"predict of {clip(place)} failed: {' '.join(done.stderr.strip().splitlines()[-1:])}")
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": round(wall, 1), "processor_seconds": round(processor, 1)}
 

@@ -1,1 +1,1 @@
-"""The recipes of the release that the project carries: real corpora, a night of two CPU cores at most."""
+"""The recipes of the release that the project carries: real corpora, an hour or two of two CPU cores each."""

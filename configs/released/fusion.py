@@ -1,11 +1,11 @@
 """Released: both experts by Bayes' rule. The voice and the face weigh one each, and nothing is learned.
 
-The features are the calibrated logits of both networks, whose priors are even, so their logarithms add. A fusion that
-learns would learn from the takes of one actor, and would be his. RAVDESS's takes give the class names and the frame
-rate, and score the result.
+The logits of both networks add as logarithms. The release calibrates them afterwards; its card says how much of the
+prior is left. A fusion that learns would learn from the takes of one actor, and would be his. RAVDESS's takes give the
+class names and the frame rate, and score the result.
 
-    python launch.py extract --workdir=runs/released/face,runs/released/voice --data=DATA/takes --output=FEATURES \\
-        --layer=logits
+    python launch.py extract --workdir=runs/released/faces,runs/released/speech --data=DATA/takes_split \\
+        --output=FEATURES --layer=logits
     python launch.py train --config=configs/released/fusion.py --workdir=runs/released/fusion \\
         --config.data.features=FEATURES
 

@@ -13,7 +13,7 @@ from media.errors import UserError
 
 needs_onnx = pytest.mark.skipif(
     not (importlib.util.find_spec("jax2onnx") and importlib.util.find_spec("onnxruntime")),
-    reason='needs pip install "avemo[onnx]"',
+    reason="needs jax2onnx and onnxruntime",
 )
 PARITY = 1e-4
 
@@ -80,7 +80,7 @@ def test_without_jax2onnx_the_remedy_is_said(run, tmp_path, monkeypatch):
 
 
 def missing():
-    raise UserError('--format=onnx needs jax2onnx: pip install "avemo[onnx]".')
+    raise UserError('--format=onnx needs jax2onnx: pip install "jax2onnx>=0.13" onnxruntime.')
 
 
 def test_an_operator_that_cannot_be_written_is_named(run, tmp_path, monkeypatch):
