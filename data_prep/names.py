@@ -3,12 +3,15 @@
 import collections
 import difflib
 import posixpath
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
 from media.errors import UserError
 
 _NEAREST = 20  # a missing file's nearest name is looked up for so many: comparing all with all takes quadratic time
+# A suffix of a file, such as .mp4; in S01.1 and S01.2 the last part tells recordings apart.
+_SUFFIX = re.compile(r"(?<=[^/])\.(?:[a-z][a-z0-9]{1,4}|3gp|3g2)$")
 
 
 def _spelling(name: str) -> str:
@@ -20,7 +23,7 @@ def _any_case(name: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    return posixpath.splitext(_any_case(name))[0]
+    return _SUFFIX.sub("", _any_case(name))
 
 
 def match(

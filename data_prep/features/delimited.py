@@ -27,6 +27,7 @@ def recordings(path: pathlib.Path, form: Layout, key: int) -> dict[str, list[tup
     The time is linear in the file's size, and memory holds one line.
     """
     delimiter, out = form.delimiter.encode(), {}  # type: tuple[bytes, dict[str, list[tuple[int, int, int]]]]
+    blank = delimiter + b" \t\r\n\"'"  # a row of empty cells belongs to no recording
     file, *_ = opened(path)
     with file:
         file.seek(form.begin)
@@ -42,7 +43,7 @@ def recordings(path: pathlib.Path, form: Layout, key: int) -> dict[str, list[tup
             cells = line.split(delimiter, key + 1)
             if len(cells) > key:
                 cell = cells[key]
-                if cell != current and line.strip():
+                if cell != current and line.strip(blank):
                     close()
                     begin, first, current = offset, number, cell
             offset += len(line)
@@ -55,25 +56,6 @@ def _plain(cell: bytes, form: Layout) -> str:
     return cell.decode(form.encoding, "replace").strip().strip("'\"").strip()
 
 
-def holds_several(path: pathlib.Path, form: Layout, key: int) -> bool:
-    """Whether the first and the last row of a table are of different recordings."""
-    file, *_ = opened(path)
-    delimiter = form.delimiter.encode()
-
-    def name(line: bytes) -> str:
-        cells = line.split(delimiter, key + 1)
-        return _plain(cells[key], form) if len(cells) > key else ""
-
-    with file:
-        file.seek(form.begin)
-        first = file.readline()
-        size = file.seek(0, os.SEEK_END)
-        reach = max(1 << 16, 4 * len(first))
-        file.seek(max(form.begin, size - reach))
-        lines = [line for line in file.read().splitlines() if line.strip()]
-    return bool(lines) and name(first) != name(lines[-1])
-
-
 @dataclasses.dataclass(frozen=True)
 class Block:
     """Some rows of a table: a column per place that was wanted, and the number of each row's line `[N]`."""
@@ -82,16 +64,16 @@ class Block:
     lines: np.ndarray
 
 
-def blocks(part: Part, form: Layout, wanted: Sequence[int]) -> Iterator[Block]:
-    """Yields the rows of a part in blocks of a few MB.
+def blocks(part: Part, form: Layout, wanted: Sequence[int], text: int | None = None) -> Iterator[Block]:
+    """Yields the rows of a part in blocks of a few MB; the column at `text` is read as it is written.
 
     Raises:
       OSError: the file cannot be read.
       TableError: a row has more or fewer cells than there are columns, or a file is not in its encoding.
     """
-    for text, lines in _texts(part, form):
-        if text.strip():
-            data = _parse(text, form, wanted, lines)
+    for rows, lines in _texts(part, form):
+        if rows.strip():
+            data = _parse(rows, form, wanted, lines, text)
             # A line break in a quoted cell makes one row of two lines.
             yield Block(data, lines if len(lines) == len(data) else lines[0] + np.arange(len(data)))
 
@@ -124,7 +106,7 @@ def _texts(part: Part, form: Layout) -> Iterator[tuple[bytes, np.ndarray]]:
         yield b"".join(gathered), np.concatenate(numbers)
 
 
-def _parse(block: bytes, form: Layout, wanted: Sequence[int], lines: np.ndarray) -> "pd.DataFrame":
+def _parse(block: bytes, form: Layout, wanted: Sequence[int], lines: np.ndarray, text: int | None) -> "pd.DataFrame":
     import pandas as pd  # slow to import, and no other corpus needs it
 
     width = len(form.names) + form.spare
@@ -137,6 +119,7 @@ def _parse(block: bytes, form: Layout, wanted: Sequence[int], lines: np.ndarray)
             header=None,
             names=names,
             usecols=sorted(set(wanted)),
+            dtype=None if text is None else {text: str},
             sep=form.delimiter,
             quotechar=form.quote,
             decimal=form.decimal,

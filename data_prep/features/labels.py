@@ -102,6 +102,8 @@ def _read(part: Part, spec: TableSpec, dimension: str) -> dict[str, Rows]:
     found = reading.read_by(part, narrow, column) if column else {"": reading.read(part, narrow)}
     place = [reading.feature_names(part, narrow).index(name) for name in chosen]
     found = {name: dataclasses.replace(rows, values=rows.values[:, place]) for name, rows in found.items()}
+    if not found:
+        raise TableError(f"column {column!r} names no rater: fill it in")
     rows = next(iter(found.values()))
     if rows.time is None:
         raise TableError("its labels have no times: add a column of times in seconds, or rate=HZ")
@@ -154,11 +156,18 @@ def read(parts: Mapping[str, Part], how: Reading) -> Traces:
     for dimension, part in parts.items():
         try:
             found = _read(part, how.spec, dimension)
+            if how.raters and dimension and "" in found:  # its only column is a rater's
+                found = {_columns(part, how.spec, dimension)[0]: found[""]}
         except TableError as error:
             raise at(part.path, error) from error
         except OSError as error:
             raise UserError(f"{part.path} cannot be read: {error.strerror}.") from error
         for rater, rows in found.items():
+            if how.raters and rater.strip() not in how.raters:
+                raise UserError(
+                    f"{part.path}: it names none of the raters of the data set ({listed(how.raters)}): name its rater, "
+                    "or exclude the recording."
+                )
             _check_range(part, rows, how)
             time = np.asarray(rows.time) - how.delay
             values = 2 * (rows.values.astype(np.float64) - how.low) / (how.high - how.low) - 1

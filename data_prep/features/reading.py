@@ -48,9 +48,11 @@ def recordings(path: pathlib.Path, spec: TableSpec, notes: list[str]) -> dict[st
     form = layout(str(path), spec)
     place, understood = select(form, spec)
     notes += [note for note in (*form.notes, *understood) if note not in notes]
-    if place.key is None or not delimited.holds_several(path, form, place.key):
+    runs = {} if place.key is None else delimited.recordings(path, form, place.key)
+    if len(runs.keys() - {""}) < 2:
         return {"": Part(str(path))}
-    runs = delimited.recordings(path, form, place.key)
+    if "" in runs:
+        raise TableError(f"line {runs[''][0][2]}: the recording's name is missing: fill it in")
     return {name: Part(str(path), tuple(ranges)) for name, ranges in runs.items()}
 
 
@@ -112,14 +114,15 @@ def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
     named = form.names.index(by) if by else None
     times = (place.time, place.end, place.frame, place.confidence, place.success, named)
     read = collections.defaultdict(list)
-    for block in delimited.blocks(part, form, [*place.features, *(p for p in times if p is not None)]):
+    wanted = [*place.features, *(p for p in times if p is not None)]
+    for block in delimited.blocks(part, form, wanted, named):
         read["values"].append(delimited.numbers(block, place.features, form))
         read["time"].append(_times(block, place, spec, form))
         for name in ("confidence", "success"):
             if (at := getattr(place, name)) is not None:
                 read[name].append(delimited.column(block, at, form))
         if named is not None:
-            read["by"].append(block.data[named].astype(str).to_numpy())
+            read["by"].append(block.data[named].fillna("").astype(str).str.strip().to_numpy(object))
         read["lines"].append(block.lines)
     if not read:
         raise TableError("it has no row: remove the file, or fill it in")
@@ -130,7 +133,7 @@ def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
 
     groups = {"": np.arange(len(joined["values"]))}
     if by:
-        groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name != "nan"}
+        groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name}
     return {name: _group(joined, rows, line, spec, place.feature_names) for name, rows in groups.items()}
 
 

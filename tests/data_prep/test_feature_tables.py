@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from data_prep import names
 from data_prep.corpora.features import Features, Options
 from data_prep.features import presets
 from media.errors import UserError
@@ -238,6 +239,73 @@ def test_raters_become_a_gold_standard(make):
         np.testing.assert_allclose(record["targets"], np.mean(raters, axis=0), atol=1e-6)
 
 
+def by_rater(*headers):
+    """Files of labels by dimension: those of r1, r2, … with these columns, all of them of the same values."""
+    return {"labels/r1.csv": None} | {
+        f"by/{d}/r{number}.csv": text(["time", *header], [TIMES, *[LABELS[:, i]] * len(header)])
+        for i, d in enumerate(("valence", "arousal"))
+        for number, header in enumerate(headers, 1)
+    }
+
+
+def test_a_recording_that_only_one_rater_labels_keeps_its_labels(make):
+    files = by_rater(["A1", "A2"], ["A2"]) | {"v/r1.csv": plain(), "v/r2.csv": plain()}
+    record = only(make(files, labels="by/{dimension}"), "r2")
+    np.testing.assert_allclose(record["targets"], LABELS, atol=1e-6)
+    assert record["target_mask"].all()
+    np.testing.assert_allclose(record["raters"][:, 1], LABELS, atol=1e-6)
+    assert np.isnan(record["raters"][:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        by_rater(["A1", "A2"], ["value"]),
+        {"labels/r1.csv": text(["time", "valence", "arousal", "rater"], [TIMES, *LABELS.T, ["A1"] * COUNT])},
+    ],
+)
+def test_a_gold_standard_among_raters_is_refused(make, files):
+    labels = "by/{dimension}" if len(files) > 1 else "labels"
+    files = {"labels/r2.csv": LABELLED if labels == "labels" else None, **files}
+    with pytest.raises(UserError, match=r"/r2\.csv: it names none of the raters of the data set \(A1"):
+        read_all(make, {**files, "v/r1.csv": plain(), "v/r2.csv": plain()}, {"labels": labels})
+
+
+@pytest.mark.parametrize("raters", [("A1 ", "A2"), (1, 2)])
+def test_names_of_raters_are_the_same_in_every_recording(make, raters):
+    header, columns = ["time", "rater", "valence", "arousal"], [*np.tile(LABELS.T, 2)]
+    files = {
+        "labels/r1.csv": text(header, [np.tile(TIMES, 2), np.repeat(raters, COUNT), *columns]) + "2.0,,,\n",
+        "labels/r2.csv": text(
+            header, [np.tile(TIMES, 2), np.repeat([str(r).strip() for r in raters], COUNT), *columns]
+        ),
+    }
+    corpus = make({**files, "v/r1.csv": plain(), "v/r2.csv": plain()})
+    for record in (only(corpus, "r1"), only(corpus, "r2")):
+        np.testing.assert_allclose(record["raters"], np.stack([LABELS, LABELS], axis=1), atol=1e-6)
+
+
+def test_another_recording_is_not_another_suffix():
+    for name, file in (("S01.1", "S01.2"), ("S01", "S01.1")):
+        assert names.match([name], [file], other_suffixes=True) == ({}, [])
+    for name, file in (("S01.1.mp4", "S01.1"), ("S01.1.mp4", "S01.1.wav"), ("S01.1", "S01.1.3gp")):
+        assert names.match([name], [file], other_suffixes=True)[0] == {name: file}
+
+
+def test_a_recording_may_begin_and_end_a_table_of_several(make):
+    order = [*range(5), *range(20, 40), *range(5, 20)]
+    columns = [[["r1"] * COUNT + ["r2"] * COUNT], *[np.tile(c, 2) for c in (TIMES, *VALUES.T)]]
+    table = text(["name", "time", "a", "b"], [np.ravel(column)[order] for column in columns])
+    table = table.replace("\n", "\n,,,\n", 7)  # rows of empty cells belong to no recording
+    record = only(make({"all.csv": table}, visual="all.csv"))
+    np.testing.assert_allclose(record["visual"], VALUES, atol=1e-5)
+
+
+def test_a_recording_of_one_name_may_lack_it_in_a_row(make):
+    table = text(["name", "time", "a", "b"], [["x"] * 5 + [""] + ["x"] * 14, TIMES, *VALUES.T])
+    np.testing.assert_allclose(only(make({"v/r1.csv": table}))["visual"], VALUES, atol=1e-5)
+
+
 def test_delay_scale_and_rate_of_labels(make):
     scaled = text(["time", "valence", "arousal"], [TIMES + 0.3, *(5 + 4 * LABELS.T)])
     record = only(make({"labels/r1.csv": scaled, "v/r1.csv": plain()}, delay=0.3, scale="1,9", rate=5.0))
@@ -372,6 +440,11 @@ LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60
             r"line 7: column 'b' holds 'happy'.*cols=!b",
         ),
         ({"v/r1.csv": changed(7, lambda line: line + ",1")}, {}, r"v/r1\.csv: line 7: 4 cells for 3 columns"),
+        (
+            {"all.csv": text(["name", "time", "a"], [["r1", "r1", "", "r2"], [0, 1, 0, 1], [1, 2, 3, 4]])},
+            {"visual": "all.csv"},
+            r"all\.csv: line 4: the recording's name is missing: fill it in",
+        ),
         ({"v/r1.csv": plain(header=("time", "a", "a"))}, {}, r"v/r1\.csv: line 1: two columns are called 'a'; rename"),
         (
             {"v/r1.csv": text(["time", "a", "b"], [TIMES, VALUES[:, 0], [""] * COUNT])},
