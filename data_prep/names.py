@@ -44,10 +44,10 @@ def match(
     found = {name: name for name in set(wanted) & set(present)}
     notes = []
     steps: tuple[tuple[Callable[[str], str], Callable[[str], str], str], ...] = (
-        (_spelling, _spelling, "a form of accents or slashes"),
-        (_any_case, _any_case, "case"),
-        (_any_case, _without_suffix, "a missing suffix"),
-        *([(_without_suffix, _without_suffix, "another suffix")] if other_suffixes else []),
+        (_spelling, _spelling, "the form of accents or slashes is"),
+        (_any_case, _any_case, "case is"),
+        (_any_case, _without_suffix, "suffixes are"),
+        *([(_without_suffix, _without_suffix, "suffixes are")] if other_suffixes else []),
     )
     for of_table, of_file, what in steps:
         by_key = collections.defaultdict(list)
@@ -60,7 +60,7 @@ def match(
         }
         if matched:
             name, file = next(iter(matched.items()))
-            notes.append(f"{len(matched)} names match a file but for {what}, such as {name!r} for {file!r}")
+            notes.append(f"{len(matched)} names match only if {what} ignored, such as {name!r} for {file!r}")
         found |= matched
     names: dict[str, str] = {}
     for name, file in sorted(found.items()):

@@ -61,8 +61,10 @@ class Options:
     def resolved(self) -> "Options":
         """These options, with the preset's values for those that were not given.
 
+        An option that is given with its default value counts as not given: the preset's value wins.
+
         Raises:
-          UserError: the preset does not exist or sets an option that there is not.
+          UserError: the preset does not exist or sets an unknown option.
         """
         if not self.preset:
             return self
@@ -190,7 +192,9 @@ class Features(Corpus):
         for name in found.names:
             row = rows.get(name, about.About())
             for part in found.labels.get(name, {}).values():
-                folders = pathlib.Path(part.path.removeprefix(str(self.source))).parts[:-1]
+                place = pathlib.Path(part.path)
+                # Folders above the source, or of labels elsewhere, are no part of the data set.
+                folders = place.relative_to(self.source).parts[:-1] if place.is_relative_to(self.source) else ()
                 said = next((split for folder in folders if (split := about.split_by_name(folder))), "")
                 row = dataclasses.replace(row, split=row.split or about.split_by_name(name) or said)
             out[name] = dataclasses.replace(

@@ -31,7 +31,7 @@ def to_times(
         time; "nearest" row.
       window: of "mean", s; 0 = the step of `at`.
       max_gap: longest time between two rows that are interpolated, or from a row to a time that takes it, s; 0 = one
-        and a half steps.
+        and a half steps, and three quarters of a step for "nearest".
 
     Returns:
       float32 `[T, D]`, 0 where masked, and the mask bool `[T]`.
@@ -43,7 +43,7 @@ def to_times(
         return _means(time, values, valid, at, window or step_of(at) or step)
     reach = max_gap or NEIGHBOURS * step
     # What one row stands for at the ends of the table and of a gap; a table of one row stands for its own time only.
-    half = max(SLACK * step / 2, 1e-6) if how == "interpolate" else max(reach / 2, 1e-6)
+    half = max(SLACK * step / 2 if how == "interpolate" else max_gap or reach / 2, 1e-6)
     after = np.clip(np.searchsorted(time, at), 0, len(time) - 1)
     before = np.clip(after - 1, 0, None)
     nearest = np.where(np.abs(time[after] - at) <= np.abs(at - time[before]), after, before)

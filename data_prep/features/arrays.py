@@ -6,6 +6,8 @@ recording, may hold `features`, and beside them `time` (or `intervals`, begin an
 
 import dataclasses
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,9 +108,16 @@ def _one(found: Mapping[str, np.ndarray]) -> Arrays:
         values = values[:, None]
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise TableError(f"the features are {values.dtype} {list(values.shape)}: numbers [rows, columns] are expected")
+    for name in (*_TIMES, *_MASKS, "intervals", "confidence"):
+        if name in by_name and by_name[name].dtype.kind not in "fiub":
+            array = by_name[name]
+            raise TableError(f"{name} is {array.dtype} {list(array.shape)}: numbers are expected")
     time = next((np.ravel(by_name[name]) for name in _TIMES if name in by_name), None)
     if time is None and "intervals" in by_name:
-        time = by_name["intervals"].mean(axis=1)
+        intervals = by_name["intervals"]
+        if intervals.ndim != 2:
+            raise TableError(f"intervals is {intervals.dtype} {list(intervals.shape)}: numbers [rows, 2] are expected")
+        time = intervals.mean(axis=1)
     success = next((np.ravel(by_name[name]) for name in _MASKS if name in by_name), None)
     confidence = np.ravel(by_name["confidence"]) if "confidence" in by_name else None
     for name, array in (("time", time), ("mask", success), ("confidence", confidence)):
@@ -118,17 +127,26 @@ def _one(found: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def _loaded(path: pathlib.Path) -> np.ndarray:
+    wrong = "it is no array of numbers: save it by numpy.save"
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise TableError("it is no array of numbers: save it by numpy.save") from error
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(wrong) from error
+    if not isinstance(found, np.ndarray):
+        raise TableError(wrong)
+    return found
 
 
 def _npz(path: pathlib.Path) -> Any:
+    wrong = "it is no archive of arrays: save it by numpy.savez"
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise TableError(wrong)
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise TableError("it is no archive of arrays: save it by numpy.savez") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(wrong) from error
 
 
 def _member(file: Any, name: str) -> np.ndarray:
@@ -136,6 +154,8 @@ def _member(file: Any, name: str) -> np.ndarray:
         return file[name]
     except ValueError as error:
         raise TableError(f"array {name!r} holds Python objects: save it as numbers") from error
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise TableError(f"array {name!r} is damaged: copy the file again") from error
 
 
 def _hdf5(path: pathlib.Path) -> Any:

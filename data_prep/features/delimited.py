@@ -110,7 +110,8 @@ def _parse(block: bytes, form: Layout, wanted: Sequence[int], lines: np.ndarray,
     import pandas as pd  # slow to import, and no other corpus needs it
 
     width = len(form.names) + form.spare
-    if block.count(form.delimiter.encode()) != len(lines) * (width - 1) and (fault := _fault(block, form, lines)):
+    count, delimiter = width - 1, form.delimiter.encode()
+    if any(row.count(delimiter) != count for row in block.split(b"\n")[:-1]) and (fault := _fault(block, form, lines)):
         raise fault  # pandas fills up short rows and cuts off long ones
     names = list(range(width))
     try:
@@ -144,7 +145,7 @@ def _fault(block: bytes, form: Layout, lines: np.ndarray) -> TableError | None:
             return TableError(f"line {number}: it is not {form.encoding} ({error}): save the file as UTF-8")
         columns = len(form.names)
         if any(cells[columns:]) or (any(cells) and len(cells) < columns):
-            return TableError(f"line {number}: {len(cells)} cells for {columns} columns: mend the line")
+            return TableError(f"line {number}: {len(cells)} cells for {columns} columns: fix the line")
     return None
 
 

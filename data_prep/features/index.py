@@ -40,7 +40,8 @@ def find(root: pathlib.Path, spec: TableSpec, flag: str) -> Found:
             if recording in parts:
                 other = parts[recording].path
                 raise UserError(
-                    f"--{flag}: {other} and {path} both hold recording {recording!r}: remove one, or name its folder."
+                    f"--{flag}: {other} and {path} both contain recording {recording!r}: remove one, or name its "
+                    "folder."
                 )
             parts[recording] = part
     if not parts:

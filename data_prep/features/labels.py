@@ -191,7 +191,7 @@ def read(parts: Mapping[str, Part], how: Reading) -> Traces:
 def _onto(time: np.ndarray, values: np.ndarray, at_times: np.ndarray) -> np.ndarray:
     if not len(time):
         return np.full(len(at_times), np.nan)
-    if len(time) == len(at_times) and np.allclose(time, at_times, atol=1e-6):
+    if len(time) == len(at_times) and np.allclose(time, at_times, rtol=0, atol=1e-6):
         return values
     return annotations.resample(time, values, at_times)
 

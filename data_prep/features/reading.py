@@ -232,7 +232,7 @@ def _finish(
             row = order[same[0] + 1]
             raise TableError(f"{line(int(row))}time {time[row]:g} stands twice: remove one of the rows")
         order = _surest(order, time, confidence)
-        notes.append("of several faces at one time the surest is taken")
+        notes.append("where several faces share a time, the most confident one is used")
     return Rows(time[order] + spec.offset, values[order], valid[order], lambda r: line(int(order[r])), tuple(notes))
 
 

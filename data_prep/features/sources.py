@@ -139,6 +139,6 @@ def columns(parts: Mapping[str, Sequence[Part | None]], number: int, spec: Table
 
 def _difference(names: Sequence[str], before: Sequence[str]) -> str:
     more, fewer = [n for n in names if n not in before], [n for n in before if n not in names]
-    said = [f"it has {listed(more)} besides"] if more else []
+    said = [f"it also has {listed(more)}"] if more else []
     said += [f"it lacks {listed(fewer)}"] if fewer else []
     return "; ".join(said) or "they stand in another order; choose them by cols="

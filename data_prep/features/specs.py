@@ -30,14 +30,15 @@ class TableSpec:
 
     Attributes:
       path: file, folder, or a path with `{name}` in the place of the recordings' names; in labels also `{dimension}`.
-      cols: patterns of the columns that are features; one that begins with `!` leaves columns out. None = all numbers.
+      cols: patterns of the columns that are features; one that begins with `!` leaves columns out. () = all numbers.
       rate: rows per second, for tables without times; 0 = unknown.
       offset: seconds that are added to the times.
       time, key: names, or numbers from 1, of the columns of times and of the recordings' names. "" = by their names.
       unit: of the times, s, ms or min; "" = as the header says, else seconds.
       align: how rows are brought to the labels' times, a name in `ALIGN`; "" = as for the data set.
       window: seconds of the window of `align=mean`; 0 = the labels' step.
-      max_gap: seconds between two rows that may be interpolated; 0 = one and a half steps of the table.
+      max_gap: seconds between two rows that may be interpolated, or from a row to a label for `align=nearest`; 0 = one
+        and a half steps of the table, and three quarters of a step for `nearest`.
       min_confidence: rows with a lower confidence are masked.
       header: whether the first line names the columns; "" = decided by the line.
       sort: whether rows are sorted by time.
@@ -92,7 +93,7 @@ def table(text: str, flag: str) -> tuple[TableSpec, str]:
     for word in words:
         option, given, value = word.partition("=")
         if not given:
-            raise UserError(f"--{flag}={text}: {word!r} is no option; write option=value after the path.")
+            raise UserError(f"--{flag}={text}: {word!r} is not an option; write option=value after the path.")
         if option == "name":
             name = value
             continue

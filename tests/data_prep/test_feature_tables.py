@@ -9,7 +9,7 @@ import pytest
 
 from data_prep import names
 from data_prep.corpora.features import Features, Options
-from data_prep.features import presets
+from data_prep.features import align, presets
 from media.errors import UserError
 
 RATE, COUNT = 10, 20
@@ -306,6 +306,33 @@ def test_a_recording_of_one_name_may_lack_it_in_a_row(make):
     np.testing.assert_allclose(only(make({"v/r1.csv": table}))["visual"], VALUES, atol=1e-5)
 
 
+def test_the_longest_gap_of_nearest_is_from_a_row_to_a_label():
+    values, at = np.ones((2, 1), np.float32), np.array([0.0, 0.8, 1.5, 9.2])
+    time, valid = np.array([0.0, 10.0]), np.ones(2, bool)
+    mask = align.to_times(time, values, valid, at, "nearest", max_gap=1.0)[1]
+    assert mask.tolist() == [True, True, False, True]
+
+
+def test_times_that_differ_by_milliseconds_late_in_a_recording_are_different(make):
+    files = {"labels/r1.csv": None, "v/r1.csv": plain(time=TIMES + 1000)}
+    files["by/valence/r1.csv"] = text(["time", "value"], [TIMES + 1000, LABELS[:, 0]])
+    files["by/arousal/r1.csv"] = text(["time", "value"], [TIMES + 1000.005, LABELS[:, 1]])
+    targets = only(make(files, labels="by/{dimension}"))["targets"]
+    np.testing.assert_allclose(targets[1:, 1], LABELS[1:, 1] + 0.05 * 1.8 / 19, atol=2e-4)
+
+
+def test_folders_above_labels_elsewhere_do_not_say_the_split(make, tmp_path):
+    make({"test_set/r1.csv": LABELLED, "s/v/r1.csv": plain()})
+    corpus = Features(tmp_path / "s", Options(visual="v", labels=str(tmp_path / "test_set")))
+    with pytest.raises(UserError, match=r"recording 'r1' does not say its split"):
+        corpus.items()
+
+
+def test_a_quoted_cell_may_hold_the_delimiter(make):
+    table = text(["time", "a", "b", "note"], [TIMES, *VALUES.T, ['"x,y"'] * COUNT])
+    np.testing.assert_allclose(only(make({"v/r1.csv": table}, visual="v:cols=!note"))["visual"], VALUES, atol=1e-5)
+
+
 def test_delay_scale_and_rate_of_labels(make):
     scaled = text(["time", "valence", "arousal"], [TIMES + 0.3, *(5 + 4 * LABELS.T)])
     record = only(make({"labels/r1.csv": scaled, "v/r1.csv": plain()}, delay=0.3, scale="1,9", rate=5.0))
@@ -366,10 +393,10 @@ def test_unlabelled_test_recordings_are_kept(make):
 @pytest.mark.parametrize(
     ("label", "name", "said"),
     [
-        ("r1", "R1", "but for case"),
-        ("r1", "r1.mp4", "missing suffix"),
-        ("r1.wav", "r1.mp4", "another suffix"),
-        (unicodedata.normalize("NFC", "é1"), unicodedata.normalize("NFD", "é1"), "a form of accents"),
+        ("r1", "R1", "match only if case is ignored"),
+        ("r1", "r1.mp4", "match only if suffixes are ignored"),
+        ("r1.wav", "r1.mp4", "match only if suffixes are ignored"),
+        (unicodedata.normalize("NFC", "é1"), unicodedata.normalize("NFD", "é1"), "the form of accents"),
     ],
 )
 def test_names_that_nearly_match_are_matched_with_a_note(make, label, name, said):
@@ -404,6 +431,27 @@ def changed(line, text_of=None):
     return "\n".join(lines) + "\n"
 
 
+def archive(**arrays):
+    """Writes features and other arrays."""
+    return lambda path: np.savez(path, features=VALUES, **arrays)
+
+
+def as_other(save):
+    """Writes a file of NumPy's under any suffix."""
+
+    def write(path):
+        with path.open("wb") as file:
+            save(file, VALUES)
+
+    return write
+
+
+def half_an_archive(path):
+    archive(time=TIMES)(path)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+WORDS = np.array(["x"] * COUNT)
 LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60), np.zeros(60)])
 
 
@@ -451,7 +499,11 @@ LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60
             {},
             r"column 'b' holds no number.*cols=!b",
         ),
-        ({"v/r1.csv": plain(), "v/r1.npy": b""}, {}, r"v/r1\.csv and .*v/r1\.npy both hold recording 'r1': remove one"),
+        (
+            {"v/r1.csv": plain(), "v/r1.npy": b""},
+            {},
+            r"v/r1\.csv and .*v/r1\.npy both contain recording 'r1': remove one",
+        ),
         (
             {"v/r1.csv": plain(), "labels/r1.csv": LONGER},
             {},
@@ -468,6 +520,22 @@ LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60
         ({"v/r1.csv": bytes(range(256)) * 8}, {}, r"v/r1\.csv: it is no text"),
         ({"v/r1.npy": b"no array"}, {}, r"v/r1\.npy: it is no array of numbers"),
         ({"v/r1.npz": b"no archive"}, {}, r"v/r1\.npz: it is no archive"),
+        ({"v/r1.npz": half_an_archive}, {}, r"v/r1\.npz: it is no archive"),
+        ({"v/r1.npz": as_other(np.save)}, {}, r"v/r1\.npz: it is no archive"),
+        ({"v/r1.npy": as_other(np.savez)}, {}, r"v/r1\.npy: it is no array of numbers"),
+        (
+            {"v/r1.npz": archive(intervals=TIMES)},
+            {},
+            r"v/r1\.npz: intervals is float64 \[20\]: numbers \[rows, 2\] are",
+        ),
+        ({"v/r1.npz": archive(time=WORDS)}, {}, r"v/r1\.npz: time is <U1 \[20\]: numbers are expected"),
+        ({"v/r1.npz": archive(time=TIMES, success=WORDS)}, {}, r"v/r1\.npz: success is <U1 \[20\]: numbers are"),
+        ({"v/r1.npz": archive(time=TIMES, confidence=WORDS)}, {}, r"v/r1\.npz: confidence is <U1 \[20\]: numbers are"),
+        (
+            {"v/r1.csv": changed(7, lambda line: line.rsplit(",", 1)[0] + "\n0.6,1,2,3")},
+            {"visual": "v:sort=yes"},
+            r"v/r1\.csv: line 7: 2 cells for 3 columns: fix the line",
+        ),
         ({"v/r1.npz": lambda path: np.savez(path, x=np.array([{}]))}, {}, r"v/r1\.npz: array 'x' holds Python objects"),
         (
             {"v/r1.npy": lambda path: np.save(path, VALUES[None, None])},
@@ -485,7 +553,7 @@ LONGER = text(["time", "valence", "arousal"], [np.arange(60) / RATE, np.zeros(60
         (
             {"v/r1.csv": plain(), "v/r2.csv": plain(header=("time", "a", "c")), "labels/r2.csv": LABELLED},
             {},
-            r"v/r2\.csv: its columns are not those of .*r1\.csv: it has c besides; it lacks b",
+            r"v/r2\.csv: its columns are not those of .*r1\.csv: it also has c; it lacks b",
         ),
         (
             {"v/r1.csv": plain(), "labels/r1.csv": LABELLED.replace("valence", "pleasure")},
