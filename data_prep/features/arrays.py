@@ -110,8 +110,8 @@ def _one(found: Mapping[str, np.ndarray]) -> Arrays:
         raise TableError(f"the features are {values.dtype} {list(values.shape)}: numbers [rows, columns] are expected")
     for name in (*_TIMES, *_MASKS, "intervals", "confidence"):
         if name in by_name and by_name[name].dtype.kind not in "fiub":
-            array = by_name[name]
-            raise TableError(f"{name} is {array.dtype} {list(array.shape)}: numbers are expected")
+            wrong = by_name[name]
+            raise TableError(f"{name} is {wrong.dtype} {list(wrong.shape)}: numbers are expected")
     time = next((np.ravel(by_name[name]) for name in _TIMES if name in by_name), None)
     if time is None and "intervals" in by_name:
         intervals = by_name["intervals"]
