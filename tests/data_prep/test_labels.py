@@ -167,7 +167,7 @@ NFC, NFD = (unicodedata.normalize(form, "für.mp4") for form in ("NFC", "NFD"))
         (NFD, NFC, "accents or slashes"),
         (NFC, NFD, "accents or slashes"),
         ("C0.MP4", "c0.mp4", "case"),
-        ("c0.mp4", "c0", "a missing suffix"),
+        ("c0.mp4", "c0", "match only if suffixes are ignored"),
         ("12:30/c:0.mp4", "12:30/c:0.mp4", ""),
         (os.fsdecode("mäde.mp4".encode("latin-1")), "mäde.mp4", ""),
     ],
