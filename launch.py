@@ -58,7 +58,8 @@ def _run(command: Command, args: argparse.Namespace, overrides: list[str]) -> in
     return 1 if isinstance(result, dict) and result.get("failed") else 0
 
 
-if __name__ == "__main__":
+def run_and_exit() -> None:
+    """Runs the command of `sys.argv` and ends the process with its status."""
     status = main()
     if status:  # threads of the command may still be at work: an ordinary exit would wait for them, and print their end
         sys.stderr.flush()
@@ -66,3 +67,7 @@ if __name__ == "__main__":
             sys.modules["avemo.runs.shipped"].remove()
         os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    run_and_exit()

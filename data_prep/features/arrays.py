@@ -162,7 +162,7 @@ def _hdf5(path: pathlib.Path) -> Any:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise UserError(f"{path}: reading HDF5 needs h5py: pip install avemo[features] (or h5py).") from error
+        raise UserError(f"{path}: reading HDF5 needs h5py: pip install h5py.") from error
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -181,7 +181,7 @@ def _pyarrow(path: pathlib.Path) -> Any:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install avemo[features] (or pyarrow).") from error
+        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow.") from error
     return parquet
 
 
