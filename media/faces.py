@@ -18,7 +18,7 @@ from media.video import Frame
 
 # The Haar cascade of OpenCV 4, or a folder that is not there: OpenCV 5 ships none.
 CASCADE = pathlib.Path(getattr(getattr(cv2, "data", None), "haarcascades", "")) / "haarcascade_frontalface_alt2.xml"
-DEFAULT_DETECTOR = "haar" if hasattr(cv2, "CascadeClassifier") and CASCADE.is_file() else "yunet"
+DEFAULT_DETECTOR = "yunet"  # works with every OpenCV from 4.10; what recorded another one keeps it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +169,13 @@ class YuNetDetector:
         return faces
 
 
+def has_haar() -> bool:
+    """Whether this OpenCV ships the cascade: version 4 does, version 5 does not."""
+    return hasattr(cv2, "CascadeClassifier") and CASCADE.is_file()
+
+
 def _check_haar() -> None:
-    if not hasattr(cv2, "CascadeClassifier") or not CASCADE.is_file():
+    if not has_haar():
         raise UserError(
             f"OpenCV {cv2.__version__} ships no Haar cascade: install 'opencv-python<5', or choose --detector=yunet."
         )

@@ -94,7 +94,8 @@ def predicted(*options: str) -> dict:
     found = {"runs": installed["runs"]}
     for name, run in {"released": "legacy/fusion", "end_to_end": "runs/end_to_end", "teacher": "runs/teacher"}.items():
         flags = (f"--workdir={run}", "--input=clip/clip.mkv", f"--output=out/{name}", "--files=csv", *options)
-        launched("predict", *flags)
+        # A teacher learns from still faces and records no detector: it takes the default, which was another one then.
+        launched("predict", *flags, *(["--detector=haar"] if name == "teacher" and not options else []))
         (path,) = pathlib.Path("out", name).rglob("*.csv")
         with path.open() as file:
             rows = list(csv.reader(file))
@@ -199,7 +200,7 @@ def test_a_stopped_run_resumes_to_the_same_end(expected):
 def test_a_release_is_installed_and_predicts(expected, capsys):
     from media import faces
 
-    if faces.DEFAULT_DETECTOR == "haar":
+    if faces.has_haar():
         same(predicted(), expected["predicted"], tolerance=1e-4)
         return
     # OpenCV 5 has not the detector of these runs. It says so in a line, and another detector does.

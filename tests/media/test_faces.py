@@ -194,7 +194,7 @@ def test_real_faces_are_found_by_both_detectors(real_data, detector):
     clip = next((real_data / "grid").glob("*.mpg"), None)
     if model is None or clip is None:
         pytest.skip("no GRID clip or YuNet model")
-    if detector == "haar" and faces.DEFAULT_DETECTOR != "haar":
+    if detector == "haar" and not faces.has_haar():
         pytest.skip(f"OpenCV {cv2.__version__} has no Haar cascade")
     options = FaceOptions(detector=detector, detector_model=str(model), crop_size=64)
     found = list(Follower(options)(video.decode(clip)))
