@@ -199,7 +199,15 @@ def _tests(pair: pathlib.Path, kind: str, options: Options) -> tuple[str, bool]:
     for line in lines:
         if line.startswith(("FAILED", "ERROR")):
             print(f"  {line}", file=sys.stderr)
-    return re.sub(r" in [\d.]+s.*", "", lines[-1].strip("= ")), process.returncode == 0
+    return summary(lines), process.returncode == 0
+
+
+def summary(lines: Sequence[str]) -> str:
+    """Pytest's count of the tests, without its seconds. It need not be the last line: libraries print at exit."""
+    counts = [
+        line for line in lines if re.search(r"\d+ (passed|failed|error|errors|skipped|deselected)\b.* in [\d.]+s", line)
+    ]
+    return re.sub(r" in [\d.]+s.*", "", (counts or lines)[-1].strip("= "))
 
 
 def _places(python: str, kind: str, options: Options) -> tuple[pathlib.Path, pathlib.Path]:
