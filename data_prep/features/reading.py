@@ -85,7 +85,11 @@ def read(part: Part, spec: TableSpec) -> Rows:
 
 
 def read_by(part: Part, spec: TableSpec, column: str) -> dict[str, Rows]:
-    """Reads the rows of one recording apart by the text in a column, such as the rater's name."""
+    """Reads the rows of one recording apart by the text in a column, such as the rater's name.
+
+    Raises:
+      TableError: a row with values has no such text.
+    """
     return _text(part, spec, column)
 
 
@@ -133,6 +137,9 @@ def _text(part: Part, spec: TableSpec, by: str) -> dict[str, Rows]:
 
     groups = {"": np.arange(len(joined["values"]))}
     if by:
+        nameless = np.flatnonzero((joined["by"] == "") & np.isfinite(joined["values"]).any(axis=1))
+        if len(nameless):
+            raise TableError(f"{line(int(nameless[0]))}column {by!r} is empty: fill it in, or remove the row")
         groups = {str(name): np.flatnonzero(joined["by"] == name) for name in np.unique(joined["by"]) if name}
     return {name: _group(joined, rows, line, spec, place.feature_names) for name, rows in groups.items()}
 

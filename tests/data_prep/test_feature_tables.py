@@ -271,6 +271,14 @@ def test_a_gold_standard_among_raters_is_refused(make, files):
         read_all(make, {**files, "v/r1.csv": plain(), "v/r2.csv": plain()}, {"labels": labels})
 
 
+def test_a_label_without_its_rater_is_refused(make):
+    header = ["time", "valence", "arousal", "rater"]
+    names = ["A1"] * (COUNT - 1) + [""] + ["A2"] * COUNT
+    table = text(header, [np.tile(TIMES, 2), *np.tile(LABELS.T, 2), names])
+    with pytest.raises(UserError, match=rf"/r1\.csv: line {COUNT + 1}: column 'rater' is empty: fill it in"):
+        only(make({"labels/r1.csv": table, "v/r1.csv": plain()}))
+
+
 @pytest.mark.parametrize("raters", [("A1 ", "A2"), (1, 2)])
 def test_names_of_raters_are_the_same_in_every_recording(make, raters):
     header, columns = ["time", "rater", "valence", "arousal"], [*np.tile(LABELS.T, 2)]
