@@ -32,10 +32,14 @@ import functools
 import gc
 import pathlib
 
+import hypothesis
 import jax
 import psutil
 import pytest
 
+# No deadline for a single example: on a busy machine the first one is slow.
+hypothesis.settings.register_profile("avemo", deadline=None)
+hypothesis.settings.load_profile("avemo")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
