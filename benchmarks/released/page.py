@@ -36,8 +36,8 @@ is best there. So the scores on the takes may be flattered by that one change.
 
 The face network was shipped twice. The first release ended after `rare`; the second, this one, learned on without
 class weights, and is more accurate on FER+ over all classes and over the rare ones. Its crops are YuNet's: Haar's had
-cut off the chin in close-ups. On the takes it is no better than the first. The actor's sad, fearful and surprised faces
-are still called neutral, and there it is too sure of itself.
+cut off the chin in close-ups. On the takes it is no better than the first, and together with the voice it is worse. The
+actor's sad, fearful and surprised faces are still called neutral, and there it is too sure of itself.
 
 Nothing else was tried, so nothing is known of other strengths of augmentation, of longer training or of a larger
 teacher: the recipes were sized for two CPU cores that other work shared. The first 251 steps of `rare` ran under an
