@@ -205,7 +205,7 @@ def _tests(pair: pathlib.Path, kind: str, options: Options) -> tuple[str, bool]:
 def summary(lines: Sequence[str]) -> str:
     """Pytest's count of the tests, without its seconds. It need not be the last line: libraries print at exit."""
     counts = [
-        line for line in lines if re.search(r"\d+ (passed|failed|error|errors|skipped|deselected)\b.* in [\d.]+s", line)
+        line for line in lines if re.search(r"\d+ (passed|failed|errors?|skipped|deselected)\b.* in [\d.]+s", line)
     ]
     return re.sub(r" in [\d.]+s.*", "", (counts or lines)[-1].strip("= "))
 

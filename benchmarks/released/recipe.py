@@ -1,12 +1,13 @@
 """The steps that make the release, and its twin for scores: the same recipe with three speakers left out."""
 
+from benchmarks.results import faces
 from benchmarks.results.steps import Place, Step, prepare, pretrained, train
 
 UNSEEN = "1,2,3"  # speakers that the twin has not heard; the first acted the takes
 DEV = "--dev_speakers=12"
-# As FER+'s pictures are: about as large as the box that YuNet finds, and not turned level. Haar's box is as large, but
-# in a close-up it has to lie inside the frame, and cuts off the chin.
-CLOSE = ("--margin=0", "--detector=yunet", "--align=false")
+# As FER+'s pictures are, which are not turned level. Haar's box has to lie inside the frame: in a close-up it cuts off
+# the chin.
+CLOSE = (faces.CLOSE, "--detector=yunet", "--align=false")
 TAKES = ("--split=speaker", "--test_speakers=1", *CLOSE)
 RELEASE, TWIN = "emotions", "twin"
 
@@ -25,23 +26,14 @@ def data(place: Place) -> list[Step]:
 
 def networks(place: Place) -> list[Step]:
     """The published weights fitted to the corpora, and the training of the networks."""
-    faces = (f"--statistics={place.data('fer')}", "--image_size=48")
-    steps = [
-        pretrained(place, "faceres", "faceres-deep.json", "faceres", *faces),
-        *(
-            train(
-                place,
-                name,
-                f"configs/released/faces.py{variant}",
-                f"data.faces={place.data('fer')}",
-                f"model.init_from={start}",
-            )
-            for name, variant, start in (
-                ("faces_rare", ":rare", place.weights("faceres")),
-                ("faces", "", place.run("faces_rare")),
-            )
-        ),
-    ]
+    pictures = place.data("fer")
+    statistics = (f"--statistics={pictures}", "--image_size=48")
+    steps = [pretrained(place, "faceres", "faceres-deep.json", "faceres", *statistics)]
+    start = place.weights("faceres")
+    for name, variant in (("faces_rare", ":rare"), ("faces", "")):
+        config = f"configs/released/faces.py{variant}"
+        steps.append(train(place, name, config, f"data.faces={pictures}", f"model.init_from={start}"))
+        start = place.run(name)
     for name in ("speech", "speech_f0"):
         steps += [
             pretrained(place, "yamnet", "yamnet.tflite", name, f"--statistics={place.data(name)}"),
