@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from avemo.data import augment, mixture, worker_processes
+from avemo.data import augment, mixture, order, worker_processes
 from avemo.data.layouts import Arrays, Layout, Rows
 from avemo.data.padding import Batch, padded_batches
 from avemo.data.shards import Shards
@@ -165,7 +165,7 @@ class Stream:
         # The order is over positions, because grain would inspect records to count their bytes.
         streams, begin = [], 0
         for number, (records, _) in enumerate(self.members):
-            stream = grain.MapDataset.range(len(records)).seed(self.seed + 100_000 * number).shuffle().repeat()
+            stream = order.shuffled(len(records), self.seed + 100_000 * number).repeat()
             balanced = isinstance(records, Balanced)
             if balanced or len(self.members) > 1:
                 place = records.place if balanced else int

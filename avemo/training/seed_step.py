@@ -15,7 +15,7 @@ from avemo.data.layouts import Arrays
 from avemo.tasks.audiovisual import AudioVisualStage
 from avemo.tasks.audiovisual_data import FeatureData
 from avemo.training import dispatch, seed_mesh
-from avemo.training.state import TrainState, initial_state
+from avemo.training.state import TrainState, stacked_states
 from avemo.training.step import make_step, seed_constant
 
 STREAM = "sequences"
@@ -30,11 +30,7 @@ def prepare(
     """
     repeats = seed_mesh.slots(len(configs), over) - len(configs)
     data, configs = [*data, *([data[-1]] * repeats)], [*configs, *([configs[-1]] * repeats)]
-    # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
-    initial = [initial_state(stage, own, config) for own, config in zip(data, configs, strict=True)]
-    tx = initial[0][1]
-    # On the host: a device would compile a program for every shape.
-    stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get([state for state, _ in initial]))
+    stacked, tx = stacked_states(stage, data, configs)
 
     train = make_step(stage, configs[0], tx)
 

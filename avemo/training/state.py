@@ -1,11 +1,13 @@
 """Everything that training changes, as one pytree."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -56,3 +58,20 @@ def initial_state(stage: Stage, data: StageData, config: ConfigDict) -> tuple[Tr
         tx = optimizer.make(config, config.steps, variables["params"])
         state = run_once(functools.partial(create, tx=tx, ema=config.ema), variables)
     return parallel.replicate(state), tx
+
+
+def stacked_states(
+    stage: Stage, data: Sequence[StageData], configs: Sequence[ConfigDict]
+) -> tuple[TrainState, optax.GradientTransformation]:
+    """The initial states of configs that differ in seed and data alone, `[S, ...]` on the host, and their optimizer."""
+    with waiting("initialising the network"), hardware.on_cpu():
+        # One seed after another: XLA:CPU hangs on the vmapped QR of recurrent initialisers.
+        drawn = {
+            seed: stage.init(parallel.replicate_key(seed), data[0].spec()) for seed in {c.seed: None for c in configs}
+        }
+        variables = [own.standardise(drawn[config.seed]) for own, config in zip(data, configs, strict=True)]
+        tx = optimizer.make(configs[0], configs[0].steps, variables[0]["params"])
+        # Stacked on the host: a device would compile a program for every shape.
+        stacked = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(variables))
+        states = run_once(jax.vmap(functools.partial(create, tx=tx, ema=configs[0].ema)), stacked)
+    return jax.device_get(states), tx
