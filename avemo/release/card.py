@@ -136,6 +136,8 @@ def _section(member: Member) -> list[str]:
     scores = ["Scored only together with the fusion that it was fine-tuned with."]
     if "calibrated_encoders" in result:
         scores = ["Its encoders were calibrated after it was made, so these scores would not be those of the release."]
+        if any(member.config.model.fusion_args.get(f"{m}_prior") for m in member.encoders):
+            scores = ["It takes back what their calibration left of the classes' shares in training.", *scores]
     if "calibration" in result:
         lines += _calibration(result["calibration"])
     if result["metrics"]:

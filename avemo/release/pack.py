@@ -90,6 +90,7 @@ def _add(members: dict[str, Member], folder: str, options: Options) -> str:
     trained = weights.fingerprint(variables)
     if options.calibrate:
         variables, result = _calibrated(path, config, variables, result, needed)
+        config = with_priors(config, {m: members[encoder].result for m, encoder in needed.items()})
     variables = weights.halved(variables) if options.half else variables
     members[name] = Member(
         name=name,
@@ -158,6 +159,16 @@ def _calibrated(
         "metrics": scores,
         "calibration": found.as_json(),
     }
+
+
+def with_priors(config: ConfigDict, encoders: dict[str, dict[str, Any]]) -> ConfigDict:
+    """The config of a fusion of experts that takes back what the calibration left of each expert's prior."""
+    config = config.copy_and_resolve_references()
+    for modality, result in encoders.items():
+        left = result["calibration"]["left"]
+        if any(left):
+            config.model.fusion_args[f"{modality}_prior"] = tuple(left)
+    return config
 
 
 def _encoders(

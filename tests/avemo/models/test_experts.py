@@ -31,6 +31,18 @@ def test_the_probability_is_the_product_of_the_experts():
     np.testing.assert_allclose(out["gates"], np.broadcast_to([1 / 3, 2 / 3], (2, 4, 2)), rtol=1e-6)
 
 
+def test_an_expert_s_prior_is_divided_out():
+    share = np.array([0.8, 0.2])
+    audio, visual, out = run(fusion_args={**CLASSES, "visual_prior": tuple(np.log(share))})
+    p_audio, p_visual = (np.asarray(jax.nn.softmax(x)) for x in (audio, visual))
+    product = p_audio * (p_visual / share)[..., [1, 1, 0]] ** 2
+    np.testing.assert_allclose(
+        jax.nn.softmax(out["logits"]), product / product.sum(-1, keepdims=True), rtol=1e-5, atol=1e-6
+    )
+    _, _, out = run(visual_mask=False, fusion_args={**CLASSES, "visual_prior": tuple(np.log(share))})
+    np.testing.assert_allclose(jax.nn.softmax(out["logits"]), p_audio, rtol=1e-5)
+
+
 def test_an_absent_expert_says_nothing():
     audio, _, out = run(visual_mask=False)
     np.testing.assert_allclose(jax.nn.softmax(out["logits"]), jax.nn.softmax(audio), rtol=1e-5)
@@ -44,6 +56,7 @@ def test_an_absent_expert_says_nothing():
     [
         ({"fusion_args": {}}, "must name, for each class of the output"),
         ({"fusion_args": {**CLASSES, "visual_classes": (0, 1, 2)}}, "one of 2 classes"),
+        ({"fusion_args": {**CLASSES, "visual_prior": (0.0, 0.0, 0.0)}}, "must have a number for each of 2 classes"),
         ({"num_classes": 4}, "speak for 3 classes, but num_classes is 4"),
     ],
 )
