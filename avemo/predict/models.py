@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from avemo import configuration
 from avemo.configuration import STREAMS
 from avemo.predict.fusion import FusionNetwork
@@ -26,6 +28,7 @@ class RunNetworks:
       delay: lag of the raters in s: the prediction for time t is their rating at t + delay.
       class_names: names of the classes; empty for valence and arousal.
       expert_names: of a fusion run, the classes of each encoder that has some, by modality.
+      expert_priors: the log-shares of these classes `[C]` that the fusion takes out of the encoder's answers, if any.
     """
 
     workdir: str
@@ -38,6 +41,7 @@ class RunNetworks:
     delay: float
     class_names: tuple[str, ...]
     expert_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    expert_priors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +107,11 @@ class Models:
         return self.runs[0].expert_names if len(self.runs) == 1 else {}
 
     @property
+    def expert_priors(self) -> Mapping[str, np.ndarray]:
+        """See `RunNetworks`."""
+        return self.runs[0].expert_priors
+
+    @property
     def crop_size(self) -> int | None:
         """Side in pixels of the faces that a session takes; None: the size at which they were cut out."""
         sizes = {run.visual.image_size for run in self.runs if run.visual}
@@ -149,6 +158,7 @@ def _open(
     config, variables = checkpoints.open_run(workdir, "run", ("audiovisual", *TASKS["visual"], *TASKS["audio"]))
     faces, fps, fusion, encoders = FaceOptions(), recorded_encoders.DEFAULT_FPS, None, {}
     experts: dict[str, tuple[str, ...]] = {}
+    priors: dict[str, np.ndarray] = {}
     if config.task == "audiovisual":
         streams = configuration.streams(config.model)
         if streams != STREAMS:
@@ -164,6 +174,8 @@ def _open(
                 encoders[modality] = encoder(folder, modality, *made_by)
                 if encoders[modality].classes and fusion.classes:
                     experts[modality] = _class_names(folder, encoders[modality].classes)
+                    if prior := config.model.fusion_args.get(f"{modality}_prior"):
+                        priors[modality] = np.array(prior, np.float32)
         _check_dims(workdir, fusion, encoders)
     else:
         modality = "audio" if config.task in TASKS["audio"] else "visual"
@@ -180,6 +192,7 @@ def _open(
         delay=0.0 if config.task in TASKS["visual"] else float(config.data.get("delay") or 0.0),
         class_names=_class_names(workdir, count),
         expert_names=experts,
+        expert_priors=priors,
     )
 
 

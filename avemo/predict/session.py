@@ -26,7 +26,8 @@ class Session:
         self._runs, self._persons = models.runs, persons
         self._streams = [FusionStream(run.fusion, live) if run.fusion else None for run in models.runs]
         self._held: list[list[Outputs]] = [[] for _ in models.runs]
-        self._experts, self._said = tuple(models.expert_names), list[Outputs]()
+        self._experts, self._priors = tuple(models.expert_names), models.expert_priors
+        self._said: list[Outputs] = []
 
     def push(
         self, faces: Sequence[np.ndarray], face_mask: np.ndarray, windows: np.ndarray, audio_mask: np.ndarray
@@ -50,7 +51,7 @@ class Session:
             seen, heard = (encoded[id(e)] if e is not None else {} for e in (run.visual, run.audio))
             if self._experts:
                 said = {"visual": (seen, face_mask), "audio": (heard, audio_mask[None])}
-                self._said.append({name: self._alone(*said[name]) for name in self._experts})
+                self._said.append({name: self._alone(name, *said[name]) for name in self._experts})
             if stream is None:
                 held.append(self._heads(run, seen, heard, face_mask, audio_mask))
             else:
@@ -65,12 +66,13 @@ class Session:
 
     def experts(self) -> list[Outputs]:
         """What each modality says alone, of the frames pushed since the last call: logits `[B, T, C]` by modality, NaN
-        where it is absent. Empty unless the run is a fusion of encoders with classes."""
+        where it is absent, without the prior that the fusion takes out. Empty unless the run is a fusion of encoders
+        with classes."""
         said, self._said = self._said, []
         return said
 
-    def _alone(self, values: Outputs, mask: np.ndarray) -> np.ndarray:
-        logits = np.where(mask[..., None], values["logits"], np.nan)
+    def _alone(self, modality: str, values: Outputs, mask: np.ndarray) -> np.ndarray:
+        logits = np.where(mask[..., None], values["logits"] - self._priors.get(modality, np.float32(0)), np.nan)
         return np.broadcast_to(logits, (self._persons, *logits.shape[1:]))
 
     def _heads(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import launch
-from avemo import metrics
+from avemo import metrics, predict
 from avemo.evaluation import extract
 from avemo.predict import open_models, standard_input, stream
 from avemo.release import calibration, pack
@@ -114,6 +115,23 @@ def test_a_pipe_says_what_each_modality_says_too(carried, tmp_path):
     face = json.loads((tmp_path / "out" / "trace.json").read_text())["faces"][0]
     for kind in ("face_alone", "voice_alone"):
         assert sum(face[kind]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_what_a_face_says_alone_is_without_the_prior_that_the_fusion_takes_out(runs, tmp_path):
+    clip = films.film(tmp_path / "a.mp4", seconds=0.6, squares=[films.still()], sound=0.6)
+    share = np.array([0.5, 0.3, 0.2])
+    changed = tmp_path / "fusion"
+    shutil.copytree(runs["fusion"], changed)
+    config = json.loads((changed / "config.json").read_text())
+    config["model"]["fusion_args"]["visual_prior"] = np.log(share).tolist()
+    (changed / "config.json").write_text(json.dumps(config))
+    before, after = (
+        predict.predict(str(run), str(clip), str(tmp_path / f"out{n}"), files=("json",))["faces"][0]
+        for n, run in enumerate((runs["fusion"], changed))
+    )
+    assert after["voice_alone"] == before["voice_alone"]
+    said, divided = (np.array(list(x["face_alone"]["probabilities"].values())) for x in (before, after))
+    np.testing.assert_allclose(divided, said / share / (said / share).sum(), atol=1e-4)
 
 
 def test_its_name_is_its_own_whatever_lies_around_and_without_a_home(carried, tmp_path, monkeypatch):
