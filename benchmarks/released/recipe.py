@@ -30,7 +30,7 @@ def networks(place: Place) -> list[Step]:
     statistics = (f"--statistics={pictures}", "--image_size=48")
     steps = [pretrained(place, "faceres", "faceres-deep.json", "faceres", *statistics)]
     start = place.weights("faceres")
-    for name, variant in (("faces_rare", ":rare"), ("faces", "")):
+    for name, variant in (("faces_rare", ":rare"), ("faces_small", ":small"), ("faces", "")):
         config = f"configs/released/faces.py{variant}"
         steps.append(train(place, name, config, f"data.faces={pictures}", f"model.init_from={start}"))
         start = place.run(name)

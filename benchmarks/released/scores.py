@@ -1,6 +1,7 @@
 """What the release scores: faces on FER+ and, unchanged, on the takes; voice and both by the twin that has not heard
 the speakers."""
 
+import json
 import os
 import pathlib
 import resource
@@ -17,8 +18,9 @@ from avemo import metrics
 from avemo.metrics import significance
 from avemo.runs import shipped
 from benchmarks.released import recipe
-from benchmarks.results import measures
+from benchmarks.results import faces, measures
 from benchmarks.results.steps import ROOT, Place, Step
+from data_prep.corpora import ravdess
 from media.errors import UserError
 
 
@@ -28,7 +30,18 @@ def steps(place: Place) -> list[Step]:
         scored(place, "emotions/faces", "fer", place.data("fer")),
         scored(place, "emotions/faces", "fer_flip", place.data("fer"), "--flip"),
         scored(place, "emotions/faces", "takes", place.data("takes")),
+        predicted(place),
     ]
+
+
+def predicted(place: Place) -> Step:
+    """The step that predicts the takes' videos as a user does."""
+    arguments = (f"--input={place.source / 'ravdess_takes'}", f"--output={_traces(place)}", "--files=json")
+    return Step(f"said/{PREDICTED}", ("launch.py", "predict", *arguments))
+
+
+def _traces(place: Place) -> pathlib.Path:
+    return place.said(_of_today(PREDICTED))
 
 
 def _of_today(name: str) -> str:
@@ -71,10 +84,12 @@ def clip(place: Place) -> pathlib.Path:
     return clips[0]
 
 
+PREDICTED = "takes_predicted"
 ROWS = {
     "fer": ("faces", "FER+, validation part, 8 classes", "picture"),
     "fer_flip": ("faces", "the same, each picture averaged with its mirror image", "picture"),
     "takes": ("faces", "RAVDESS takes, one actor, 7 classes, another corpus, as it is", "take"),
+    PREDICTED: ("fusion", "the same takes by `predict`: what the face says alone", "take"),
     "speech": ("speech", "RAVDESS speech, 8 classes, speakers 1 to 3; by the twin that has not heard them", "clip"),
     "both": ("fusion", "RAVDESS takes, 7 of 8 classes; by the twin that has not heard the actor", "take"),
 }
@@ -88,8 +103,8 @@ def measure(place: Place, before: Sequence[Mapping[str, Any]] = ()) -> dict[str,
     rows: list[Mapping[str, Any]] = []
     for name, (run, what, unit) in ROWS.items():
         file = place.said(_of_today(name)) / "test.npz"
-        if file.exists():
-            said = measures.load(file)
+        if name == PREDICTED or file.exists():
+            said = _faces_alone(_traces(place)) if name == PREDICTED else measures.load(file)
             keep = said["label"] >= 0
             found = _scores(said["label"][keep], said["probability"][keep])
             rows.append({"run": run, "data": what, "unit": unit, **found})
@@ -100,6 +115,18 @@ def measure(place: Place, before: Sequence[Mapping[str, Any]] = ()) -> dict[str,
         "rows": rows,
         "first_trace": first_trace(place),
     }
+
+
+def _faces_alone(traces: pathlib.Path) -> dict[str, np.ndarray]:
+    """What `predict` said of the takes' faces, over the takes' classes; their names hold the labels."""
+    classes = faces.FER_CLASSES
+    label, probability = [], []
+    for trace in sorted(traces.glob("*/trace.json")):
+        said = json.loads(trace.read_text())["faces"][0]["face_alone"]["probabilities"]
+        label.append(classes.index(ravdess.EMOTIONS[int(trace.parent.name.split("-")[2]) - 1]))
+        probability.append([said[name] for name in classes])
+    chosen = np.array(probability)
+    return {"label": np.array(label), "probability": chosen / chosen.sum(-1, keepdims=True)}
 
 
 def first_trace(place: Place) -> dict[str, float]:
