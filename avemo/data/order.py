@@ -3,7 +3,7 @@
 grain draws the place of every example on its own: it enciphers a number of at least 16 bits again and again, until the
 result lies within the data set. A set of 300 records takes 65,536 / 300 attempts for each example, 0.3 ms, and a set of
 10 takes 7 ms: longer than a short training step. Here the cipher's whole table is followed at once, which takes some
-3 ms an epoch. The order is the same to the last place.
+milliseconds an epoch. The order is the same to the last place.
 """
 
 import functools
