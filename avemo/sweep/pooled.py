@@ -30,12 +30,14 @@ class _Fold:
       cells: the cells, one per dev part.
       result: the `result.json` of the first.
       dev, test: the recordings; dev holds each part's own.
+      absent: the recordings of test, by kind and stream, as predicted with streams masked; empty if they were not.
     """
 
     cells: Sequence[Cell]
     result: Mapping[str, Any]
     dev: Recordings
     test: Recordings
+    absent: Mapping[tuple[str, str], Recordings]
 
 
 def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Path) -> FinishedSeeds | None:
@@ -51,15 +53,23 @@ def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Pat
     if not seeds:
         return None
     pooled: list[Recordings] = [{} for _ in seeds]
+    every = [fold.absent for folds in opened for fold in folds.values()]
+    absent: list[dict[tuple[str, str], Recordings]] = [
+        {masked: {} for masked in every[0] if all(masked in one for one in every)} for _ in seeds
+    ]
     processed: list[Recordings] = [{} for _ in seeds]
     kept, named = dict[str, int](), []
     for fold in numbers:
         tried = [[folds[seed, fold] for seed in seeds] for folds in opened]
         chosen = _best(sweep, tried)
         named += [tried[number][0].cells[0].candidate for numbers in chosen for number in numbers]
-        dev, test = ([_columns([t[s] for t in tried], chosen, part) for s in range(len(seeds))] for part in _PARTS)
+        each_seed = [[t[s] for t in tried] for s in range(len(seeds))]
+        dev = [_columns([fold.dev for fold in folds], chosen) for folds in each_seed]
+        test = [_columns([fold.test for fold in folds], chosen) for folds in each_seed]
         for seed, recordings in enumerate(test):
             pooled[seed] |= recordings
+            for masked, said in absent[seed].items():
+                said |= _columns([fold.absent[masked] for fold in each_seed[seed]], chosen)
         if sweep.postprocess and dev[0] and "prediction" in next(iter(dev[0].values())):
             for seed, (learned, recordings) in enumerate(zip(dev, test, strict=True)):
                 after, names = _processed(learned, recordings)
@@ -68,7 +78,7 @@ def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Pat
     first = [opened[0][seed, numbers[0]] for seed in seeds]
     return FinishedSeeds(
         cells=[fold.cells[0] for fold in first],
-        results=[_result(fold.result, recordings) for fold, recordings in zip(first, pooled, strict=True)],
+        results=[_result(*of_seed) for of_seed in zip((fold.result for fold in first), pooled, absent, strict=True)],
         predictions=[_whole(recordings) for recordings in pooled],
         split="test",
         folds=len(numbers),
@@ -78,6 +88,7 @@ def choose(sweep: Sweep, candidates: Sequence[Sequence[Cell]], folder: epath.Pat
 
 
 _PARTS = ("dev", "test")
+_ABSENT = ("modalities", "without")
 
 
 def _label(named: Sequence[str]) -> str:
@@ -104,11 +115,18 @@ def _open(cells: Sequence[Cell], folder: epath.Path) -> dict[tuple[int, str], _F
         dev: Recordings = {}
         for one in read:
             dev |= one.get("dev", {})
-        out[key] = _Fold(parts, results[0], dev, _mean([one["test"] for one in read]))
+        masked = [(kind, stream) for kind in _ABSENT for stream in results[0].get(kind, ())]
+        absent = {
+            key: _mean([_recordings(folder / cell.folder, "/".join((*key, "test"))) for cell in parts])
+            for key in masked
+            if all((folder / cell.folder / "predictions" / "/".join(key)).exists() for cell in parts)
+        }
+        out[key] = _Fold(parts, results[0], dev, _mean([one["test"] for one in read]), absent)
     return out
 
 
 def _recordings(workdir: epath.Path, split: str) -> Recordings:
+    """What a cell predicted of a split, or of `KIND/STREAM/SPLIT`."""
     predictions = postprocess.read_predictions(workdir, split)
     names = [str(name) for name in predictions["recording"]]
     if "length" not in predictions:
@@ -149,9 +167,9 @@ def _sums(recordings: Recordings) -> np.ndarray:
     return metrics.recording_sums(*([r[key] for r in each] for key in ("prediction", "target", "mask")))
 
 
-def _columns(tried: Sequence[_Fold], chosen: Sequence[Sequence[int]], part: str) -> Recordings:
+def _columns(tried: Sequence[Recordings], chosen: Sequence[Sequence[int]]) -> Recordings:
     """The recordings of the chosen candidates, averaged; or of those for each dimension."""
-    found = [_mean([getattr(tried[number], part) for number in numbers]) for numbers in chosen]
+    found = [_mean([tried[number] for number in numbers]) for numbers in chosen]
     if len(found) == 1:
         return found[0]
     joined: Recordings = {}
@@ -171,15 +189,22 @@ def _whole(recordings: Recordings) -> dict[str, np.ndarray]:
     return {"recording": np.array(names), "length": np.array([len(one["time"]) for one in each]), **timed}
 
 
-def _result(result: Mapping[str, Any], recordings: Recordings) -> dict[str, Any]:
+def _result(
+    result: Mapping[str, Any], recordings: Recordings, absent: Mapping[tuple[str, str], Recordings]
+) -> dict[str, Any]:
+    """The `result.json` of a fold with the scores of all folds' recordings in place of its own."""
+    made = {k: v for k, v in result.items() if k not in _ABSENT} | {"metrics": {"test": _metrics(recordings)}}
+    for (kind, stream), said in absent.items():
+        made.setdefault(kind, {})[stream] = {"test": _metrics(said)}
+    return made
+
+
+def _metrics(recordings: Recordings) -> dict[str, float]:
     whole, each = _whole(recordings), list(recordings.values())
-    if "prediction" in whole:
-        scores = metrics.trace_scores(
-            [r["prediction"] for r in each], [r["target"] for r in each], [r["mask"] for r in each]
-        )
-    else:
-        scores = metrics.class_scores(whole["label"], whole["probability"])
-    return {k: v for k, v in result.items() if k not in ("modalities", "without")} | {"metrics": {"test": scores}}
+    if "prediction" not in whole:
+        return metrics.class_scores(whole["label"], whole["probability"])
+    prediction, target, mask = ([r[key] for r in each] for key in ("prediction", "target", "mask"))
+    return metrics.trace_scores(prediction, target, mask)
 
 
 def _processed(dev: Recordings, test: Recordings) -> tuple[Recordings, list[str]]:
@@ -193,6 +218,6 @@ def _processed(dev: Recordings, test: Recordings) -> tuple[Recordings, list[str]
 
 
 def _scores(seeds: Sequence[Recordings], kept: Mapping[str, int]) -> Postprocessed:
-    scores = [_result({}, recordings)["metrics"]["test"] for recordings in seeds]
+    scores = [_metrics(recordings) for recordings in seeds]
     main, second = (float(np.mean([s[name] for s in scores])) for name in ("ccc_mean", "ccc_recording_mean"))
     return Postprocessed(main, second, kept)

@@ -30,12 +30,15 @@ from avemo.training.prefetch import Prefetch
 from avemo.training.state import TrainState
 from media.errors import UserError
 
+Absent = dict[str, dict[str, dict[str, list[seed_scores.Scored]]]]  # kind, stream, split: each seed's scores
+
 
 def train_seeds(configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]) -> list[str | None]:
     """Trains configs that differ in their seed and fold alone, and writes each one's run folder.
 
     A run folder holds what `launch.py train` writes, except that the only checkpoint is the best one, without the
-    optimizer's state; of a fold no checkpoint is kept. `result.json` has more entries: `modalities` (the scores of this
+    optimizer's state; of a fold no checkpoint is kept, but what it predicts of its test part with streams masked
+    (`predictions/KIND/STREAM/test.npz`), to be pooled. `result.json` has more entries: `modalities` (the scores of this
     checkpoint with every other stream masked) and, of more than two streams, `without` (with that stream masked);
     `flops` (forward pass, per frame) and `step_seconds` (of one seed's share). `data.stream_scores` decides whether
     streams are scored: by default those of a run with two.
@@ -191,10 +194,19 @@ class SeedsTogether(loop.Program):
                 kind: {m: {split: rows[seed][0] for split, rows in by.items()} for m, by in of.items()}
                 for kind, of in absent.items()
             }
+            if self._data.source.fold is not None:
+                self._save_absent(seed, absent)
             variables = jax.tree.map(lambda x, seed=seed: x[seed], best)
             self._write(seed, variables, dict(sorted(scored.items())), {**streams, **shared})
 
-    def _absent(self, splits: Sequence[str]) -> dict[str, dict[str, dict[str, list[seed_scores.Scored]]]]:
+    def _save_absent(self, seed: int, absent: Absent) -> None:
+        for kind, streams in absent.items():
+            for name, by_split in streams.items():
+                for split in ("test",) if "test" in by_split else ():
+                    folder = self.workdirs[seed] / "predictions" / kind / name
+                    run_folder.save_predictions(folder, split, by_split[split][seed][1])
+
+    def _absent(self, splits: Sequence[str]) -> Absent:
         """Scores of each stream alone (`modalities`) and, of more than two, `without` it; none if not asked for."""
         streams = self._data.source.streams
         wanted = self.config.data.get("stream_scores", "auto")

@@ -1,6 +1,7 @@
 """Cross-validation in a sweep: folds pooled, candidates chosen on dev parts, post-processing fitted there."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -37,13 +38,14 @@ def prediction(cell, number, dimensions=(0.1, 0.1)):
 
 
 def write(folder, cell, noise):
-    """What a cell leaves: predictions of its dev part and of its fold."""
+    """What a cell leaves: predictions of its dev part, and of its fold, also with the face alone, which is worse."""
     fold, part = int(cell.fold[0]), int(cell.folder.partition("part_")[2][0])
     test = [n for n in range(RECORDINGS) if n % 3 == fold]
     learned = [n for n in range(RECORDINGS) if n % 3 != fold]
     where = folder / cell.folder / "predictions"
-    where.mkdir(parents=True)
-    for split, numbers in (("test", test), ("dev", learned[part::2])):
+    (where / "modalities" / "face").mkdir(parents=True)
+    for split, numbers in (("test", test), ("dev", learned[part::2]), ("modalities/face/test", test)):
+        noise = np.array(noise) + (split == "modalities/face/test")
         np.savez(
             where / f"{split}.npz",
             recording=np.array([f"r{n}" for n in numbers]),
@@ -53,7 +55,7 @@ def write(folder, cell, noise):
             target=np.concatenate([gold(n) for n in numbers]),
             mask=np.ones(FRAMES * len(numbers), bool),
         )
-    result = {"metrics": {"test": {}, "dev": {}}, "parameters": 7}
+    result = {"metrics": {"test": {}, "dev": {}}, "parameters": 7, "modalities": {"face": {"test": {"ccc_mean": 9.0}}}}
     (folder / cell.folder / "result.json").write_text(json.dumps(result))
 
 
@@ -99,11 +101,22 @@ def test_folds_are_pooled_and_the_networks_of_a_fold_averaged(tmp_path):
         seeds.append(metrics.trace_scores(mean, [gold(n) for n in range(RECORDINGS)])["ccc_mean"])
     assert first.scores.main.value == pytest.approx(np.mean(seeds), abs=1e-6)
     assert first.scores.main.deviation == pytest.approx(np.std(seeds, ddof=1), abs=1e-6)
+    alone = pooled.choose(SWEEP, plan.cells(SWEEP)[0], folder).results[0]["modalities"]["face"]["test"]["ccc_mean"]
+    assert 0.3 < alone < first.scores.main.value - 0.05  # of all folds' recordings, not one fold's own score
+    assert first.scores.alone["face"] == pytest.approx(alone, abs=0.1)
     assert second.comparison is not None
     assert second.p_holm is not None
     notes = captions.notes(SWEEP, [first, second])
     assert "pooled over 3 folds by recording (6 recordings)" in notes[0]
     assert "| a (good)" in tables.markdown(SWEEP, [first, second], "x.py").replace("[", "")
+
+
+def test_folds_without_predictions_of_single_streams_are_pooled_without_them(tmp_path):
+    folder = made(tmp_path, SWEEP, {"good": (0.1, 0.1), "bad": (2.0, 2.0)})
+    shutil.rmtree(folder / plan.cells(SWEEP)[0][0][0].folder / "predictions" / "modalities")
+    first, second = summary.results(SWEEP, folder)
+    assert not first.scores.alone
+    assert second.scores.alone
 
 
 def test_each_dimension_has_its_own_candidate_if_asked(tmp_path):

@@ -170,6 +170,9 @@ def test_folds_of_named_streams_train_together(folds, tmp_path):
         assert list(said["streams"]) == ["voice", "face", "words"]
         result = json.loads((workdir / "result.json").read_text())
         assert set(result["modalities"]) == set(result["without"]) == {"voice", "face", "words"}
+        alone = np.load(workdir / "predictions" / "modalities" / "voice" / "test.npz")
+        assert list(alone["recording"]) == list(said["recording"])
+        assert np.abs(alone["prediction"] - said["prediction"]).max() > 1e-4
         assert not (workdir / "checkpoints").exists()
 
 
