@@ -66,7 +66,7 @@ def text(scores: Mapping[str, Any]) -> str:
         f"`avemo/runs/{shipped.FILENAME}`, {size / 1e6:.1f} MB, SHA-256 `{scores['sha256'][:16]}…`. The first trace of "
         "a GRID clip of 3 s, in a new process with nothing compiled, took "
         f"{scores['first_trace']['processor_seconds']:.0f} s of processor time "
-        f"({scores['first_trace']['seconds']:.0f} s on the clock of two cores that did much else). "
+        f"({scores['first_trace']['seconds']:.0f} s on the clock of two cores). "
         "Speed on a GPU was not measured.",
         "\n".join(_networks(files, manifest["runs"])),
         "### Scores",
