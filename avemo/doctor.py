@@ -126,6 +126,11 @@ def _packages() -> Iterator[Finding]:
         f"it cannot be imported ({error}): pip install opencv-python-headless" if error else "",
         bool(error),
     )
+    version = _version("simplejpeg")
+    without = (
+        "training reads pictures otherwise than with simplejpeg, and scores differ a little: pip install simplejpeg"
+    )
+    yield Finding("JPEG decoder", f"simplejpeg {version}" if version else "OpenCV", "" if version else without)
 
 
 def _import_error(module: str) -> str | None:

@@ -15,6 +15,7 @@ except ImportError:  # there is no wheel for this platform
     simplejpeg = None
 
 STEPS = 8 if simplejpeg else 0  # part of what a cache of decoded pictures follows from
+DECODER = f"simplejpeg {simplejpeg.__version__}" if simplejpeg else "OpenCV"
 _REDUCED = ((4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 
 

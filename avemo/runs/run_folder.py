@@ -17,6 +17,7 @@ from avemo.data import feature_sets, mixture
 from avemo.models import from_config
 from avemo.runs import paths
 from avemo.version import __version__
+from media import small_jpeg
 from media.errors import UserError
 from media.files import read_json, write_atomically
 from media.zip_files import BROKEN, read_npz
@@ -127,6 +128,7 @@ def environment() -> dict[str, Any]:
         "flax": flax.__version__,
         "optax": optax.__version__,
         "numpy": np.__version__,
+        "jpeg_decoder": small_jpeg.DECODER,  # pictures, and so scores, depend on it
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": jax.device_count(),

@@ -62,6 +62,8 @@ def test_a_plugin_of_another_release_is_found(monkeypatch, plugin, broken):
     assert found["jax-cuda12-plugin"].broken == broken
     assert ('pip install "jax[cuda12]==0.10.2"' in found["jax-cuda12-plugin"].remedy) == broken
     assert found["packages missing"].broken
+    assert found["JPEG decoder"].text == "OpenCV"
+    assert "scores differ" in found["JPEG decoder"].remedy
 
 
 def _absent(name):
