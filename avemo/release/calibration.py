@@ -72,11 +72,12 @@ def fit(label: np.ndarray, probability: np.ndarray) -> Calibration:
     label, said = label[keep], np.log(np.maximum(probability[keep].astype(np.float64), 1e-12))
     if not len(label):
         raise UserError("no dev example has a label: there is nothing to calibrate on.")
-    usual = np.log(np.maximum(np.exp(said).mean(0), 1e-6))
-    usual = (usual - usual.mean()) * (len(label) >= ENOUGH)
-    accuracies = {share: ((said - share * usual).argmax(-1) == label).mean() for share in SHARES}
+    shares, usual = (0.0,), np.zeros(said.shape[1])
+    if len(label) >= ENOUGH:
+        shares, usual = SHARES, np.log(np.maximum(np.exp(said).mean(0), 1e-6))
+        usual -= usual.mean()
+    accuracies = {share: ((said - share * usual).argmax(-1) == label).mean() for share in shares}
     chosen = max(share for share, found in accuracies.items() if found >= max(accuracies.values()) - COST)
-    chosen = chosen if usual.any() else 0.0
     counts = np.bincount(label, minlength=said.shape[1])
     weight = (np.maximum(counts, 1) / len(label))[label] ** -chosen
     temperature = _temperature(label, said - chosen * usual, weight)

@@ -202,9 +202,9 @@ class SeedsTogether(loop.Program):
     def _save_absent(self, seed: int, absent: Absent) -> None:
         for kind, streams in absent.items():
             for name, by_split in streams.items():
-                for split in ("test",) if "test" in by_split else ():
+                if "test" in by_split:
                     folder = self.workdirs[seed] / "predictions" / kind / name
-                    run_folder.save_predictions(folder, split, by_split[split][seed][1])
+                    run_folder.save_predictions(folder, "test", by_split["test"][seed][1])
 
     def _absent(self, splits: Sequence[str]) -> Absent:
         """Scores of each stream alone (`modalities`) and, of more than two, `without` it; none if not asked for."""

@@ -36,12 +36,9 @@ def steps(place: Place) -> list[Step]:
 
 def predicted(place: Place) -> Step:
     """The step that predicts the takes' videos as a user does."""
-    arguments = (f"--input={place.source / 'ravdess_takes'}", f"--output={_traces(place)}", "--files=json")
+    output = place.said(_of_today(PREDICTED))
+    arguments = (f"--input={place.source / 'ravdess_takes'}", f"--output={output}", "--files=json")
     return Step(f"said/{PREDICTED}", ("launch.py", "predict", *arguments))
-
-
-def _traces(place: Place) -> pathlib.Path:
-    return place.said(_of_today(PREDICTED))
 
 
 def _of_today(name: str) -> str:
@@ -102,9 +99,10 @@ def measure(place: Place, before: Sequence[Mapping[str, Any]] = ()) -> dict[str,
     """
     rows: list[Mapping[str, Any]] = []
     for name, (run, what, unit) in ROWS.items():
-        file = place.said(_of_today(name)) / "test.npz"
-        if name == PREDICTED or file.exists():
-            said = _faces_alone(_traces(place)) if name == PREDICTED else measures.load(file)
+        folder = place.said(_of_today(name))
+        read, file = (_faces_alone, folder) if name == PREDICTED else (measures.load, folder / "test.npz")
+        if file.exists():
+            said = read(file)
             keep = said["label"] >= 0
             found = _scores(said["label"][keep], said["probability"][keep])
             rows.append({"run": run, "data": what, "unit": unit, **found})
@@ -123,7 +121,8 @@ def _faces_alone(traces: pathlib.Path) -> dict[str, np.ndarray]:
     label, probability = [], []
     for trace in sorted(traces.glob("*/trace.json")):
         said = json.loads(trace.read_text())["faces"][0]["face_alone"]["probabilities"]
-        label.append(classes.index(ravdess.EMOTIONS[int(trace.parent.name.split("-")[2]) - 1]))
+        emotion = int(ravdess.parse(trace.parent.name)["emotion"])
+        label.append(classes.index(ravdess.EMOTIONS[emotion - 1]))
         probability.append([said[name] for name in classes])
     chosen = np.array(probability)
     return {"label": np.array(label), "probability": chosen / chosen.sum(-1, keepdims=True)}
