@@ -72,10 +72,10 @@ def fit(label: np.ndarray, probability: np.ndarray) -> Calibration:
     label, said = label[keep], np.log(np.maximum(probability[keep].astype(np.float64), 1e-12))
     if not len(label):
         raise UserError("no dev example has a label: there is nothing to calibrate on.")
-    shares, usual = (0.0,), np.zeros(said.shape[1])
-    if len(label) >= ENOUGH:
-        shares, usual = SHARES, np.log(np.maximum(np.exp(said).mean(0), 1e-6))
-        usual -= usual.mean()
+    known = len(label) >= ENOUGH
+    usual = np.log(np.maximum(np.exp(said).mean(0), 1e-6)) if known else np.zeros(said.shape[1])
+    usual -= usual.mean()
+    shares = SHARES if known else (0.0,)
     accuracies = {share: ((said - share * usual).argmax(-1) == label).mean() for share in shares}
     chosen = max(share for share, found in accuracies.items() if found >= max(accuracies.values()) - COST)
     counts = np.bincount(label, minlength=said.shape[1])
