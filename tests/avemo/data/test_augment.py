@@ -195,6 +195,12 @@ def test_an_erased_part_is_one_rectangle_of_the_papers_size():
     assert abs(out.any((1, 2)).mean() - 0.75) < 0.05
 
 
+def test_the_noise_of_an_erased_part_is_uniform_over_all_bytes():
+    black, white = (augment.erase(np.full((400, 31, 33, 3), v, np.uint8), keys(400), 1.0) for v in (0, 255))
+    counts = np.bincount(np.asarray(black)[np.asarray(black) == np.asarray(white)], minlength=256)
+    np.testing.assert_allclose(counts / counts.mean(), 1.0, atol=0.3)
+
+
 def test_operations_of_rand_augment_are_equally_likely_in_both_directions():
     which, sign = [], []
 
