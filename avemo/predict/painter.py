@@ -60,6 +60,7 @@ class Painter:
         self._pad = layout.strip if self._signed else 0
         reach = float(np.nanmax(np.abs(trace.curves))) if np.isfinite(trace.curves).any() else 1.0
         self._low, self._high = (-max(1.0, reach), max(1.0, reach)) if self._signed else (0.0, 1.0)
+        self._top = 20  # of the curves, below the names
         self._blank = self._background()
 
     def _background(self) -> np.ndarray:
@@ -72,18 +73,19 @@ class Painter:
             cv2.line(image, (middle, margin), (middle, strip - margin), _FAINT, 1)
             _text(image, "V", (strip - 11, middle + 4), _LINES[0])
             _text(image, "A", (middle - 4, 11), _LINES[1])
-        x = self._pad + 8
+        x, y = self._pad + 8, 12
         for k, name in enumerate(self._trace.names):
             size = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)[0][0]
-            if x + size > width - 4:
-                break
-            _text(image, name, (x, 12), _LINES[k % len(_LINES)])
-            x += size + 12
+            if x + size > width - 4 and x > self._pad + 8:
+                x, y = self._pad + 8, y + 12
+            _text(image, name, (x, y), _LINES[k % len(_LINES)])
+            x += size + 8
+        self._top = min(y + 8, strip // 2)  # more names than half the strip holds lie under the curves
         cv2.line(image, (self._pad + 8, self._y(0.0)), (width - 8, self._y(0.0)), _FAINT, 1)
         return image
 
     def _y(self, value: float) -> int:
-        top, bottom = 20, self._layout.strip - 10
+        top, bottom = self._top, self._layout.strip - 10
         return round(
             bottom - (bottom - top) * (np.clip(value, self._low, self._high) - self._low) / (self._high - self._low)
         )
@@ -137,8 +139,8 @@ class Painter:
             seen = np.logical_or.reduce(trace.face[:, first:last], axis=0)
             for begin, end in gaps(trace.time[first:last], seen, 1 / trace.fps):
                 edges = [round(right - (time - t) / SPAN * (right - left)) for t in (begin, min(end, time))]
-                cv2.rectangle(strip, (edges[0], 20), (edges[1], self._layout.strip - 10), (226, 226, 226), -1)
-        scale = self._layout.strip - 30
+                cv2.rectangle(strip, (edges[0], self._top), (edges[1], self._layout.strip - 10), (226, 226, 226), -1)
+        scale = self._layout.strip - 10 - self._top
         for person in range(len(trace.persons)):
             values = np.clip(trace.curves[person, first:last], self._low, self._high)
             for k in range(values.shape[1]):

@@ -77,6 +77,16 @@ def container_audio(path):
         yield from container.decode(audio=0)
 
 
+def test_every_class_has_its_name_below_a_narrow_picture(tmp_path):
+    names = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
+    trace = make_trace(tmp_path / "film.mp4", classes=names)
+    strip = painter.Painter(trace, painter.Layout.of(360, 288))(np.zeros((288, 360, 3), np.uint8), 0.0)[288:]
+    for colour in painter._LINES[: len(names)]:
+        written = (np.abs(strip.astype(int) - colour).max(-1) < 40).nonzero()
+        assert len(written[0]) > 15, colour
+        assert written[0].min() < 25
+
+
 def test_the_page_is_one_file_and_well_formed(page_folder):
     folder, trace = page_folder
     page = (folder / "viewer.html").read_text()
