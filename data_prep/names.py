@@ -3,15 +3,21 @@
 import collections
 import difflib
 import posixpath
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
+from media import video
 from media.errors import UserError
 
 _NEAREST = 20  # a missing file's nearest name is looked up for so many: comparing all with all takes quadratic time
-# A suffix of a file, such as .mp4; in S01.1 and S01.2 the last part tells recordings apart.
-_SUFFIX = re.compile(r"(?<=[^/])\.(?:[a-z][a-z0-9]{1,4}|3gp|3g2)$")
+# Known endings alone: in S01.1 and S01.2, or S01.left and S01.right, the last part tells recordings apart.
+_SUFFIXES = frozenset(
+    (
+        *(*video.SUFFIXES, *video.SOUND_SUFFIXES, *video.IMAGE_SUFFIXES),
+        *(".csv", ".tsv", ".txt", ".arff", ".fex", ".json", ".npy", ".npz", ".h5", ".hdf5", ".hdf", ".csd"),
+        *(".parquet", ".pq"),
+    )
+)
 
 
 def _spelling(name: str) -> str:
@@ -23,7 +29,8 @@ def _any_case(name: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    return _SUFFIX.sub("", _any_case(name))
+    stem, suffix = posixpath.splitext(_any_case(name))
+    return stem if suffix in _SUFFIXES else stem + suffix
 
 
 def match(

@@ -294,7 +294,7 @@ def test_names_of_raters_are_the_same_in_every_recording(make, raters):
 
 
 def test_another_recording_is_not_another_suffix():
-    for name, file in (("S01.1", "S01.2"), ("S01", "S01.1")):
+    for name, file in (("S01.1", "S01.2"), ("S01", "S01.1"), ("S01.left", "S01.right"), ("S01", "S01.left")):
         assert names.match([name], [file], other_suffixes=True) == ({}, [])
     for name, file in (("S01.1.mp4", "S01.1"), ("S01.1.mp4", "S01.1.wav"), ("S01.1", "S01.1.3gp")):
         assert names.match([name], [file], other_suffixes=True)[0] == {name: file}
