@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from avemo.data import capture, sound_capture
 from avemo.data.pixels import cut_off, per_picture, whole
 from avemo.data.rand_augment import rand_augment
+from avemo.data.resample import resample
 from media.errors import UserError
 
 ERASED_AREA = (0.02, 0.33)  # share of the picture, and height over width: Zhong et al. 2017, arXiv 1708.04896
@@ -90,12 +91,9 @@ def crop(images: jax.Array, keys: jax.Array, strength: float, size: int) -> jax.
 
     def one(image: jax.Array, key: jax.Array) -> jax.Array:
         share, y, x = jax.random.uniform(key, (3,))
-        side = 1 - strength * share
-        scale = size / (side * jnp.array([height, width], jnp.float32))
-        corner = (1 - side) * jnp.stack([y * height, x * width])
-        return jax.image.scale_and_translate(
-            image.astype(jnp.float32), (size, size, 3), (0, 1), scale, -corner * scale, "linear", antialias=True
-        )
+        lengths = jnp.array([height, width], jnp.float32)
+        side = (1 - strength * share) * lengths
+        return resample(image, size, side, jnp.stack([y, x]) * (lengths - side))
 
     return whole(jax.vmap(one)(images, keys))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.data.pixels import per_picture, whole
+from avemo.data.resample import resample
 
 _BLUR = 1 / 8  # widest blur at strength 1: half the base of its triangle, as a share of the side
 _GAMMA = 1.1  # log of the largest gamma at strength 1: a gamma of 3
@@ -33,24 +34,13 @@ def framed(images: jax.Array, keys: jax.Array, zoom: float, blur: float, size: i
 
     def one(image: jax.Array, key: jax.Array) -> jax.Array:
         drawn = jax.random.uniform(key, (6,), minval=-1.0)
-        log = jnp.log1p(zoom)
-        side = jnp.exp(log * (drawn[0] + jnp.array([0.5, -0.5]) * drawn[1]))
-        shift = zoom / 2 * drawn[2:4]
+        lengths = jnp.array([height, width], jnp.float32)
+        side = lengths * jnp.exp(jnp.log1p(zoom) * (drawn[0] + jnp.array([0.5, -0.5]) * drawn[1]))
+        centre = lengths * (0.5 + zoom / 2 * drawn[2:4])
         softness = blur * _BLUR * jnp.where(drawn[4] > 0, (drawn[5] + 1) / 2, 0.0)
-        rows = _resampling(height, size, side[0], shift[0], softness)
-        columns = _resampling(width, size, side[1], shift[1], softness)
-        return jnp.einsum("oh,hwc,pw->opc", rows, image.astype(jnp.float32), columns)
+        return resample(image, size, side, centre - side / 2, softness, repeat=True)
 
     return whole(jax.vmap(one)(images, keys))
-
-
-def _resampling(length: int, size: int, side: jax.Array, shift: jax.Array, softness: jax.Array) -> jax.Array:
-    """Weights `[size, length]` of linear interpolation, widened against aliasing and for blur; rows sum to 1."""
-    place = ((jnp.arange(size, dtype=jnp.float32) + 0.5) / size - 0.5) * side + 0.5 + shift
-    source = jnp.clip(place * length - 0.5, 0, length - 1)
-    reach = jnp.maximum(1.0, side * length / size) + softness * length
-    weight = jnp.maximum(0.0, 1 - jnp.abs(source[:, None] - jnp.arange(length, dtype=jnp.float32)[None]) / reach)
-    return weight / weight.sum(1, keepdims=True)
 
 
 def lit(images: jax.Array, keys: jax.Array, strength: float) -> jax.Array:
