@@ -30,7 +30,7 @@ SYSTEMS = {
     "visual_vgg": "predictions_visual-vgg",
     "visual_xbow": "predictions_visual-xbow",
 }
-FOLDS, CULTURES, TABLE = (f"configs/ablations/sewa.py:{name}" for name in ("folds", "cultures", "table"))
+FOLDS, CULTURES, TABLE = (f"configs/ablations/sewa.py:{name}" for name in ("folds", "cultures", "all"))
 PUBLISHED = {"arousal": 0.6138, "valence": 0.6154}  # an SVR that was trained and scored on Devel
 OURS = "avemo"
 
@@ -237,7 +237,22 @@ def _measure_table(place: Place) -> dict[str, Any]:
         ],
         "differences": differences,
         "checks": [],
+        "grid": _grid({n: score.mean() for n, score in scores.items() if n != reference}),
+        "prior": scores[reference].mean(),
+        "settings": len(differences),
+        "smallest_p": min(row["p_holm"] for row in differences),
     }
+
+
+def _grid(scores: Mapping[str, float]) -> str:
+    """A table of the settings' scores, fusions down and temporal models across."""
+    fusions, models = (list(dict.fromkeys(name.split(", ")[place] for name in scores)) for place in (0, 1))
+    fusions, models = sorted(fusions), sorted(models)
+    lines = [f"| | {' | '.join(models)} |", "|---|" + "---|" * len(models)]
+    for fusion in fusions:
+        cells = (f"{scores[f'{fusion}, {model}']:.3f}" for model in models)
+        lines.append(f"| {fusion} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _experiment(name: str, protocol: Protocol) -> Experiment:
