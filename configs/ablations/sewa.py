@@ -4,7 +4,7 @@
 sound weigh beside the four of faces, and each dimension of each fold averages the two that are best on the dev parts of
 the other folds. `table` compares networks that add to the same prior, and `all` every fusion with every temporal model.
 
-Expected: docs/sewa.md; `all` is not measured. Hardware: two CPU cores, minutes; hours for `all`.
+Expected: docs/sewa.md. Hardware: two CPU cores, minutes; hours for `all`.
 
     python launch.py sweep --config=configs/ablations/sewa.py:folds --workdir=runs/sewa --config.data.features=DATA/sewa
 
