@@ -75,8 +75,8 @@ rows with one another, not with the tables above. The prior alone, without a net
 
 {grid}
 
-The smallest p of the {settings} differences, by Holm's method, is {smallest_p:.4f}. Not measured: tfn, which is refused for nine streams, and cross
-attention, which would have 72 blocks.
+The smallest p of the {settings} differences, by Holm's method, is {smallest_p:.4f}. Not measured: tfn, which is refused for nine streams; cross
+attention and bottleneck, which would have 72 and 18 blocks of attention over 400 frames.
 """,
     "teacher": """
 What worked: votes as targets, and BatchNorm statistics given back to the published weights (below). What did not: the rare
