@@ -136,7 +136,7 @@ def forest(value: dict[str, Any]) -> bytes:
     """A PNG of the scores with their intervals, in the row's order from top to bottom."""
     scores = value["scores"][::-1]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 0.7 + 0.26 * len(scores)), layout="constrained")
+        figure = Figure(figsize=(6.4, 0.7 + (0.26 if len(scores) < 40 else 0.15) * len(scores)), layout="constrained")
         axes = figure.subplots()
         for y, score in enumerate(scores):
             colour = _ACCENT if score["ours"] else _INK
