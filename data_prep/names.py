@@ -3,6 +3,7 @@
 import collections
 import difflib
 import posixpath
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
@@ -10,12 +11,13 @@ from media import video
 from media.errors import UserError
 
 _NEAREST = 20  # a missing file's nearest name is looked up for so many: comparing all with all takes quadratic time
-# Known endings alone: in S01.1 and S01.2, or S01.left and S01.right, the last part tells recordings apart.
-_SUFFIXES = frozenset(
+# A suffix of a file, such as .mp4; in S01.1 and S01.2 the last part tells recordings apart.
+_SUFFIX = re.compile(r"(?<=[^/])\.(?:[a-z][a-z0-9]{1,4}|3gp|3g2)$")
+# Two names may differ in one of these alone; S01.left and S01.right are two recordings.
+_KNOWN = frozenset(
     (
         *(*video.SUFFIXES, *video.SOUND_SUFFIXES, *video.IMAGE_SUFFIXES),
-        *(".csv", ".tsv", ".txt", ".arff", ".fex", ".json", ".npy", ".npz", ".h5", ".hdf5", ".hdf", ".csd"),
-        *(".parquet", ".pq"),
+        *(".csv", ".tsv", ".txt", ".arff", ".fex", ".npy", ".npz", ".h5", ".hdf5", ".hdf", ".csd", ".parquet", ".pq"),
     )
 )
 
@@ -29,8 +31,12 @@ def _any_case(name: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    stem, suffix = posixpath.splitext(_any_case(name))
-    return stem if suffix in _SUFFIXES else stem + suffix
+    return _SUFFIX.sub("", _any_case(name))
+
+
+def _without_known_suffix(name: str) -> str:
+    suffix = posixpath.splitext(_any_case(name))[1]
+    return _without_suffix(name) if suffix in _KNOWN else _any_case(name)
 
 
 def match(
@@ -39,8 +45,8 @@ def match(
     """Finds the file that each name of the table means.
 
     Exact names come first, then names that differ in the form of accents, slashes or a leading `./`, then in case, then
-    names without their suffix, and with `other_suffixes` names whose suffixes differ. A name that fits several files
-    matches none of them.
+    names without their suffix, and with `other_suffixes` names whose known suffixes differ. A name that fits several
+    files matches none of them.
 
     Returns:
       file by name, and notes.
@@ -54,7 +60,7 @@ def match(
         (_spelling, _spelling, "the form of accents or slashes is"),
         (_any_case, _any_case, "case is"),
         (_any_case, _without_suffix, "suffixes are"),
-        *([(_without_suffix, _without_suffix, "suffixes are")] if other_suffixes else []),
+        *([(_without_known_suffix, _without_known_suffix, "suffixes are")] if other_suffixes else []),
     )
     for of_table, of_file, what in steps:
         by_key = collections.defaultdict(list)

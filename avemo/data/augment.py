@@ -12,15 +12,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from avemo.data import capture, sound_capture
 from avemo.data.pixels import cut_off, per_picture, whole
 from avemo.data.rand_augment import rand_augment
-from avemo.data.resample import resample
+from avemo.data.resample import PLACES, resample
 from media.errors import UserError
 
 ERASED_AREA = (0.02, 0.33)  # share of the picture, and height over width: Zhong et al. 2017, arXiv 1708.04896
 ERASED_ASPECT = (0.3, 1 / 0.3)
+_DRAWN = 13  # bits of a crop's place: times the 64ths of 4,096 pixels they fit int32
 _TRIES = 10  # a long rectangle may not fit: draw again, and finally leave the picture alone
 
 
@@ -89,11 +91,14 @@ def crop(images: jax.Array, keys: jax.Array, strength: float, size: int) -> jax.
     if not strength and (height, width) == (size, size):
         return images
 
+    whole_side = PLACES * np.array([height, width], np.int32)
+    most = np.round(strength * whole_side).astype(np.int32)
+
     def one(image: jax.Array, key: jax.Array) -> jax.Array:
-        share, y, x = jax.random.uniform(key, (3,))
-        lengths = jnp.array([height, width], jnp.float32)
-        side = (1 - strength * share) * lengths
-        return resample(image, size, side, jnp.stack([y, x]) * (lengths - side))
+        # Whole numbers throughout: rounding in floats could place a crop otherwise in another program.
+        share, *place = (jax.random.uniform(key, (3,)) * 2**_DRAWN).astype(jnp.int32)
+        side = whole_side - (most * share >> _DRAWN)
+        return resample(image, size, side, (whole_side - side) * jnp.stack(place) >> _DRAWN)
 
     return whole(jax.vmap(one)(images, keys))
 
@@ -144,7 +149,7 @@ def erase(images: jax.Array, keys: jax.Array, probability: float) -> jax.Array:
 
 
 def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform uint8; `jax.random.bits` would draw a whole word for each byte, most of erasing's time on a CPU."""
+    """Uniform uint8, four from each word; `jax.random.bits` draws a word for each, most of erasing's time on a CPU."""
     count = math.prod(shape)
     words = jax.random.bits(key, (-(-count // 4),), jnp.uint32)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:count].reshape(shape)

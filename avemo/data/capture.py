@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from avemo.data.pixels import per_picture, whole
-from avemo.data.resample import resample
+from avemo.data.resample import places, resample
 
 _BLUR = 1 / 8  # widest blur at strength 1: half the base of its triangle, as a share of the side
 _GAMMA = 1.1  # log of the largest gamma at strength 1: a gamma of 3
@@ -38,7 +38,7 @@ def framed(images: jax.Array, keys: jax.Array, zoom: float, blur: float, size: i
         side = lengths * jnp.exp(jnp.log1p(zoom) * (drawn[0] + jnp.array([0.5, -0.5]) * drawn[1]))
         centre = lengths * (0.5 + zoom / 2 * drawn[2:4])
         softness = blur * _BLUR * jnp.where(drawn[4] > 0, (drawn[5] + 1) / 2, 0.0)
-        return resample(image, size, side, centre - side / 2, softness, repeat=True)
+        return resample(image, size, places(side), places(centre - side / 2), places(softness * lengths), repeat=True)
 
     return whole(jax.vmap(one)(images, keys))
 

@@ -118,8 +118,9 @@ class UnpaddedConv(nn.Module):
         """Returns T − (K − 1) · dilation frames."""
         shape = (self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
-        # One product over all taps: XLA's convolutions over time, and more so their gradients, are slow on CPUs.
-        length = x.shape[1] - (self.kernel_size - 1) * self.dilation
+        # One product over all taps: XLA's convolutions over time, and more so their gradients, are slow on CPUs. What
+        # accelerators would prefer was not measured.
+        length = max(0, x.shape[1] - (self.kernel_size - 1) * self.dilation)
         starts = range(0, self.kernel_size * self.dilation, self.dilation)
         taps = jnp.concatenate([x[:, start : start + length] for start in starts], -1).astype(self.dtype)
         y = taps @ kernel.reshape(-1, self.features)

@@ -60,7 +60,7 @@ class Painter:
         self._pad = layout.strip if self._signed else 0
         reach = float(np.nanmax(np.abs(trace.curves))) if np.isfinite(trace.curves).any() else 1.0
         self._low, self._high = (-max(1.0, reach), max(1.0, reach)) if self._signed else (0.0, 1.0)
-        self._top = 20  # of the curves, below the names
+        self._top = 0  # of the curves; `_background` draws the names and leaves the rest to them
         self._blank = self._background()
 
     def _background(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class Painter:
                 x, y = self._pad + 8, y + 12
             _text(image, name, (x, y), _LINES[k % len(_LINES)])
             x += size + 8
-        self._top = min(y + 8, strip // 2)  # more names than half the strip holds lie under the curves
+        self._top = min(y + 8, strip // 2)  # curves keep half of the strip and cover the names that do not fit
         cv2.line(image, (self._pad + 8, self._y(0.0)), (width - 8, self._y(0.0)), _FAINT, 1)
         return image
 

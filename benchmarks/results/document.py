@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.results import prose
 from benchmarks.results.experiment import Experiment
 from benchmarks.results.steps import Place
+from media.errors import UserError
 from media.files import write_atomically
 
 _INK, _MUTED, _ACCENT = "#1b1f24", "#8b949e", "#0b63b5"
@@ -54,7 +55,10 @@ def _sections(rows: Sequence[Experiment], made: dict[str, dict[str, Any]], image
             figure = f"![{row.title}: scores and intervals](images/results_{row.name}.png)"
         parts.append("\n\n".join(part for part in (f"## {row.title}", row.protocol + ".", _row(value), figure) if part))
         if row.name in prose.NOTES:
-            parts.append(prose.NOTES[row.name].format(**value))
+            try:
+                parts.append(prose.NOTES[row.name].format(**value))
+            except KeyError as error:
+                raise UserError(f"row {row.name} was made by another version (no {error}): make it again.") from error
     return parts
 
 

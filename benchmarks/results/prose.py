@@ -75,7 +75,8 @@ rows with one another, not with the tables above. The prior alone, without a net
 
 {grid}
 
-The smallest p of the {settings} differences, by Holm's method, is {smallest_p:.4f}. Not measured: tfn, which is refused for nine streams; cross
+Of the {settings} networks {better} are better than the prior and {worse} worse at p < 0.05 by Holm's method: no single one should be picked
+from this table, whose best row was found on the recordings that it is scored on. Not measured: tfn, which is refused for nine streams; cross
 attention and bottleneck, which would have 72 and 18 blocks of attention over 400 frames.
 """,
     "teacher": """

@@ -294,9 +294,14 @@ def test_names_of_raters_are_the_same_in_every_recording(make, raters):
 
 
 def test_another_recording_is_not_another_suffix():
-    for name, file in (("S01.1", "S01.2"), ("S01", "S01.1"), ("S01.left", "S01.right"), ("S01", "S01.left")):
+    for name, file in (("S01.1", "S01.2"), ("S01", "S01.1"), ("S01", "S01.264"), ("S01.left", "S01.right")):
         assert names.match([name], [file], other_suffixes=True) == ({}, [])
-    for name, file in (("S01.1.mp4", "S01.1"), ("S01.1.mp4", "S01.1.wav"), ("S01.1", "S01.1.3gp")):
+    for name, file in (
+        ("S01.1.mp4", "S01.1"),
+        ("S01.1.mp4", "S01.1.wav"),
+        ("S01.1", "S01.1.3gp"),
+        ("clip1", "clip1.lrv"),
+    ):
         assert names.match([name], [file], other_suffixes=True)[0] == {name: file}
 
 

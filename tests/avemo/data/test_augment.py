@@ -161,6 +161,13 @@ def test_without_a_crop_pictures_are_resized_as_opencv_does():
     assert (smaller == 77).all()
 
 
+def test_a_crop_is_the_same_compiled_and_operation_by_operation():
+    images, drawn = np.stack([picture(60, 48, seed) for seed in range(3)]), keys(3)
+    with jax.disable_jit():
+        by_operation = augment.crop(images, drawn, 0.3, 52)
+    np.testing.assert_array_equal(jax.jit(augment.crop, static_argnums=(2, 3))(images, drawn, 0.3, 52), by_operation)
+
+
 def test_half_of_the_pictures_are_mirrored():
     image = picture()
     images = np.broadcast_to(image, (2000, *image.shape))

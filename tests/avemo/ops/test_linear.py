@@ -39,7 +39,8 @@ def test_parameters_and_numbers_are_those_of_flax(ours, flax, shape):
     a, b = (module.init(jax.random.key(3), x) for module in (ours, flax))
     jax.tree.map(np.testing.assert_array_equal, a, b)
     params = jax.tree.map(lambda p: drawn(*p.shape), a)
-    np.testing.assert_allclose(ours.apply(params, x), flax.apply(params, x), rtol=1e-5, atol=2e-6)
+    tolerance = 2e-6 if isinstance(ours, UnpaddedConv) else 0  # a product over all taps sums in another order
+    np.testing.assert_allclose(ours.apply(params, x), flax.apply(params, x), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
