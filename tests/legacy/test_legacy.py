@@ -3,8 +3,8 @@
 Commit 4b66667, from before the modules moved, wrote `legacy.tar.xz` (make_legacy.sh) and gave the answers in
 `expected.json` to the commands below (`python tests/legacy/test_legacy.py CHECKOUT`, with that checkout only). The
 stopped run is the exception: augmentation has moved into the compiled step since, whose random numbers are others, and
-crops are computed otherwise, so its end was written anew (`python tests/legacy/test_legacy.py . resumed`). The tests use the command line alone: the
-only modules they import are `launch` and `data_prep`.
+crops are computed otherwise, so its end was written anew (`python tests/legacy/test_legacy.py . resumed`). The tests
+use the command line alone: the only modules they import are `launch` and `data_prep`.
 """
 
 import contextlib
