@@ -75,10 +75,9 @@ rows with one another, not with the tables above. The prior alone, without a net
 
 {grid}
 
-Of the {settings} networks {better} are better than the prior and {worse} worse at p < 0.05 by Holm's method: no single one should be picked
-from this table, whose best row was found on the recordings that it is scored on. Not measured: tfn, which is
-refused for nine streams; cross attention and bottleneck, which would have 72 and 18 blocks of attention over 400 frames; late fusion
-with a temporal model, of which it would have nine.
+Better than the prior at p < 0.05 by Holm's method: {better} of the {settings} networks; worse: {worse}. None should be picked from this
+table, whose best row was found on the recordings that it is scored on. Not measured: the other fusions (tfn is refused for nine
+streams; cross attention would have 72 blocks). `configs/ablations/sewa.py:all` has them.
 """,
     "teacher": """
 What worked: votes as targets, and BatchNorm statistics given back to the published weights (below). What did not: the rare
