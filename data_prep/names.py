@@ -7,19 +7,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 
-from media import video
 from media.errors import UserError
 
 _NEAREST = 20  # a missing file's nearest name is looked up for so many: comparing all with all takes quadratic time
 # A suffix of a file, such as .mp4; in S01.1 and S01.2 the last part tells recordings apart.
 _SUFFIX = re.compile(r"(?<=[^/])\.(?:[a-z][a-z0-9]{1,4}|3gp|3g2)$")
-# Two names may differ in one of these alone; S01.left and S01.right are two recordings.
-_KNOWN = frozenset(
-    (
-        *(*video.SUFFIXES, *video.SOUND_SUFFIXES, *video.IMAGE_SUFFIXES),
-        *(".csv", ".tsv", ".txt", ".arff", ".fex", ".npy", ".npz", ".h5", ".hdf5", ".hdf", ".csd", ".parquet", ".pq"),
-    )
-)
 
 
 def _spelling(name: str) -> str:
@@ -34,19 +26,14 @@ def _without_suffix(name: str) -> str:
     return _SUFFIX.sub("", _any_case(name))
 
 
-def _without_known_suffix(name: str) -> str:
-    suffix = posixpath.splitext(_any_case(name))[1]
-    return _without_suffix(name) if suffix in _KNOWN else _any_case(name)
-
-
 def match(
-    wanted: Collection[str], present: Collection[str], other_suffixes: bool = False
+    wanted: Collection[str], present: Collection[str], other_suffixes: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Finds the file that each name of the table means.
 
     Exact names come first, then names that differ in the form of accents, slashes or a leading `./`, then in case, then
-    names without their suffix, and with `other_suffixes` names whose known suffixes differ. A name that fits several
-    files matches none of them.
+    names without their suffix, and finally names whose suffixes differ, where `other_suffixes` (such as .mp4) has them:
+    S01.left and S01.right are two recordings. A name that fits several files matches none of them.
 
     Returns:
       file by name, and notes.
@@ -54,13 +41,18 @@ def match(
     Raises:
       UserError: two names mean one file.
     """
+
+    def without_known_suffix(name: str) -> str:
+        known = posixpath.splitext(_any_case(name))[1] in other_suffixes
+        return _without_suffix(name) if known else _any_case(name)
+
     found = {name: name for name in set(wanted) & set(present)}
     notes = []
     steps: tuple[tuple[Callable[[str], str], Callable[[str], str], str], ...] = (
         (_spelling, _spelling, "the form of accents or slashes is"),
         (_any_case, _any_case, "case is"),
         (_any_case, _without_suffix, "suffixes are"),
-        *([(_without_known_suffix, _without_known_suffix, "suffixes are")] if other_suffixes else []),
+        *([(without_known_suffix, without_known_suffix, "suffixes are")] if other_suffixes else []),
     )
     for of_table, of_file, what in steps:
         by_key = collections.defaultdict(list)

@@ -60,8 +60,21 @@ class Painter:
         self._pad = layout.strip if self._signed else 0
         reach = float(np.nanmax(np.abs(trace.curves))) if np.isfinite(trace.curves).any() else 1.0
         self._low, self._high = (-max(1.0, reach), max(1.0, reach)) if self._signed else (0.0, 1.0)
-        self._top = 0  # of the curves; `_background` draws the names and leaves the rest to them
+        self._names, below = self._placed_names()
+        self._top = min(below, layout.strip // 2)  # curves keep half of the strip and cover the names that do not fit
         self._blank = self._background()
+
+    def _placed_names(self) -> tuple[list[tuple[str, int, int]], int]:
+        """Each curve's name with its left end and base line in the strip, and the first row below them all."""
+        left, placed = self._pad + 8, []
+        x, y = left, 12
+        for name in self._trace.names:
+            size = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)[0][0]
+            if x + size > self._layout.width - 4 and x > left:
+                x, y = left, y + 12
+            placed.append((name, x, y))
+            x += size + 8
+        return placed, y + 8
 
     def _background(self) -> np.ndarray:
         strip, width = self._layout.strip, self._layout.width
@@ -73,14 +86,8 @@ class Painter:
             cv2.line(image, (middle, margin), (middle, strip - margin), _FAINT, 1)
             _text(image, "V", (strip - 11, middle + 4), _LINES[0])
             _text(image, "A", (middle - 4, 11), _LINES[1])
-        x, y = self._pad + 8, 12
-        for k, name in enumerate(self._trace.names):
-            size = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)[0][0]
-            if x + size > width - 4 and x > self._pad + 8:
-                x, y = self._pad + 8, y + 12
+        for k, (name, x, y) in enumerate(self._names):
             _text(image, name, (x, y), _LINES[k % len(_LINES)])
-            x += size + 8
-        self._top = min(y + 8, strip // 2)  # curves keep half of the strip and cover the names that do not fit
         cv2.line(image, (self._pad + 8, self._y(0.0)), (width - 8, self._y(0.0)), _FAINT, 1)
         return image
 

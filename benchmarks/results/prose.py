@@ -77,7 +77,8 @@ rows with one another, not with the tables above. The prior alone, without a net
 
 Better than the prior at p < 0.05 by Holm's method: {better} of the {settings} networks; worse: {worse}. None should be picked from this
 table, whose best row was found on the recordings that it is scored on. Not measured: the other fusions (tfn is refused for nine
-streams; cross attention would have 72 blocks). `configs/ablations/sewa.py:all` has them.
+streams; cross attention would have 72 blocks). `configs/ablations/sewa.py:all` has them. The sweep was
+interrupted: its minutes are the sum of its settings' own, two at a time.
 """,
     "teacher": """
 What worked: votes as targets, and BatchNorm statistics given back to the published weights (below). What did not: the rare

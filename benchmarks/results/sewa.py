@@ -251,8 +251,7 @@ def _grid(scores: Mapping[str, float]) -> str:
     fusions, models = (sorted({name.split(", ")[place] for name in scores}) for place in (0, 1))
     lines = [f"| | {' | '.join(models)} |", "|---|" + "---|" * len(models)]
     for fusion in fusions:
-        found = (scores.get(f"{fusion}, {model}") for model in models)
-        cells = ("" if score is None else f"{score:.3f}" for score in found)
+        cells = (f"{scores[f'{fusion}, {model}']:.3f}" for model in models)
         lines.append(f"| {fusion} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

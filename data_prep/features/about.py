@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from data_prep import tables
+from data_prep.features import reading
 from data_prep.names import match, nearest
 from media.errors import UserError, unknown
 from media.records import CLASSES
@@ -74,7 +75,7 @@ def onto(names: Collection[str], table: Mapping[str, About], path: pathlib.Path,
     Raises:
       UserError: a recording is in no line.
     """
-    found, said = match(list(names), list(table), other_suffixes=True)
+    found, said = match(list(names), list(table), other_suffixes=reading.OF_RECORDINGS)
     notes += [f"{path.name}: {note}" for note in said]
     missing = sorted(set(names) - set(found))
     if missing:

@@ -15,10 +15,13 @@ from data_prep.features.layout import Layout, layout_of, select
 from data_prep.features.rows import Columns, Part, Rows, columns_of, listed
 from data_prep.features.specs import TableSpec
 from data_prep.tables import TableError
+from media import video
 from media.files import LFS_REMEDY, points_to_lfs
 
 TEXT = (".csv", ".tsv", ".txt", ".arff", ".fex")
 SUFFIXES = (*TEXT, *arrays.SUFFIXES)
+# What the names of one recording may end in: those of its tables, and of what they were extracted from.
+OF_RECORDINGS = frozenset((*SUFFIXES, *video.SUFFIXES, *video.SOUND_SUFFIXES, *video.IMAGE_SUFFIXES))
 _DAYS = re.compile(r"(\d+) days? ")
 
 

@@ -62,7 +62,7 @@ def find(
     for stream in streams:
         for number in range(len(stream.tables)):
             parts, said = found[stream.name, number].parts, found[stream.name, number].notes
-            chosen, matched = match(names, list(parts), other_suffixes=True)
+            chosen, matched = match(names, list(parts), other_suffixes=reading.OF_RECORDINGS)
             notes += [f"{stream.name}: {note}" for note in [*said, *matched] if f"{stream.name}: {note}" not in notes]
             _check_missing(stream.name, names, chosen, parts, max_missing, notes)
             left = sorted((set(parts) - set(chosen.values()) - known) & kept)

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep import names
 from data_prep.corpora.features import Features, Options
-from data_prep.features import align, presets
+from data_prep.features import align, presets, reading
 from media.errors import UserError
 
 RATE, COUNT = 10, 20
@@ -295,14 +295,14 @@ def test_names_of_raters_are_the_same_in_every_recording(make, raters):
 
 def test_another_recording_is_not_another_suffix():
     for name, file in (("S01.1", "S01.2"), ("S01", "S01.1"), ("S01", "S01.264"), ("S01.left", "S01.right")):
-        assert names.match([name], [file], other_suffixes=True) == ({}, [])
+        assert names.match([name], [file], other_suffixes=reading.OF_RECORDINGS) == ({}, [])
     for name, file in (
         ("S01.1.mp4", "S01.1"),
         ("S01.1.mp4", "S01.1.wav"),
         ("S01.1", "S01.1.3gp"),
         ("clip1", "clip1.lrv"),
     ):
-        assert names.match([name], [file], other_suffixes=True)[0] == {name: file}
+        assert names.match([name], [file], other_suffixes=reading.OF_RECORDINGS)[0] == {name: file}
 
 
 def test_a_recording_may_begin_and_end_a_table_of_several(make):

@@ -40,8 +40,8 @@ SMALL = {
         *("--config.data.sequence_length=12", "--config.data.sequence_hop=6", "--config.model.dropout=0.3"),
     ),
 }
-# On other devices sums have another order. Where that carries an activation over ReLU's kink, about once in ten steps
-# of a whole teacher, gradients below it change by a hundredth: there the teacher is compared with a frozen trunk.
+# On other devices sums have another order. Now and then that carries an activation of a whole teacher over a kink, and
+# the gradients below it change by more than rounding: there the teacher is compared with a frozen trunk.
 SMALL["frozen"] = (*SMALL["teacher"], "--config.optimizer.freeze=('trunk',)")
 CONFIGS = {"frozen": "teacher"}
 
