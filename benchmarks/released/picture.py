@@ -42,6 +42,7 @@ def main() -> int:
 
 def save(pictures: list[Image.Image], folder: pathlib.Path) -> None:
     """Writes the last picture but a few as PNG, and all of them as an animation."""
+    folder.mkdir(parents=True, exist_ok=True)
     pictures[-3].save(folder / "predict.png", optimize=True)
     height = round(pictures[0].height * WIDTH / pictures[0].width)
     small = [picture.resize((WIDTH, height), Image.Resampling.LANCZOS) for picture in pictures]
